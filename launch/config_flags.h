@@ -20,7 +20,8 @@ struct ConfigFlags {
 // `flags` outlives the parse: keep it in the shared_ptr that the verb's function captures.
 void add_config_flags(CLI::App& app, ConfigFlags& flags);
 
-// Reads, overrides, resolves and validates. UserError with file, line and column, or the relation that failed.
+// Reads, overrides, resolves and validates. UserError with file, line and column, or the relation that
+// failed.
 config::Resolved load_config(const ConfigFlags& flags);
 
 }  // namespace toroid::launch

@@ -1,5 +1,5 @@
-// A verb of the program is one file, launch/<verb>.cpp, that defines one add_<verb>() declared below and called in
-// main.cpp. CLI11 stays in the .cpp files.
+// A verb of the program is one file, launch/<verb>.cpp, that defines one add_<verb>() declared below and
+// called in main.cpp. CLI11 stays in the .cpp files.
 #pragma once
 
 #include <functional>
@@ -20,8 +20,9 @@ class Verbs {
   ~Verbs();
   Verbs(const Verbs&) = delete;  // the parsed program points into it
 
-  // Adds `name` ("train"; "data show" is a verb within a verb) with one line of help, listed under `group`. `run`
-  // is called after parsing where this verb was typed; what it needs lives in a shared_ptr that it captures:
+  // Adds `name` ("train"; "data show" is a verb within a verb) with one line of help, listed under `group`.
+  // `run` is called after parsing where this verb was typed; what it needs lives in a shared_ptr that it
+  // captures:
   //
   //   auto flags = std::make_shared<Flags>();
   //   CLI::App& app = verbs.add("prepare", "Train the tokenizer and write token shards", "Data",
