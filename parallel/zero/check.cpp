@@ -1,0 +1,13 @@
+#include "parallel/zero/check.h"
+
+#include "core/base/range.h"
+#include "parallel/zero/zero.pb.h"
+
+namespace toroid::zero {
+
+void check(const config::ZeroConfig& zero) {
+  check_range("zero.stage", zero.stage(), 0, 3);
+  check_range("zero.prefetch", zero.prefetch(), 0, 64);
+}
+
+}  // namespace toroid::zero
