@@ -13,7 +13,7 @@ level=build
 list_only=
 for argument in "$@"; do
   case "$argument" in
-    --test) level=test ;;
+    --test) level="test" ;;
     --slow) level=slow ;;
     --list) list_only=yes ;;
     *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
