@@ -38,7 +38,14 @@ function(toroid_library name)
 endfunction()
 
 # toroid_proto_library(NAME PROTOS ... PUBLIC libs...): messages, included as "folder/name.pb.h".
+#
+# libsentencepiece.so carries protobuf-lite 3.14 and exports it; libprotobuf.so of Debian 12 is 3.21. In one program the
+# first of the two would serve both, and the other ends the process. So ours is linked statically and nothing of it,
+# nor any inline function or template made from its headers, is visible outside the program.
+set(Protobuf_USE_STATIC_LIBS ON)
 find_package(Protobuf REQUIRED)
+target_compile_options(toroid_options INTERFACE -fvisibility=hidden -fvisibility-inlines-hidden)
+target_link_options(toroid_options INTERFACE -Wl,--exclude-libs,libprotobuf.a)
 function(toroid_proto_library name)
   cmake_parse_arguments(ARG "" "" "PROTOS;PUBLIC" ${ARGN})
   set(generated)
@@ -55,6 +62,7 @@ function(toroid_proto_library name)
     list(APPEND generated ${out}.pb.cc)
   endforeach()
   add_library(${name} STATIC ${generated})
+  target_compile_options(${name} PRIVATE -fvisibility=hidden -fvisibility-inlines-hidden)
   target_include_directories(${name} SYSTEM PUBLIC ${CMAKE_BINARY_DIR}/protos)
   target_link_libraries(${name} PUBLIC protobuf::libprotobuf ${ARG_PUBLIC} PRIVATE Threads::Threads)
   if(TOROID_SANITIZE)
