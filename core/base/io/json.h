@@ -43,7 +43,7 @@ class JsonDocument {
  private:
   JsonDocument();
   std::unique_ptr<nlohmann::json> value_;
-  std::string origin_;
+  std::unique_ptr<std::string> origin_;  // on the heap, so that views outlive a move of the document
 };
 
 // A value inside a document, with its place. Valid while the document lives. Every accessor that does not

@@ -1,0 +1,183 @@
+#include "core/base/io/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+
+namespace toroid {
+namespace {
+
+std::string quoted(const Path& path) {
+  return "'" + printable(path.string(), 4096) + "'";
+}
+
+// O_NONBLOCK so that opening a FIFO returns; it is then refused as not regular.
+int open_regular(const Path& path, int64_t* size, Symlinks symlinks = Symlinks::follow) {
+  const int no_follow = symlinks == Symlinks::refuse ? O_NOFOLLOW : 0;
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_follow);
+  if (descriptor < 0) {
+    if (errno == ELOOP) {
+      throw UserError(quoted(path) +
+                      " is a symbolic link, which is not followed here; put the file itself in its place");
+    }
+    if (errno == ENOENT || errno == ENOTDIR) throw UserError("file " + quoted(path) + " does not exist");
+    throw SystemError("cannot open " + quoted(path), errno);
+  }
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0) {
+    const int error = errno;
+    ::close(descriptor);
+    throw SystemError("cannot read the status of " + quoted(path), error);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    ::close(descriptor);
+    throw UserError(quoted(path) + " is not a regular file; give the path of a regular file");
+  }
+  *size = status.st_size;
+  return descriptor;
+}
+
+}  // namespace
+
+InputFile::InputFile(const Path& path, Symlinks symlinks) : path_(path) {
+  descriptor_ = open_regular(path, &size_, symlinks);
+}
+
+InputFile::~InputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+
+void InputFile::read_at(int64_t offset, std::span<std::byte> out) const {
+  size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n =
+        ::pread(descriptor_, out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw SystemError("cannot read " + quoted(path_), errno);
+    if (n == 0) {
+      throw UserError(quoted(path_) + " ends at byte " + std::to_string(offset + static_cast<int64_t>(done)) +
+                      ", but " + std::to_string(out.size() - done) +
+                      " more bytes were expected there; the file is truncated");
+    }
+    done += static_cast<size_t>(n);
+  }
+}
+
+std::string read_file(const Path& path, int64_t limit) {
+  const InputFile file(path);
+  if (file.size() > limit) {
+    throw UserError(quoted(path) + " is " + std::to_string(file.size()) + " bytes long, but at most " +
+                    std::to_string(limit) + " are allowed here");
+  }
+  std::string text(static_cast<size_t>(file.size()), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text.data(), text.size())));
+  return text;
+}
+
+MappedFile::MappedFile(const Path& path) : path_(path) {
+  int64_t size = 0;
+  const int descriptor = open_regular(path, &size);
+  size_ = static_cast<size_t>(size);
+  if (size_ > 0) {
+    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+    const int error = errno;
+    ::close(descriptor);
+    if (address == MAP_FAILED) throw SystemError("cannot map " + quoted(path), error);
+    data_ = static_cast<const std::byte*>(address);
+  } else {
+    ::close(descriptor);
+  }
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+OutputFile::OutputFile(const Path& path)
+    : path_(path), temporary_(path.string() + ".tmp-" + std::to_string(::getpid())) {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) throw SystemError("cannot create " + quoted(temporary_), errno);
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void OutputFile::write(std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw SystemError("cannot write " + quoted(temporary_), errno);
+    done += static_cast<size_t>(n);
+  }
+  size_ += static_cast<int64_t>(bytes.size());
+}
+
+void OutputFile::write(std::string_view text) {
+  write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void OutputFile::commit() {
+  const auto fail = [&](const char* what, int error) {
+    ::unlink(temporary_.c_str());
+    throw SystemError(std::string("cannot ") + what + " " + quoted(temporary_), error);
+  };
+  if (::fsync(descriptor_) != 0) {
+    const int error = errno;
+    ::close(std::exchange(descriptor_, -1));
+    fail("sync", error);
+  }
+  if (::close(std::exchange(descriptor_, -1)) != 0) fail("close", errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename", errno);
+  sync_directory(path_.parent_path());
+}
+
+void write_file(const Path& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+void sync_directory(const Path& directory) {
+  const Path target = directory.empty() ? Path(".") : directory;
+  const int descriptor = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw SystemError("cannot open directory " + quoted(target), errno);
+  const int status = ::fsync(descriptor);
+  const int error = errno;
+  ::close(descriptor);
+  if (status != 0) throw SystemError("cannot sync directory " + quoted(target), error);
+}
+
+void make_directories(const Path& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) throw SystemError("cannot create directory " + quoted(directory), error.value());
+}
+
+}  // namespace toroid

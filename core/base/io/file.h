@@ -1,0 +1,92 @@
+// Files: bounded reads, read-only maps that survive a shrinking file, and writes that are whole or absent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace toroid {
+
+using Path = std::filesystem::path;
+
+// The whole of a regular file of at most `limit` bytes. UserError where it is missing, larger or not a
+// regular file (a FIFO or device is refused before it is opened for reading); SystemError where reading
+// fails.
+std::string read_file(const Path& path, int64_t limit);
+
+// Whether opening a path whose last part is a symbolic link succeeds. Refused for names that come out of a
+// file, which must not lead elsewhere.
+enum class Symlinks : uint8_t { follow, refuse };
+
+// Owner of a file descriptor opened for reading on a regular file.
+class InputFile {
+ public:
+  explicit InputFile(const Path& path, Symlinks symlinks = Symlinks::follow);
+  ~InputFile();
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&&) = delete;
+  InputFile(const InputFile&) = delete;  // a descriptor has one owner
+
+  int64_t size() const { return size_; }
+  const Path& path() const { return path_; }
+  // Reads exactly out.size() bytes at `offset`; UserError naming path and offset where the file ends before.
+  void read_at(int64_t offset, std::span<std::byte> out) const;
+
+ private:
+  Path path_;
+  int descriptor_ = -1;
+  int64_t size_ = 0;
+};
+
+// Read-only memory map of a whole regular file. A file that shrinks while it is mapped raises SIGBUS on
+// access; readers of files that others may change use InputFile instead.
+class MappedFile {
+ public:
+  explicit MappedFile(const Path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;  // a mapping has one owner
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const Path& path() const { return path_; }
+
+ private:
+  Path path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// A file that is being written: everything written, synced and closed by commit(), or an exception
+// (SystemError with path and errno) and nothing at `path`. Writes to `path` + ".tmp-<pid>" until then.
+class OutputFile {
+ public:
+  explicit OutputFile(const Path& path);
+  ~OutputFile();  // removes the temporary file unless committed
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  int64_t size() const { return size_; }
+  // fsync, close, rename to `path`, fsync the directory.
+  void commit();
+
+ private:
+  Path path_, temporary_;
+  int descriptor_ = -1;
+  int64_t size_ = 0;
+};
+
+// Whole-or-absent replacement of a small file.
+void write_file(const Path& path, std::string_view text);
+
+void sync_directory(const Path& directory);
+
+// Creates `directory` and its parents; SystemError where that fails.
+void make_directories(const Path& directory);
+
+}  // namespace toroid
