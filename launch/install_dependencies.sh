@@ -33,7 +33,7 @@ build | libhwy-dev                 | Highway: vector kernels, one binary for eve
 build | libprotobuf-dev            | configuration messages
 build | protobuf-compiler          | compiles the .proto files
 build | libsentencepiece-dev       | the tokenizer: training and encoding
-build | libgumbo-dev               | text of HTML documents
+build | libxml2-dev                | text of HTML documents
 build | libspdlog-dev              | the log
 build | libcli11-dev               | the command line
 build | nlohmann-json3-dev         | JSON: metrics, safetensors headers, manifests

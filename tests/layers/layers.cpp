@@ -78,7 +78,7 @@ const std::vector<ConfinedHeader>& confined_headers() {
       {"mpi.h", "parallel/comm/mpi"},
       {"nccl.h", "parallel/comm/nccl"},
       {"sentencepiece", "data"},
-      {"gumbo.h", "data"},
+      {"libxml/", "data"},
       {"CLI/", "launch"},
   };
   return table;
