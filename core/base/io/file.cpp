@@ -73,6 +73,10 @@ void InputFile::read_at(int64_t offset, std::span<std::byte> out) const {
   }
 }
 
+void InputFile::drop_cache() const {
+  ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 std::string read_file(const Path& path, int64_t limit) {
   const InputFile file(path);
   if (file.size() > limit) {

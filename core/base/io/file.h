@@ -34,6 +34,9 @@ class InputFile {
   const Path& path() const { return path_; }
   // Reads exactly out.size() bytes at `offset`; UserError naming path and offset where the file ends before.
   void read_at(int64_t offset, std::span<std::byte> out) const;
+  // Asks the kernel to forget the file's cached pages, so that the next read comes from the disk where that
+  // is possible.
+  void drop_cache() const;
 
  private:
   Path path_;

@@ -1,0 +1,53 @@
+// The exception family. Throw UserError for bad input (say what was found, what was expected, what to do),
+// SystemError where the machine failed (disk, memory, network), InternalError for a bug. Only main ends the
+// process.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace toroid {
+
+// Exit codes of the toroid program, documented in docs/exit_codes.md.
+enum class ExitCode : int {
+  done = 0,
+  internal_error = 1,
+  bad_input = 2,
+  system_error = 3,
+  saved_on_signal = 75,
+  lost_peer = 76,
+  too_many_skips = 77,
+};
+
+class Error : public std::runtime_error {
+ public:
+  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  ExitCode code() const { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+class UserError : public Error {
+ public:
+  explicit UserError(const std::string& message) : Error(ExitCode::bad_input, message) {}
+};
+
+class SystemError : public Error {
+ public:
+  explicit SystemError(const std::string& message) : Error(ExitCode::system_error, message) {}
+  // Appends the text of `error_number` (an errno).
+  SystemError(const std::string& message, int error_number);
+};
+
+class InternalError : public Error {
+ public:
+  explicit InternalError(const std::string& message) : Error(ExitCode::internal_error, message) {}
+};
+
+// Throws InternalError unless `condition` holds. For relations that only a bug can break.
+inline void require(bool condition, const char* relation) {
+  if (!condition) throw InternalError(std::string("internal relation does not hold: ") + relation);
+}
+
+}  // namespace toroid

@@ -1,0 +1,15 @@
+// A balanced binary tree over rows of partial sums. Neighbours are added first, so that a power-of-two run of
+// rows is one subtree: a layout that computes only that run sums it alike.
+#pragma once
+
+#include <cstdint>
+
+namespace toroid::cpu {
+
+// to[columns] += the tree's sum of partial[rows, columns], which is overwritten.
+void add_tree(float* partial, int64_t rows, int64_t columns, float* to, int threads);
+
+// The tree's sum of `count` values, which are overwritten; 0 of none.
+float tree_sum(float* values, int64_t count);
+
+}  // namespace toroid::cpu

@@ -1,0 +1,134 @@
+#include "core/device/device.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/error.h"
+
+namespace toroid {
+
+Buffer Device::allocate(int64_t bytes, std::string_view holder, Queue home) {
+  require(bytes >= 0, "an allocation has a size of at least zero bytes");
+  auto block = std::make_unique<Block>();
+  block->bytes = bytes;
+  block->home = home;
+  block->holder = holder;
+  block->address = on_allocate(bytes, block->holder);
+  statistics_.bytes_now += bytes;
+  statistics_.bytes_peak = std::max(statistics_.bytes_peak, statistics_.bytes_now);
+  bytes_by_holder_[block->holder] += bytes;
+  return Buffer(this, block.release());
+}
+
+void Device::free(Block* block) {
+  note_peak();
+  statistics_.bytes_now -= block->bytes;
+  bytes_by_holder_[block->holder] -= block->bytes;
+  on_free(block->address, block->bytes, block->holder);
+  delete block;
+}
+
+// The holders at the peak are copied only when memory is about to fall from it, not at every allocation.
+void Device::note_peak() {
+  if (statistics_.bytes_now == statistics_.bytes_peak && statistics_.bytes_now > noted_peak_) {
+    statistics_.peak_by_holder = bytes_by_holder_;
+    noted_peak_ = statistics_.bytes_peak;
+  }
+}
+
+const Statistics& Device::statistics() {
+  note_peak();
+  return statistics_;
+}
+
+void Device::reset_peak() {
+  statistics_.bytes_peak = statistics_.bytes_now;
+  noted_peak_ = -1;
+}
+
+Array Device::array(DType type, Shape shape, std::string_view holder, Layout layout) {
+  const int64_t bytes =
+      layout == Layout::plain ? shape.elements() * bytes_of(type) : packed_bytes(type, shape, layout);
+  Array out;
+  out.owner = allocate(bytes, holder);
+  out.tensor = out.owner.view(type, shape, 0, layout);
+  return out;
+}
+
+void Device::order(Queue queue, std::span<const Operand> operands) {
+  const auto self = static_cast<size_t>(queue);
+  const uint64_t ticket = ++issued_[self];
+  const auto wait_for = [&](const std::array<uint64_t, kQueues>& uses) {
+    for (size_t other = 0; other < kQueues; ++other) {
+      if (other == self || uses[other] <= seen_[self][other]) continue;
+      seen_[self][other] = uses[other];
+      on_wait(queue, Event{static_cast<Queue>(other), uses[other]});
+    }
+  };
+  for (const Operand& operand : operands) {
+    if (!operand.tensor) continue;
+    Block& block = *operand.tensor.block;
+    wait_for(block.written);
+    if (operand.access != Access::in) wait_for(block.read);
+    (operand.access == Access::in ? block.read : block.written)[self] = ticket;
+  }
+}
+
+void Device::launch(const Call& call, Queue queue) {
+  const Kernel* kernel = kernels_->find(*call.kind);
+  if (kernel == nullptr) {
+    if (call.kind->expand == nullptr) {
+      throw InternalError("device " + std::string(name()) + " has neither a kernel nor an expansion for " +
+                          describe(call));
+    }
+    call.kind->expand(call, *this, queue);
+    return;
+  }
+  order(queue, call.operands);
+  ++statistics_.launches;
+  const int64_t scratch =
+      kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, kernels_->threads());
+  if (scratch == 0) {
+    on_launch(call, *kernel, nullptr, queue);
+    return;
+  }
+  const Buffer workspace = allocate(scratch, "workspace", queue);
+  on_launch(call, *kernel, static_cast<std::byte*>(workspace.block()->address), queue);
+}
+
+void Device::copy(const Tensor& to, const Tensor& from, Queue queue) {
+  require(to.type == from.type && to.bytes() == from.bytes() && to.dense() && from.dense(),
+          "copy is between dense tensors of one type and size");
+  const std::array<Operand, 2> operands{Operand{from, Access::in}, Operand{to, Access::out}};
+  order(queue, operands);
+  on_copy(to, from, queue);
+}
+
+Event Device::record(Queue queue) {
+  const Event event{queue, issued_[static_cast<size_t>(queue)]};
+  on_record(event);
+  return event;
+}
+
+void Device::wait(Queue queue, Event event) {
+  auto& seen = seen_[static_cast<size_t>(queue)][static_cast<size_t>(event.queue)];
+  if (queue == event.queue || event.ticket <= seen) return;
+  seen = event.ticket;
+  on_wait(queue, event);
+}
+
+void Device::write(const Tensor& to, std::span<const std::byte> from, Queue queue) {
+  require(to.dense() && to.bytes() == static_cast<int64_t>(from.size()), "write fills a dense tensor");
+  const std::array<Operand, 1> operands{Operand{to, Access::out}};
+  order(queue, operands);
+  on_write(to, from, queue);
+}
+
+void Device::read(const Tensor& from, std::span<std::byte> to) {
+  require(from.dense() && from.bytes() == static_cast<int64_t>(to.size()), "read takes a whole dense tensor");
+  const std::array<Operand, 1> operands{Operand{from, Access::in}};
+  order(Queue::host, operands);
+  on_read(from, to);
+}
+
+}  // namespace toroid

@@ -1,0 +1,63 @@
+#include "core/device/reference_device.h"
+
+#include <cstring>
+#include <new>
+
+#include "core/base/error.h"
+
+namespace toroid {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+std::shared_ptr<const KernelRegistry> reference_kernels() {
+  auto kernels = std::make_shared<KernelRegistry>();
+  add_reference_kernels(*kernels);
+  return kernels;
+}
+
+}  // namespace
+
+ReferenceDevice::ReferenceDevice() : Device(reference_kernels()) {}
+ReferenceDevice::ReferenceDevice(std::shared_ptr<const KernelRegistry> kernels)
+    : Device(std::move(kernels)) {}
+
+// Every entry of every queue has run when its call returns: there is nothing to wait for and nothing to time.
+void ReferenceDevice::synchronize(Event, Seconds) {}
+Seconds ReferenceDevice::elapsed(Event, Event) const {
+  return Seconds(0);
+}
+void ReferenceDevice::on_record(Event) {}
+void ReferenceDevice::on_wait(Queue, Event) {}
+
+void* ReferenceDevice::on_allocate(int64_t bytes, const std::string& holder) {
+  // Never null, so that an empty tensor has an address.
+  const size_t size = bytes > 0 ? static_cast<size_t>(bytes) : 1;
+  void* address = ::operator new(size, kAlignment, std::nothrow);
+  if (address == nullptr) {
+    throw SystemError("no memory for " + std::to_string(bytes) + " bytes of " + holder);
+  }
+  return address;
+}
+
+void ReferenceDevice::on_free(void* address, int64_t, const std::string&) {
+  ::operator delete(address, kAlignment);
+}
+
+void ReferenceDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue) {
+  kernel.run(call, workspace, kernels().threads());
+}
+
+void ReferenceDevice::on_copy(const Tensor& to, const Tensor& from, Queue) {
+  std::memmove(to.data(), from.data(), static_cast<size_t>(from.bytes()));
+}
+
+void ReferenceDevice::on_write(const Tensor& to, std::span<const std::byte> from, Queue) {
+  if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());
+}
+
+void ReferenceDevice::on_read(const Tensor& from, std::span<std::byte> to) {
+  if (!to.empty()) std::memcpy(to.data(), from.data(), to.size());
+}
+
+}  // namespace toroid

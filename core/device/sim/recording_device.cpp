@@ -1,0 +1,87 @@
+#include "core/device/sim/recording_device.h"
+
+#include <algorithm>
+
+namespace toroid {
+namespace {
+
+// The registry outlives the recorder with its inner device; nothing is to be deleted here.
+std::shared_ptr<const KernelRegistry> borrow(const KernelRegistry& kernels) {
+  return {std::shared_ptr<const KernelRegistry>(), &kernels};
+}
+
+}  // namespace
+
+RecordingDevice::RecordingDevice(Device& inner, bool timed)
+    : Device(borrow(inner.kernels())), inner_(&inner), timed_(timed) {}
+
+void RecordingDevice::synchronize(Event event, Seconds deadline) {
+  if (inner_ != nullptr) inner_->synchronize(event, deadline);
+}
+
+Seconds RecordingDevice::elapsed(Event from, Event to) const {
+  return inner_ == nullptr ? Seconds(0) : inner_->elapsed(from, to);
+}
+
+void* RecordingDevice::on_allocate(int64_t bytes, const std::string& holder) {
+  Record record;
+  record.kind = Record::Kind::allocate;
+  record.text = holder;
+  record.bytes = bytes;
+  records_.push_back(std::move(record));
+  return inner_ == nullptr ? nullptr : inner_->on_allocate(bytes, holder);
+}
+
+void RecordingDevice::on_free(void* address, int64_t bytes, const std::string& holder) {
+  Record record;
+  record.kind = Record::Kind::free;
+  record.text = holder;
+  record.bytes = bytes;
+  records_.push_back(std::move(record));
+  if (inner_ != nullptr) inner_->on_free(address, bytes, holder);
+}
+
+void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
+  Record record;
+  record.text = describe(call);
+  record.op = call.kind->name;
+  record.cost = call.kind->cost(call);
+  record.phase = call.phase;
+  record.queue = queue;
+  const Stopwatch watch;
+  if (inner_ != nullptr) inner_->on_launch(call, kernel, workspace, queue);
+  if (timed_) record.time = watch.elapsed();
+  records_.push_back(std::move(record));
+}
+
+void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
+  Record record;
+  record.kind = Record::Kind::copy;
+  record.text = to.text();
+  record.bytes = to.bytes();
+  record.queue = queue;
+  records_.push_back(std::move(record));
+  if (inner_ != nullptr) inner_->on_copy(to, from, queue);
+}
+
+void RecordingDevice::on_record(Event event) {
+  if (inner_ != nullptr) inner_->on_record(event);
+}
+
+void RecordingDevice::on_wait(Queue queue, Event event) {
+  if (inner_ != nullptr) inner_->on_wait(queue, event);
+}
+
+void RecordingDevice::on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) {
+  if (inner_ != nullptr) inner_->on_write(to, from, queue);
+}
+
+void RecordingDevice::on_read(const Tensor& from, std::span<std::byte> to) {
+  if (inner_ != nullptr) {
+    inner_->on_read(from, to);
+  } else {
+    std::fill(to.begin(), to.end(), std::byte{0});
+  }
+}
+
+}  // namespace toroid

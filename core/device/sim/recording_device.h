@@ -1,0 +1,57 @@
+// Records what a program issues, in front of any device or of none. Without one it holds no numbers and
+// allocates nothing: the same step program then gives the operators, their cost and the memory of a run that
+// never ran.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/device/device.h"
+
+namespace toroid {
+
+struct Record {
+  enum class Kind : uint8_t { launch, copy, allocate, free };
+  Kind kind = Kind::launch;
+  std::string text;  // the call with its operands, or the holder
+  std::string_view op;
+  Cost cost;
+  Phase phase = Phase::forward;
+  Queue queue = Queue::compute;
+  int64_t bytes = 0;  // of an allocation, a free or a copy
+  Seconds time{0};    // where `timed`
+};
+
+class RecordingDevice final : public Device {
+ public:
+  // Prices workspaces and packed sizes as `kernels` would; runs nothing.
+  explicit RecordingDevice(std::shared_ptr<const KernelRegistry> kernels)
+      : Device(std::move(kernels)), inner_(nullptr) {}
+  // Hands everything on to `inner`, which outlives this. `timed` measures each operator (the inner device
+  // must run an operator before launch returns, as the CPU's compute queue does).
+  explicit RecordingDevice(Device& inner, bool timed = false);
+
+  void synchronize(Event event, Seconds deadline) override;
+  Seconds elapsed(Event from, Event to) const override;
+  std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
+
+  const std::vector<Record>& records() const { return records_; }
+  void clear() { records_.clear(); }
+
+ protected:
+  void* on_allocate(int64_t bytes, const std::string& holder) override;
+  void on_free(void* address, int64_t bytes, const std::string& holder) override;
+  void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
+  void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
+  void on_record(Event event) override;
+  void on_wait(Queue queue, Event event) override;
+  void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;
+  void on_read(const Tensor& from, std::span<std::byte> to) override;
+
+ private:
+  Device* inner_;
+  bool timed_ = false;
+  std::vector<Record> records_;
+};
+
+}  // namespace toroid

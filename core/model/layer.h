@@ -1,0 +1,85 @@
+// A decoder layer with explicit forward and backward passes (Gemma report section 2; DESIGN section 4):
+//   mid = x + [norm] Attention(norm x);  out = mid + [norm] MLP(norm mid)
+// The layer is one function from a slot to its value. The forward pass asks for `out`; the backward pass asks
+// for what its operators need; a slot that did not survive is computed again from those that did. M = B T
+// tokens.
+#pragma once
+
+#include <array>
+
+#include "core/model/context.h"
+
+namespace toroid {
+
+enum class Slot : uint8_t {
+  x,          // [M, D] the layer's input, the residual stream
+  h1,         // [M, D] norm of x
+  rstd1,      // f32[M]
+  qkv,        // [M, (N + 2K) H]; rotated in place unless the model norms queries and keys
+  rotated,    // the same, normed and rotated (QK-norm only)
+  rstd_qk,    // f32[M, N + K] (QK-norm only)
+  attended,   // [M, N H]
+  lse,        // f32[N, M]
+  projected,  // [M, D] output projection, before its post-norm (post-norm only)
+  rstd_post1,
+  mid,    // [M, D]
+  h2,     // [M, D] norm of mid
+  rstd2,  // f32[M]
+  pre,    // [M, 2F] or [M, F]
+  act,    // [M, F]
+  down,   // [M, D] before its post-norm (post-norm only)
+  rstd_post2,
+  count
+};
+inline constexpr size_t kSlots = static_cast<size_t>(Slot::count);
+
+// Which slots survive the forward pass.
+class Keep {
+ public:
+  constexpr Keep() = default;
+  constexpr Keep with(Slot slot) const { return Keep(bits_ | bit(slot)); }
+  constexpr Keep without(Slot slot) const { return Keep(bits_ & ~bit(slot)); }
+  constexpr bool has(Slot slot) const { return (bits_ & bit(slot)) != 0; }
+  static Keep all();
+  static Keep cheap();  // not norms, activations: what costs no product to compute again
+  static Keep input();  // x alone
+
+ private:
+  constexpr explicit Keep(uint32_t bits) : bits_(bits) {}
+  static constexpr uint32_t bit(Slot slot) { return uint32_t{1} << static_cast<unsigned>(slot); }
+  uint32_t bits_ = 0;
+};
+
+struct Saved {
+  std::array<Array, kSlots> slots;
+  Array& operator[](Slot slot) { return slots[static_cast<size_t>(slot)]; }
+};
+
+// Keys and values of earlier tokens of each sequence, for generation: k and v [B S, K H].
+struct Cache {
+  Tensor k, v;
+  int64_t capacity = 0, length = 0;  // tokens a sequence
+};
+
+class Layer {
+ public:
+  Layer(const DecoderConfig& config, int64_t index);
+
+  // [M, D] -> [M, D]; what `keep` names stays in `saved`.
+  Array forward(Context& c, const Weights& w, const Microbatch& batch, Array x, Saved& saved,
+                Keep keep) const;
+  // d_out[M, D] -> d_x[M, D]; `saved` is used up.
+  Array backward(Context& c, const Weights& w, const Microbatch& batch, Array d_out, Saved& saved,
+                 std::span<Gradient> gradients) const;
+  // One sequence of batch.tokens new tokens after cache.length earlier ones, which are appended to the cache.
+  Array extend(Context& c, const Weights& w, const Microbatch& batch, Array x, Cache& cache) const;
+
+ private:
+  class Pass;
+  void attention_backward(Pass& pass, const Array& d_mid, std::span<Gradient> gradients, Array& d_x) const;
+
+  const DecoderConfig& config_;
+  bool local_;
+};
+
+}  // namespace toroid

@@ -1,0 +1,46 @@
+// What the builders of core/op share: one sentence for a call that does not fit, and the traffic of a call.
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+#include "core/op/op.h"
+
+namespace toroid::op {
+
+struct Named {
+  std::string_view name;
+  const Tensor& tensor;
+};
+
+// Throws InternalError "matmul: x bf16[4, 8] and w bf16[16, 9] must satisfy: <relation>".
+[[noreturn]] void fail(std::string_view op, std::string_view relation, std::initializer_list<Named> tensors);
+
+inline void check(bool holds, std::string_view op, std::string_view relation,
+                  std::initializer_list<Named> tensors) {
+  if (!holds) fail(op, relation, tensors);
+}
+
+inline bool is_float(const Tensor& t) {
+  return t.type == DType::f64 || t.type == DType::f32 || t.type == DType::bf16;
+}
+
+// Statistics, losses and weight gradients are f32, or f64 where everything is.
+inline bool is_exact(const Tensor& t, DType compute) {
+  return t.type == DType::f32 || (t.type == DType::f64 && compute == DType::f64);
+}
+
+inline bool is_matrix(const Tensor& t) {
+  return t.shape.rank() == 2 && t.layout == Layout::plain;
+}
+inline bool is_dense_matrix(const Tensor& t) {
+  return is_matrix(t) && t.dense();
+}
+inline bool is_vector(const Tensor& t, int64_t elements) {
+  return t.shape == Shape{elements} && t.layout == Layout::plain;
+}
+
+// Bytes of the operands, each read or written once as its access says.
+Cost traffic(const Call& call);
+
+}  // namespace toroid::op

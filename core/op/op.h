@@ -1,0 +1,107 @@
+// An operator is data: a kind, operands, and attributes that never change between steps. Whatever changes
+// from step to step is an operand. A kind is one header/source pair in core/op; a device's fast kernel for it
+// is one file in that device's folder, registered by one explicit call on a KernelRegistry. Operands are
+// dense unless the kind's header says that their rows may be strided; where it says f32 for a statistic, a
+// loss or a weight's gradient, f64 is meant when everything else is f64.
+#pragma once
+
+#include <any>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/tensor/tensor.h"
+
+namespace toroid {
+
+class Device;
+enum class Queue : uint8_t;
+
+enum class Access : uint8_t { in, out, inout };
+enum class Phase : uint8_t { forward, recompute, backward, optimizer, setup };
+
+struct Operand {
+  Tensor tensor;  // an absent optional operand has no block
+  Access access = Access::in;
+};
+
+// `count` products of an m x k by a k x n matrix.
+struct Product {
+  int64_t m = 0, n = 0, k = 0, count = 1;
+  DType type = DType::f32;
+  int64_t flops() const { return 2 * m * n * k * count; }
+};
+
+// Charged from shapes alone: windows and causality count, document boundaries do not.
+struct Cost {
+  std::vector<Product> products;
+  int64_t vector_flops = 0;
+  int64_t bytes_read = 0, bytes_written = 0;
+  int64_t flops() const;
+};
+
+// The canonical cut of deterministic mode (DESIGN section 4): a sum over a split dimension is a balanced
+// binary tree over `slices` equal pieces, a sum over tokens a balanced binary tree over blocks of
+// `token_block` tokens.
+struct Tiles {
+  bool deterministic = false;
+  int64_t slices = 1;
+  int64_t token_block = 64;
+};
+
+struct OpKind;
+
+struct Call {
+  const OpKind* kind = nullptr;
+  std::vector<Operand> operands;
+  std::any attributes;  // the struct that the kind's header declares
+  Tiles tiles;
+  Phase phase = Phase::forward;
+
+  const Tensor& operator[](size_t i) const { return operands[i].tensor; }
+  template <class T>
+  const T& get() const {
+    return *std::any_cast<T>(&attributes);
+  }
+};
+
+struct OpKind {
+  std::string_view name;
+  Cost (*cost)(const Call&) = nullptr;
+  // Plain and slow, any float type incl. f64, computing in double and rounding once at each output.
+  void (*reference)(const Call&) = nullptr;
+  // For a fused operator: issues its parts, on a device that has no kernel for it; nullptr otherwise.
+  void (*expand)(const Call&, Device&, Queue) = nullptr;
+};
+
+// A device's kernel. It allocates nothing: scratch memory is asked for before launch, by shapes alone.
+struct Kernel {
+  void (*run)(const Call&, std::byte* workspace, int threads) = nullptr;
+  int64_t (*workspace_bytes)(const Call&, int threads) = nullptr;  // nullptr: none
+};
+
+// Kinds to kernels of one device type; filled once, before the device is made.
+class KernelRegistry {
+ public:
+  virtual ~KernelRegistry() = default;
+  void add(const OpKind& kind, Kernel kernel);  // a later call for the same kind replaces the earlier one
+  const Kernel* find(const OpKind& kind) const;
+  int threads() const { return threads_; }
+  void set_threads(int threads) { threads_ = threads; }
+  // Size of a weight [n, k] in a packed layout; plain size unless the device says otherwise.
+  virtual int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const;
+
+ private:
+  std::map<const OpKind*, Kernel> kernels_;
+  int threads_ = 1;
+};
+
+// Registers every kind's reference kernel: a device in plain C++ against which the fast ones are tested.
+void add_reference_kernels(KernelRegistry& registry);
+
+// Text for records and errors: "matmul(bf16[4, 8], bf16[16, 8] -> bf16[4, 16])".
+std::string describe(const Call& call);
+
+}  // namespace toroid

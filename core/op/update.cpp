@@ -1,0 +1,182 @@
+#include "core/op/update.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/op/check.h"
+#include "core/op/reference.h"
+
+namespace toroid::op {
+namespace {
+
+// Values of control[reason].
+enum Verdict : int { applied, loss_not_finite, norm_not_finite, loss_outlier, norm_outlier, no_valid_target };
+
+// Whether x lies more than z standard deviations above its running mean. The deviation is at least a
+// thousandth of the mean: below that it is the rounding of the fp32 state.
+bool is_outlier(double x, double mean, double square, double z) {
+  const double variance = std::max(square - mean * mean, 1e-6 * mean * mean);
+  return x - mean > z * std::sqrt(variance);
+}
+
+Verdict verdict(double mean_loss_now, double norm, double count, const std::vector<double>& state,
+                const DecideSpec& spec) {
+  if (!(count > 0)) return no_valid_target;
+  if (!std::isfinite(mean_loss_now)) return loss_not_finite;
+  if (!std::isfinite(norm)) return norm_not_finite;
+  if (spec.z_threshold > 0 && state[State::seen] >= static_cast<double>(spec.z_warmup)) {
+    if (is_outlier(mean_loss_now, state[State::loss_mean], state[State::loss_square], spec.z_threshold)) {
+      return loss_outlier;
+    }
+    if (is_outlier(norm, state[State::norm_mean], state[State::norm_square], spec.z_threshold)) {
+      return norm_outlier;
+    }
+  }
+  return applied;
+}
+
+Cost decide_cost(const Call& call) {
+  Cost cost = traffic(call);
+  cost.vector_flops = call[0].elements();
+  return cost;
+}
+
+void decide_reference(const Call& call) {
+  const auto& spec = call.get<DecideSpec>();
+  double squares = 0;
+  for (const double partial : load(call[0])) squares += partial;
+  const double norm = std::sqrt(squares), count = load(call[2])[0];
+  const double loss_now = count > 0 ? load(call[1])[0] / count : 0;
+  std::vector<double> state = load(call[4]), control(kControlSize, 0.0);
+  const Verdict found = verdict(loss_now, norm, count, state, spec);
+  if (found == applied) {
+    state[State::update_count] += 1;
+    state[State::skipped_in_a_row] = 0;
+    // A plain mean until the decay's own horizon is reached, so that early values are not drawn to zero.
+    const double weight = std::max(1 - spec.z_decay, 1 / (state[State::seen] + 1));
+    const auto follow = [&](State index, double value) { state[index] += weight * (value - state[index]); };
+    follow(State::loss_mean, loss_now);
+    follow(State::loss_square, loss_now * loss_now);
+    follow(State::norm_mean, norm);
+    follow(State::norm_square, norm * norm);
+    state[State::seen] += 1;
+    control[Control::apply] = 1;
+    control[Control::clip] = spec.clip_norm > 0 ? std::min(1.0, spec.clip_norm / (norm + 1e-6)) : 1;
+  } else {
+    state[State::skipped_total] += 1;
+    state[State::skipped_in_a_row] += 1;
+  }
+  control[Control::rate] = load(call[3])[0];
+  control[Control::gradient_norm] = norm;
+  control[Control::mean_loss] = loss_now;
+  control[Control::targets] = count;
+  control[Control::reason] = found;
+  store(call[4], state);
+  store(call[5], control);
+}
+
+Cost adamw_cost(const Call& call) {
+  Cost cost = traffic(call);
+  cost.vector_flops = 16 * call[0].elements();
+  return cost;
+}
+
+void adamw_reference(const Call& call) {
+  const auto& spec = call.get<AdamWSpec>();
+  const std::vector<double> gradient = load(call[0]), state = load(call[1]), control = load(call[2]);
+  if (control[Control::apply] == 0) return;
+  std::vector<double> w = load(call[3]), m = load(call[4]), v = load(call[5]);
+  const double t = state[State::update_count], r = control[Control::rate];
+  const double correct1 = 1 - std::pow(spec.beta1, t), correct2 = 1 - std::pow(spec.beta2, t);
+  for (size_t i = 0; i < w.size(); ++i) {
+    const double g = control[Control::clip] * gradient[i];
+    m[i] = spec.beta1 * m[i] + (1 - spec.beta1) * g;
+    v[i] = spec.beta2 * v[i] + (1 - spec.beta2) * g * g;
+    w[i] -=
+        r * spec.weight_decay * w[i] + r * (m[i] / correct1) / (std::sqrt(v[i] / correct2) + spec.epsilon);
+  }
+  store(call[3], w);
+  store(call[4], m);
+  store(call[5], v);
+}
+
+Cost ema_cost(const Call& call) {
+  Cost cost = traffic(call);
+  cost.vector_flops = 3 * call[0].elements();
+  return cost;
+}
+
+void ema_reference(const Call& call) {
+  const double decay = call.get<EmaSpec>().decay;
+  if (load(call[1])[Control::apply] == 0) return;
+  const std::vector<double> master = load(call[0]);
+  std::vector<double> average = load(call[2]);
+  for (size_t i = 0; i < master.size(); ++i) average[i] = decay * average[i] + (1 - decay) * master[i];
+  store(call[2], average);
+}
+
+void check_f32(std::string_view op, const Tensor& t, std::string_view name, int64_t elements) {
+  check(t.type == DType::f32 && is_vector(t, elements) && t.dense(), op,
+        "f32[" + std::to_string(elements) + "]", {{name, t}});
+}
+
+}  // namespace
+
+constinit const OpKind decide_kind{.name = "decide", .cost = decide_cost, .reference = decide_reference};
+constinit const OpKind adamw_kind{.name = "adamw", .cost = adamw_cost, .reference = adamw_reference};
+constinit const OpKind ema_kind{.name = "ema", .cost = ema_cost, .reference = ema_reference};
+
+Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target_count,
+            const Tensor& learning_rate, const Tensor& state, const Tensor& control, DecideSpec spec) {
+  check_f32("decide", partials, "partials", partials.shape.elements());
+  check_f32("decide", loss_sum, "loss_sum", 1);
+  check_f32("decide", target_count, "target_count", 1);
+  check_f32("decide", learning_rate, "rate", 1);
+  check_f32("decide", state, "state", kStateSize);
+  check_f32("decide", control, "control", kControlSize);
+  return {&decide_kind,
+          {{partials, Access::in},
+           {loss_sum, Access::in},
+           {target_count, Access::in},
+           {learning_rate, Access::in},
+           {state, Access::inout},
+           {control, Access::out}},
+          spec,
+          {},
+          Phase::optimizer};
+}
+
+Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, const Tensor& master,
+           const Tensor& exp_avg, const Tensor& exp_avg_sq, AdamWSpec spec) {
+  const int64_t n = gradient.shape.elements();
+  check_f32("adamw", gradient, "gradient", n);
+  check_f32("adamw", state, "state", kStateSize);
+  check_f32("adamw", control, "control", kControlSize);
+  check_f32("adamw", master, "master", n);
+  check_f32("adamw", exp_avg, "exp_avg", n);
+  check_f32("adamw", exp_avg_sq, "exp_avg_sq", n);
+  return {&adamw_kind,
+          {{gradient, Access::in},
+           {state, Access::in},
+           {control, Access::in},
+           {master, Access::inout},
+           {exp_avg, Access::inout},
+           {exp_avg_sq, Access::inout}},
+          spec,
+          {},
+          Phase::optimizer};
+}
+
+Call ema(const Tensor& master, const Tensor& control, const Tensor& average, EmaSpec spec) {
+  const int64_t n = master.shape.elements();
+  check_f32("ema", master, "master", n);
+  check_f32("ema", control, "control", kControlSize);
+  check_f32("ema", average, "average", n);
+  return {&ema_kind,
+          {{master, Access::in}, {control, Access::in}, {average, Access::inout}},
+          spec,
+          {},
+          Phase::optimizer};
+}
+
+}  // namespace toroid::op

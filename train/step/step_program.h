@@ -1,0 +1,127 @@
+// The training step, written once against Device and Communicator: what runs on a CPU is what a dry run
+// records and what a simulated pod will time. Nothing here reads a tensor's value or a clock.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/model/ends.h"
+#include "core/model/layer.h"
+#include "core/op/update.h"
+#include "parallel/zero/zero.h"
+
+namespace toroid::train {
+
+enum class Remat : uint8_t { none, cheap, full };
+
+struct StepOptions {
+  int64_t tokens_per_sequence = 0;    // T
+  int64_t global_sequences = 0;       // G
+  int64_t sequences_per_replica = 1;  // B; deterministic mode runs one sequence a microbatch
+  DType compute = DType::bf16;
+  Remat remat = Remat::none;
+  bool deterministic = false;
+  int64_t loss_block_tokens = 0;  // 0: chosen from the vocabulary
+  double ema_decay = 0;
+  op::DecideSpec decide;
+};
+
+// One visit of the step's walk over the units: ZeRO's gathers, frees and reductions are functions of the
+// list.
+struct Visit {
+  bool backward = false;
+  int stage = 0;                   // 0 embedding, 1..L layers, L + 1 head
+  std::vector<int> reads, writes;  // units: weights read, gradients written
+};
+std::vector<Visit> training_visits(const DecoderConfig& config);
+
+// A step's batch on the host, G T tokens in the global order; missing sequences are masked by the program.
+struct HostBatch {
+  std::span<const int32_t> ids, targets, positions, starts;
+  int64_t target_count = 0;
+};
+
+// What a step left on the device, read one step late.
+struct StepResult {
+  double loss = 0, gradient_norm = 0, rate = 0;
+  int64_t targets = 0;
+  bool skipped = false;
+  int reason = 0;  // op::Control::reason
+  int64_t updates = 0, skipped_total = 0, skipped_in_a_row = 0;
+};
+
+// Marks in the order in which the step passed them.
+struct StepMarks {
+  Event begin;
+  std::vector<Event> forward_end, backward_end;  // one for each microbatch
+  Event end;
+};
+
+class StepProgram {
+ public:
+  StepProgram(Device& device, Communicator& model, DecoderConfig config, StepOptions options,
+              std::unique_ptr<optim::Optimizer> optimizer);
+
+  // Draws the weights and clears all states.
+  void initialise(uint64_t seed);
+  // After masters were written from outside.
+  void weights_changed() { zero_.pack(); }
+
+  // Copies a batch and its rate to the device, one step ahead: the next step() uses it.
+  void upload(const HostBatch& batch, double rate);
+  void step();
+  // Result of the last finished step; blocks.
+  StepResult result();
+  const StepMarks& marks() const { return marks_; }
+
+  // Sum of the token losses of up to B sequences of T tokens each and their target count (forward only);
+  // blocks.
+  struct Evaluation {
+    double loss_sum = 0;
+    int64_t targets = 0;
+  };
+  Evaluation evaluate(const HostBatch& batch);
+
+  // Forward only, layer by layer: for tests and comparisons. hidden[l] as golden/README.md has it.
+  struct Trace {
+    std::vector<Array> hidden;
+    Array logits;
+  };
+  Trace trace(const HostBatch& batch, int64_t sequences);
+
+  Zero& zero() { return zero_; }
+  const Tensor& state() const { return state_.tensor; }  // f32[op::kStateSize], checkpointed
+  const DecoderConfig& config() const { return config_; }
+  const StepOptions& options() const { return options_; }
+  int64_t microbatches() const { return microbatches_; }
+  int64_t sequences_per_microbatch() const { return sequences_; }
+
+ private:
+  struct Inputs {
+    Array ids, targets, positions, starts;  // i32[microbatches B T]
+    Array scale, count, rate;               // f32[1]
+  };
+  Inputs make_inputs(int64_t sequences);
+  void fill_inputs(Inputs& inputs, int64_t sequences, const HostBatch& batch, double rate);
+  Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
+  void run_microbatch(int64_t index, const Inputs& inputs);
+  const PackedMatrix& table() const;
+
+  Device& device_;
+  DecoderConfig config_;
+  StepOptions options_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  int64_t sequences_, microbatches_;
+  Zero zero_;
+  Context context_;
+  std::vector<Layer> layers_;
+  std::vector<Visit> visits_;
+  Inputs inputs_[2];
+  int next_ = 0;  // which of the two inputs the next upload fills
+  Array state_, control_[2];
+  int finished_ = 0;  // which control the last step wrote
+  Array token_loss_, losses_, loss_sum_;
+  StepMarks marks_;
+};
+
+}  // namespace toroid::train
