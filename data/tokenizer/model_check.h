@@ -29,7 +29,7 @@ struct ModelOutline {
 // UserError, one sentence that names `name`, unless `model` is a SentencePiece model within these bounds: at
 // most 256 MiB and 2^21 pieces, each of 1 to 512 bytes of UTF-8 with a finite score and a known type; one
 // unknown piece; no text twice; byte pieces <0x00>..<0xFF> each once, all or none, and all with byte
-// fallback; no control piece of one character; a normaliser table of at most 16 MiB whose trie nodes and
+// fallback; no control piece of one character; a normaliser table of at most 4 MiB whose trie nodes and
 // strings lie inside it.
 ModelOutline check_model(std::string_view model, const std::string& name);
 

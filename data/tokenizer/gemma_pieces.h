@@ -1,0 +1,16 @@
+// Pieces that Gemma's vocabulary has whatever the text is. Private to this folder.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace toroid {
+
+// In three groups; the vocabulary holds each group's opening and then its closing elements.
+inline std::vector<std::vector<std::string>> html_elements() {
+  return {{"table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"},
+          {"h1", "h2", "h3", "h4", "h5", "h6", "blockquote"},
+          {"strong", "em", "b", "i", "u", "s", "sub", "sup", "code"}};
+}
+
+}  // namespace toroid
