@@ -50,12 +50,6 @@ struct CheckpointState {
   std::map<std::string, std::string> texts;  // anything else, such as the tokenizer's hash
 };
 
-// One rank of several; the default is a rank alone.
-struct CheckpointRank {
-  int rank = 0;
-  int world_size = 1;
-};
-
 // The checkpoints of one run directory. Saving is for one thread at a time.
 class Checkpoints {
  public:
@@ -77,7 +71,7 @@ class Checkpoints {
   void verify_and_prune(int64_t step);
   Path directory_;
   int keep_;
-  bool verified_ = true;
+  bool verified_ = true;  // written by background_, read after it was joined
   std::thread background_;
 };
 

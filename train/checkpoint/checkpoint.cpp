@@ -1,0 +1,323 @@
+#include "train/checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/tensor_hash.h"
+#include "core/base/text.h"
+#include "train/checkpoint/manifest.h"
+#include "train/checkpoint/step_writer.h"
+
+namespace toroid {
+namespace {
+
+namespace fs = std::filesystem;
+
+// N of "step-N" as a save spells it.
+std::optional<int64_t> step_of(const Path& directory) {
+  const std::string name = directory.filename().string();
+  constexpr std::string_view prefix = "step-";
+  if (!name.starts_with(prefix)) return std::nullopt;
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, step);
+  if (error != std::errc() || stop != end || step < 0 || name != step_name(step)) return std::nullopt;
+  return step;
+}
+
+// A trailing slash would leave no file name.
+Path without_slash(const Path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+bool is_there(const Path& path) {
+  std::error_code ignored;
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+}
+
+bool is_step(const Path& path) {
+  return is_there(path / Manifest::kName) || step_of(path).has_value();
+}
+
+Manifest checked_manifest(const Path& step) {
+  Manifest manifest = read_manifest(step);
+  const auto named = step_of(step);
+  if (named && *named != manifest.state.step) {
+    throw UserError(in_quotes(step.string()) + " holds the manifest of step " +
+                    std::to_string(manifest.state.step));
+  }
+  return manifest;
+}
+
+// Removes a directory so that a stop half-way leaves no directory that looks like a step.
+void remove_step(const Path& checkpoints, int64_t step) {
+  const Path aside = checkpoints / (".removing-" + step_name(step));
+  std::error_code error;
+  fs::rename(checkpoints / step_name(step), aside, error);
+  if (!error) fs::remove_all(aside, error);
+  if (error) log::warn("cannot remove the old checkpoint {}: {}", step_name(step), error.message());
+}
+
+std::vector<int64_t> steps_in(const Path& checkpoints) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
+    if (const auto step = step_of(entry.path())) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+}  // namespace
+
+Checkpoints::Checkpoints(const Path& run, int keep) : directory_(run / "checkpoints"), keep_(keep) {
+  if (keep < 1)
+    throw UserError("checkpoints to keep: " + std::to_string(keep) + ", but at least 1 must be kept");
+}
+
+Checkpoints::~Checkpoints() {
+  wait();
+}
+
+bool Checkpoints::wait() {
+  if (background_.joinable()) background_.join();
+  return verified_;
+}
+
+void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices) {
+  wait();
+  const Path temporary = begin_step(directory_, state.step);
+  try {
+    const RankReport report = write_rank(temporary, {}, state.step, slices);
+    commit_step(temporary, state, std::span(&report, 1));
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+  background_ = std::thread([this, step = state.step] { verify_and_prune(step); });
+}
+
+void Checkpoints::verify_and_prune(int64_t step) {
+  try {
+    const Path directory = directory_ / step_name(step);
+    for (const ManifestFile& file : checked_manifest(directory).files) {
+      verify_file(directory / file.name, file.digest, true);
+    }
+    verified_ = true;
+  } catch (const std::exception& error) {
+    verified_ = false;
+    log::error("the checkpoint just saved does not verify, so older ones are kept: {}", error.what());
+    return;
+  }
+  // Steps after this one are of a run that went back; they are not this save's to remove.
+  std::vector<int64_t> steps = steps_in(directory_);
+  std::erase_if(steps, [step](int64_t other) { return other > step; });
+  for (size_t i = 0; i + static_cast<size_t>(keep_) < steps.size(); ++i) remove_step(directory_, steps[i]);
+}
+
+void save_checkpoint(const Path& run, const CheckpointState& state, std::span<const TensorSlice> slices,
+                     int keep) {
+  Checkpoints checkpoints(run, keep);
+  checkpoints.save(state, slices);
+  if (!checkpoints.wait())
+    throw SystemError("the checkpoint saved under " + in_quotes(run.string()) + " does not verify");
+}
+
+struct CheckpointReader::Impl {
+  struct Slice {
+    const SafetensorsFile* file;
+    const TensorInfo* stored;
+    int64_t offset;
+  };
+  struct Tensor {
+    std::vector<Slice> slices;  // by offset, covering the tensor exactly
+    int64_t read = 0;           // elements read since the hash was last complete
+    uint64_t hash = 0;
+  };
+
+  Impl(const Path& step, Verify verify)
+      : directory(step), manifest(checked_manifest(step)), tensors(manifest.tensors.size()) {
+    for (const ManifestFile& file : manifest.files) {
+      const Path path = step / file.name;
+      if (verify == Verify::all) verify_file(path, file.digest);
+      files.push_back(std::make_unique<SafetensorsFile>(path));
+      add(file, *files.back());
+    }
+    for (size_t i = 0; i < tensors.size(); ++i) check_cover(manifest.tensors[i], tensors[i].slices);
+  }
+
+  void add(const ManifestFile& entry, const SafetensorsFile& file) {
+    const std::string where = in_quotes(file.path().string());
+    const auto expect = [&](const char* key, const std::string& value) {
+      const auto found = file.metadata().find(key);
+      if (found == file.metadata().end() || found->second != value) {
+        throw UserError(where + " is not the file that the manifest means: its " + key + " is " +
+                        (found == file.metadata().end() ? "missing" : in_quotes(found->second)) + ", not '" +
+                        value + "'");
+      }
+    };
+    expect("part", entry.part);
+    expect("rank", std::to_string(entry.rank));
+    expect("step", std::to_string(manifest.state.step));
+    expect("world_size", std::to_string(manifest.world_size));
+    for (const TensorInfo& stored : file.tensors()) {
+      const size_t at = stored.name.find('@');
+      int64_t offset = 0;
+      if (at != std::string::npos) {
+        const char* end = stored.name.data() + stored.name.size();
+        const auto [stop, error] = std::from_chars(stored.name.data() + at + 1, end, offset);
+        if (error != std::errc() || stop != end || offset < 0) {
+          throw UserError(where + ": the slice " + in_quotes(stored.name) +
+                          " does not end in @ and an offset");
+        }
+      }
+      const int64_t i = index(std::string_view(stored.name).substr(0, at), entry.part);
+      if (i < 0)
+        throw UserError(where + " has the tensor " + in_quotes(stored.name) +
+                        ", which the manifest does not know");
+      const CheckpointTensor& tensor = manifest.tensors[static_cast<size_t>(i)];
+      if (stored.type != tensor.type) {
+        throw UserError(where + ": " + in_quotes(stored.name) + " is " +
+                        std::string(element_type_name(stored.type)) + ", but the manifest says " +
+                        std::string(element_type_name(tensor.type)));
+      }
+      tensors[static_cast<size_t>(i)].slices.push_back({&file, &stored, offset});
+    }
+  }
+
+  void check_cover(const CheckpointTensor& tensor, std::vector<Slice>& slices) const {
+    std::sort(slices.begin(), slices.end(), [](const Slice& a, const Slice& b) {
+      return std::pair(a.offset, a.stored->bytes) < std::pair(b.offset, b.stored->bytes);
+    });
+    int64_t next = 0;
+    bool exact = true;
+    for (const Slice& slice : slices) {
+      exact = exact && slice.offset == next && slice.stored->elements() <= tensor.elements - next;
+      if (exact) next += slice.stored->elements();
+    }
+    if (!exact || next != tensor.elements) {
+      throw UserError(in_quotes(directory.string()) + ": the slices of " + in_quotes(tensor.name) + " (" +
+                      tensor.part + ") do not cover its " + std::to_string(tensor.elements) +
+                      " elements exactly once");
+    }
+  }
+
+  int64_t index(std::string_view name, std::string_view part) const {
+    const auto& all = manifest.tensors;
+    const auto place = std::lower_bound(
+        all.begin(), all.end(), std::pair(part, name), [](const CheckpointTensor& t, const auto& key) {
+          return std::pair<std::string_view, std::string_view>(t.part, t.name) < key;
+        });
+    return place == all.end() || place->part != part || place->name != name ? -1 : place - all.begin();
+  }
+
+  Path directory;
+  Manifest manifest;
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::vector<Tensor> tensors;  // as manifest.tensors
+};
+
+CheckpointReader::CheckpointReader(const Path& run_or_step, Verify verify) {
+  const Path path = without_slash(run_or_step);
+  if (!is_there(path))
+    throw UserError("there is no checkpoint at " + in_quotes(path.string()) + ": it does not exist");
+  if (is_step(path)) {
+    impl_ = std::make_unique<Impl>(path, verify);
+    return;
+  }
+  const Path checkpoints = path.filename() == "checkpoints" ? path : path / "checkpoints";
+  std::vector<int64_t> steps = steps_in(checkpoints);
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    try {
+      impl_ = std::make_unique<Impl>(checkpoints / step_name(*step), verify);
+      return;
+    } catch (const Error& error) {
+      log::warn("{} is damaged and passed over: {}", step_name(*step), error.what());
+    }
+  }
+  throw UserError("there is no checkpoint to load under " + in_quotes(path.string()) + ": " +
+                  (steps.empty()
+                       ? "it has no checkpoints/step-N; give a run directory or one of its steps"
+                       : "none of its " + std::to_string(steps.size()) + " steps is whole (see the log)"));
+}
+
+CheckpointReader::~CheckpointReader() = default;
+CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
+
+const CheckpointState& CheckpointReader::state() const {
+  return impl_->manifest.state;
+}
+const Path& CheckpointReader::directory() const {
+  return impl_->directory;
+}
+const std::vector<CheckpointTensor>& CheckpointReader::tensors() const {
+  return impl_->manifest.tensors;
+}
+
+const CheckpointTensor* CheckpointReader::find(std::string_view name, std::string_view part) const {
+  const int64_t i = impl_->index(name, part);
+  return i < 0 ? nullptr : &impl_->manifest.tensors[static_cast<size_t>(i)];
+}
+
+const CheckpointTensor& CheckpointReader::at(std::string_view name, std::string_view part) const {
+  const CheckpointTensor* tensor = find(name, part);
+  if (tensor == nullptr) {
+    throw UserError("the checkpoint " + in_quotes(directory().string()) + " has no tensor " +
+                    in_quotes(name) + " in part " + in_quotes(part) + "; was it written for another model?");
+  }
+  return *tensor;
+}
+
+void CheckpointReader::read(std::string_view name, std::string_view part, int64_t offset,
+                            std::span<std::byte> out) {
+  const CheckpointTensor& tensor = at(name, part);
+  const int64_t size = element_bytes(tensor.type);
+  const int64_t elements = static_cast<int64_t>(out.size()) / size;
+  if (static_cast<int64_t>(out.size()) % size != 0 || offset < 0 || offset > tensor.elements ||
+      elements > tensor.elements - offset) {
+    throw UserError("the checkpoint " + in_quotes(directory().string()) + " has " +
+                    std::to_string(tensor.elements) + " elements of " + std::to_string(size) + " bytes in " +
+                    in_quotes(name) + " (" + tensor.part + "), but the " + std::to_string(out.size()) +
+                    " bytes from element " + std::to_string(offset) +
+                    " on were asked for; was it written for another model?");
+  }
+  auto& state = impl_->tensors[static_cast<size_t>(impl_->index(name, part))];
+  std::string from;
+  for (const auto& slice : state.slices) {
+    const int64_t first = std::max(offset, slice.offset);
+    const int64_t last = std::min(offset + elements, slice.offset + slice.stored->elements());
+    if (first >= last) continue;
+    slice.file->read(
+        *slice.stored,
+        out.subspan(static_cast<size_t>((first - offset) * size), static_cast<size_t>((last - first) * size)),
+        (first - slice.offset) * size);
+  }
+  state.hash += tensor_hash(out, size, static_cast<uint64_t>(offset));
+  state.read += elements;
+  if (state.read < tensor.elements) return;
+  state.read = 0;
+  if (std::exchange(state.hash, 0) == tensor.hash) return;
+  for (const auto& slice : state.slices) from += " " + in_quotes(slice.file->path().string());
+  throw UserError("the bytes of " + in_quotes(name) + " (" + tensor.part +
+                  ") are not those that were saved: they were read from" + from +
+                  " and their hash is not the manifest's");
+}
+
+Path run_of_checkpoint(const Path& run_or_step) {
+  const Path path = without_slash(run_or_step);
+  if (path.filename() == "checkpoints") return path.parent_path();
+  if (is_step(path) && path.parent_path().filename() == "checkpoints")
+    return path.parent_path().parent_path();
+  return path;
+}
+
+std::vector<int64_t> checkpoint_steps(const Path& run) {
+  return steps_in(run / "checkpoints");
+}
+
+}  // namespace toroid

@@ -1,0 +1,236 @@
+#include "train/checkpoint/manifest.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/io/json.h"
+#include "core/base/text.h"
+
+namespace toroid {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr JsonLimits kLimits = {.bytes = int64_t{64} << 20, .depth = 8};
+constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+constexpr int64_t kRanks = 1 << 20;
+constexpr std::string_view kFormat = "toroid checkpoint";
+
+std::string hex(uint64_t value) {
+  std::array<char, 17> text;
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
+
+uint64_t unhex(const JsonView& value) {
+  const std::string text = value.as_string();
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  if (text.size() != 16 || error != std::errc() || end != text.data() + 16) {
+    value.refuse("is " + in_quotes(text) + ", but 16 hexadecimal digits are needed");
+  }
+  return number;
+}
+
+// Every bit of a double as text that a person can still read: "0x1.8p+1", "inf", "nan".
+std::string exact(double value) {
+  std::array<char, 64> text;
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::hex).ptr;
+  return std::string(text.data(), end);
+}
+
+double exact(const JsonView& value) {
+  const std::string text = value.as_string();
+  double number = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::hex);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) {
+    value.refuse("is " + in_quotes(text) + ", but a number in hexadecimal notation is needed");
+  }
+  return number;
+}
+
+void check_keys(const JsonView& object, const std::vector<std::string>& expected) {
+  for (const std::string& key : object.keys()) {
+    if (std::find(expected.begin(), expected.end(), key) == expected.end()) {
+      object.refuse("has the unknown key " + in_quotes(key));
+    }
+  }
+  for (const std::string& key : expected) object.at(key);
+}
+
+std::string name_of(const JsonView& value) {
+  std::string name = value.as_string();
+  if (!valid_checkpoint_name(name)) {
+    value.refuse("is " + in_quotes(name) + ", but only letters, digits, '_', '-' and '.' make a name");
+  }
+  return name;
+}
+
+std::string seal_of(const Json& manifest) {
+  return xxh3_hex(manifest.dump());
+}
+
+ManifestFile file_of(const JsonView& value, int world_size) {
+  check_keys(value, {"name", "part", "rank", "bytes", "xxh3", "blocks"});
+  ManifestFile file;
+  file.name = name_of(value.at("name"));
+  if (!file.name.ends_with(".safetensors")) value.at("name").refuse("does not end in .safetensors");
+  file.part = name_of(value.at("part"));
+  file.rank = static_cast<int>(value.at("rank").as_integer(0, world_size - 1));
+  file.digest.bytes = value.at("bytes").as_integer(8, kMost / 2);
+  file.digest.xxh3 = value.at("xxh3").as_string();
+  if (file.digest.xxh3.size() != 32 ||
+      file.digest.xxh3.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    value.at("xxh3").refuse("is " + in_quotes(file.digest.xxh3) + ", but 32 hexadecimal digits are needed");
+  }
+  for (const JsonView& block : value.at("blocks").elements()) file.digest.blocks.push_back(unhex(block));
+  const int64_t blocks = (file.digest.bytes - 1) / FileDigest::kBlockBytes + 1;
+  if (static_cast<int64_t>(file.digest.blocks.size()) != blocks) {
+    value.at("blocks").refuse("has " + std::to_string(file.digest.blocks.size()) + " hashes, but a file of " +
+                              std::to_string(file.digest.bytes) + " bytes has " + std::to_string(blocks) +
+                              " blocks");
+  }
+  return file;
+}
+
+CheckpointTensor tensor_of(const JsonView& value) {
+  check_keys(value, {"name", "part", "dtype", "shape", "hash"});
+  CheckpointTensor tensor;
+  tensor.name = name_of(value.at("name"));
+  tensor.part = name_of(value.at("part"));
+  const std::string type = value.at("dtype").as_string();
+  const auto known = element_type(type);
+  if (!known) value.at("dtype").refuse("is " + in_quotes(type) + ", which this program does not know");
+  tensor.type = *known;
+  tensor.shape = value.at("shape").as_integers(0, kMost);
+  tensor.elements = tensor_bytes(tensor.shape, tensor.type, "tensor " + in_quotes(tensor.name)) /
+                    element_bytes(tensor.type);
+  tensor.hash = unhex(value.at("hash"));
+  return tensor;
+}
+
+CheckpointState state_of(const JsonView& root) {
+  CheckpointState state;
+  state.step = root.at("step").as_integer(0, kMost);
+  state.config = root.at("config").as_string();
+  const JsonView data = root.at("data");
+  check_keys(data, {"next_sequence", "skipped"});
+  state.next_sequence = data.at("next_sequence").as_integer(0, kMost);
+  for (const JsonView& range : data.at("skipped").elements()) {
+    const std::vector<int64_t> ends = range.as_integers(0, kMost);
+    if (ends.size() != 2 || ends[0] >= ends[1]) range.refuse("is not a range [first, last) of sequences");
+    state.skipped.push_back({ends[0], ends[1]});
+  }
+  const JsonView counters = root.at("counters"), scalars = root.at("scalars"), texts = root.at("texts");
+  for (const std::string& key : counters.keys()) state.counters[key] = counters.at(key).as_integer();
+  for (const std::string& key : scalars.keys()) state.scalars[key] = exact(scalars.at(key));
+  for (const std::string& key : texts.keys()) state.texts[key] = texts.at(key).as_string();
+  return state;
+}
+
+}  // namespace
+
+bool valid_checkpoint_name(std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
+  };
+  return !name.empty() && name.size() <= 200 && name[0] != '.' &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
+std::string manifest_text(const Manifest& manifest) {
+  const CheckpointState& state = manifest.state;
+  Json json = {{"format", kFormat},      {"version", Manifest::kVersion},
+               {"step", state.step},     {"world_size", manifest.world_size},
+               {"config", state.config}, {"counters", state.counters},
+               {"texts", state.texts},   {"scalars", Json::object()},
+               {"files", Json::array()}, {"tensors", Json::array()}};
+  for (const auto& [name, value] : state.scalars) json["scalars"][name] = exact(value);
+  Json skipped = Json::array();
+  for (const SequenceRange& range : state.skipped) skipped.push_back({range.first, range.last});
+  json["data"] = {{"next_sequence", state.next_sequence}, {"skipped", skipped}};
+  for (const ManifestFile& file : manifest.files) {
+    Json blocks = Json::array();
+    for (const uint64_t block : file.digest.blocks) blocks.push_back(hex(block));
+    json["files"].push_back({{"name", file.name},
+                             {"part", file.part},
+                             {"rank", file.rank},
+                             {"bytes", file.digest.bytes},
+                             {"xxh3", file.digest.xxh3},
+                             {"blocks", blocks}});
+  }
+  for (const CheckpointTensor& tensor : manifest.tensors) {
+    json["tensors"].push_back({{"name", tensor.name},
+                               {"part", tensor.part},
+                               {"dtype", element_type_name(tensor.type)},
+                               {"shape", tensor.shape},
+                               {"hash", hex(tensor.hash)}});
+  }
+  json["seal"] = seal_of(json);
+  return json.dump(1) + "\n";
+}
+
+Manifest parse_manifest(std::string_view text, const std::string& origin) {
+  const JsonDocument document = JsonDocument::parse(text, origin, kLimits);
+  const JsonView root = document.root();
+  if (!root.has("format") || !root.at("format").is_string() || root.at("format").as_string() != kFormat) {
+    root.refuse("is not a manifest: its \"format\" is not \"" + std::string(kFormat) + "\"");
+  }
+  const int64_t version = root.at("version").as_integer(1, kMost);
+  if (version > Manifest::kVersion) {
+    root.at("version").refuse("is " + std::to_string(version) + ", but this program knows versions up to " +
+                              std::to_string(Manifest::kVersion) + "; load it with a newer program");
+  }
+  check_keys(root, {"format", "version", "step", "world_size", "config", "counters", "texts", "scalars",
+                    "data", "files", "tensors", "seal"});
+  Manifest manifest;
+  manifest.state = state_of(root);
+  manifest.world_size = static_cast<int>(root.at("world_size").as_integer(1, kRanks));
+  std::set<std::string> names;
+  std::set<int> ranks;
+  for (const JsonView& value : root.at("files").elements()) {
+    manifest.files.push_back(file_of(value, manifest.world_size));
+    const ManifestFile& file = manifest.files.back();
+    if (!names.insert(file.name).second)
+      value.refuse("names the file " + in_quotes(file.name) + " a second time");
+    ranks.insert(file.rank);
+  }
+  if (static_cast<int>(ranks.size()) != manifest.world_size) {
+    root.at("files").refuse("has files of " + std::to_string(ranks.size()) + " ranks, but world_size is " +
+                            std::to_string(manifest.world_size));
+  }
+  std::set<std::pair<std::string, std::string>> keys;
+  for (const JsonView& value : root.at("tensors").elements()) {
+    manifest.tensors.push_back(tensor_of(value));
+    const CheckpointTensor& tensor = manifest.tensors.back();
+    if (!keys.insert({tensor.part, tensor.name}).second) {
+      value.refuse("names " + in_quotes(tensor.name) + " of part " + in_quotes(tensor.part) +
+                   " a second time");
+    }
+  }
+  // The seal comes last, so that a broken manifest is refused for what is wrong with it.
+  Json bare = Json::parse(text);
+  bare.erase("seal");
+  if (root.at("seal").as_string() != seal_of(bare)) {
+    root.at("seal").refuse("is not the hash of the rest of the manifest, which was changed or damaged");
+  }
+  const auto by_part = [](const CheckpointTensor& a, const CheckpointTensor& b) {
+    return std::tie(a.part, a.name) < std::tie(b.part, b.name);
+  };
+  std::sort(manifest.tensors.begin(), manifest.tensors.end(), by_part);
+  return manifest;
+}
+
+Manifest read_manifest(const Path& step_directory) {
+  const Path path = step_directory / Manifest::kName;
+  return parse_manifest(read_file(path, kLimits.bytes), path.string());
+}
+
+}  // namespace toroid

@@ -1,0 +1,163 @@
+#include "train/checkpoint/step_writer.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/tensor_hash.h"
+#include "core/base/text.h"
+
+namespace toroid {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string file_name(const std::string& part, const CheckpointRank& rank) {
+  std::array<char, 64> suffix;
+  std::snprintf(suffix.data(), suffix.size(), "-%05d-of-%05d.safetensors", rank.rank, rank.world_size);
+  return part + suffix.data();
+}
+
+ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64_t step,
+                        const std::string& part, const std::vector<const TensorSlice*>& slices) {
+  std::vector<TensorSource> sources;
+  for (const TensorSlice* slice : slices) {
+    TensorSource source;
+    const int64_t whole = tensor_bytes(slice->global_shape, slice->type, "tensor " + in_quotes(slice->name)) /
+                          element_bytes(slice->type);
+    require(valid_checkpoint_name(slice->name), "a tensor's name is one that a checkpoint can hold");
+    require(slice->offset >= 0 && slice->elements >= 0 && slice->offset <= whole - slice->elements,
+            "a slice lies inside its tensor");
+    require(static_cast<int64_t>(slice->data.size()) == slice->elements * element_bytes(slice->type),
+            "a slice's bytes fit its elements");
+    const bool all = slice->elements == whole;
+    source.name = all ? slice->name : slice->name + "@" + std::to_string(slice->offset);
+    source.type = slice->type;
+    source.shape = all ? slice->global_shape : std::vector<int64_t>{slice->elements};
+    source.bytes = slice->data;
+    sources.push_back(std::move(source));
+  }
+  ManifestFile file{file_name(part, rank), part, rank.rank, {}};
+  OutputFile out(temporary / file.name);
+  FileHasher hasher;
+  write_safetensors(
+      [&](std::span<const std::byte> bytes) {
+        hasher.add(bytes);
+        out.write(bytes);
+      },
+      std::move(sources),
+      {{"format", "pt"},
+       {"part", part},
+       {"rank", std::to_string(rank.rank)},
+       {"step", std::to_string(step)},
+       {"world_size", std::to_string(rank.world_size)}});
+  out.commit();
+  file.digest = hasher.finish();
+  try {
+    verify_file(temporary / file.name, file.digest);
+  } catch (const UserError& error) {
+    throw SystemError(std::string("what was just written reads back differently: ") + error.what());
+  }
+  return file;
+}
+
+}  // namespace
+
+std::string step_name(int64_t step) {
+  return "step-" + std::to_string(step);
+}
+
+Path begin_step(const Path& checkpoints, int64_t step) {
+  make_directories(checkpoints);
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry.path(), error);
+  }
+  const Path temporary = checkpoints / (".saving-" + step_name(step));
+  if (::mkdir(temporary.c_str(), 0755) != 0) {
+    throw SystemError("cannot create directory " + in_quotes(temporary.string()), errno);
+  }
+  return temporary;
+}
+
+RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
+                      std::span<const TensorSlice> slices) {
+  std::map<std::string, std::vector<const TensorSlice*>> parts;
+  std::map<std::pair<std::string, std::string>, CheckpointTensor> tensors;
+  parts["master"];  // so that every rank has a file
+  for (const TensorSlice& slice : slices) {
+    require(valid_checkpoint_name(slice.part), "a part's name is one that a checkpoint can hold");
+    parts[slice.part].push_back(&slice);
+    CheckpointTensor& tensor = tensors[{slice.part, slice.name}];
+    tensor.name = slice.name;
+    tensor.part = slice.part;
+    tensor.type = slice.type;
+    tensor.shape = slice.global_shape;
+    tensor.elements += slice.elements;
+    tensor.hash += tensor_hash(slice.data, element_bytes(slice.type), static_cast<uint64_t>(slice.offset));
+  }
+  RankReport report;
+  for (const auto& [part, members] : parts) {
+    report.files.push_back(write_part(temporary, rank, step, part, members));
+  }
+  for (auto& [key, tensor] : tensors) report.tensors.push_back(std::move(tensor));
+  return report;
+}
+
+void commit_step(const Path& temporary, const CheckpointState& state, std::span<const RankReport> reports) {
+  Manifest manifest;
+  manifest.state = state;
+  manifest.world_size = static_cast<int>(reports.size());
+  std::map<std::pair<std::string, std::string>, CheckpointTensor> tensors;
+  for (const RankReport& report : reports) {
+    manifest.files.insert(manifest.files.end(), report.files.begin(), report.files.end());
+    for (const CheckpointTensor& part : report.tensors) {
+      const auto [place, fresh] = tensors.try_emplace({part.part, part.name}, part);
+      if (fresh) continue;
+      require(place->second.shape == part.shape && place->second.type == part.type,
+              "ranks agree on a tensor's shape");
+      place->second.elements += part.elements;
+      place->second.hash += part.hash;
+    }
+  }
+  for (auto& [key, tensor] : tensors) {
+    const int64_t whole = tensor_bytes(tensor.shape, tensor.type, tensor.name) / element_bytes(tensor.type);
+    if (tensor.elements != whole) {
+      throw InternalError("the slices of " + in_quotes(tensor.name) + " (" + tensor.part + ") hold " +
+                          std::to_string(tensor.elements) + " of its " + std::to_string(whole) + " elements");
+    }
+    manifest.tensors.push_back(std::move(tensor));
+  }
+  write_file(temporary / Manifest::kName, manifest_text(manifest));
+  sync_directory(temporary);
+  const Path checkpoints = temporary.parent_path();
+  const Path final_name = checkpoints / step_name(state.step);
+  if (::rename(temporary.c_str(), final_name.c_str()) != 0) {
+    // The step is there already (a run that went back): change places, so that the name never lacks a whole
+    // step.
+    if (errno != ENOTEMPTY && errno != EEXIST) {
+      throw SystemError("cannot rename " + in_quotes(temporary.string()), errno);
+    }
+    if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, final_name.c_str(), RENAME_EXCHANGE) != 0) {
+      const Path aside = checkpoints / (".removing-" + step_name(state.step));
+      if (::rename(final_name.c_str(), aside.c_str()) != 0 ||
+          ::rename(temporary.c_str(), final_name.c_str()) != 0) {
+        throw SystemError("cannot rename " + in_quotes(temporary.string()), errno);
+      }
+    }
+    std::error_code ignored;
+    sync_directory(checkpoints);
+    fs::remove_all(temporary, ignored);
+  }
+  sync_directory(checkpoints);
+}
+
+}  // namespace toroid

@@ -1,0 +1,35 @@
+// The stages of a save, apart so that several ranks can write one step: every rank writes its files into the
+// step's temporary directory and reports; one rank commits all reports together.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "train/checkpoint/manifest.h"
+
+namespace toroid {
+
+// One rank of several.
+struct CheckpointRank {
+  int rank = 0;
+  int world_size = 1;
+};
+
+struct RankReport {
+  std::vector<ManifestFile> files;
+  std::vector<CheckpointTensor> tensors;  // hash over this rank's slices alone
+};
+
+// Removes what an interrupted save left and creates the temporary directory of `step`.
+Path begin_step(const Path& checkpoints, int64_t step);
+
+// Writes one synced file for each part among `slices`, and reads it back.
+RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
+                      std::span<const TensorSlice> slices);
+
+// Adds the reports up, writes the manifest, and renames the directory to checkpoints/step-N.
+void commit_step(const Path& temporary, const CheckpointState& state, std::span<const RankReport> reports);
+
+std::string step_name(int64_t step);  // "step-120"
+
+}  // namespace toroid
