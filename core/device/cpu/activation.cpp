@@ -28,8 +28,8 @@ struct ActivationArgs {
 HWY_BEFORE_NAMESPACE();
 namespace toroid::cpu::HWY_NAMESPACE {
 
-// gelu_tanh(z) = z s(2u) and silu(z) = z s(z) with the logistic function s, since (1 + tanh u) / 2 = s(2u): no
-// digits cancel where z is negative. s(v) = 1 / (1 + e), e = 2^(-v / ln 2). z is clamped where e nears the
+// gelu_tanh(z) = z s(2u) and silu(z) = z s(z) with the logistic function s, since (1 + tanh u) / 2 = s(2u):
+// no digits cancel where z is negative. s(v) = 1 / (1 + e), e = 2^(-v / ln 2). z is clamped where e nears the
 // ends of fp32's range; s is then 1 or below 1e-36.
 template <op::Activation kActivation>
 struct Gate;

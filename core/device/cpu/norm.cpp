@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/device/cpu/gain.h"
 #include "core/device/cpu/matrix.h"
 #include "core/device/cpu/parallel.h"
 #include "core/device/cpu/tree.h"
@@ -69,9 +70,8 @@ void norm_rows_of(const NormArgs& a, int64_t first, int64_t last) {
           store(hn::Add(load(x + i, span), rounded<T>(post)), mid + i, span);
         });
       } else {
-        sweep(a.D, [=](int64_t i, auto span) HWY_ATTR {
-          store(hn::Add(load(x + i, span), load(f + i, span)), mid + i, span);
-        });
+        sweep(a.D, [=](int64_t i, auto span)
+                       HWY_ATTR { store(hn::Add(load(x + i, span), load(f + i, span)), mid + i, span); });
       }
       normed = mid;
     }
@@ -144,20 +144,6 @@ using op::NormSpec;
 
 HWY_EXPORT(norm_rows);
 HWY_EXPORT(norm_grad_blocks);
-
-// 1 + w in fp32, whatever w's type; padded so that what follows it in the workspace is aligned.
-int64_t gain_floats(const Tensor& w) {
-  return w ? round_up(w.elements(), 16) : 0;
-}
-
-const float* fill_gain(const Tensor& w, float* gain) {
-  if (!w) return nullptr;
-  const int64_t D = w.elements();
-  for (int64_t d = 0; d < D; ++d) {
-    gain[d] = 1.0f + (w.type == DType::bf16 ? from_bf16(w.as<const uint16_t>()[d]) : w.as<const float>()[d]);
-  }
-  return gain;
-}
 
 struct Weights {
   const Tensor &w, &post;

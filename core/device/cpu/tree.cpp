@@ -4,18 +4,22 @@
 
 namespace toroid::cpu {
 
-void add_tree(float* partial, int64_t rows, int64_t columns, float* to, int threads) {
+void tree_rows(float* partial, int64_t rows, int64_t columns, int64_t stride, int threads) {
   parallel_ranges(columns, 16, rows * columns * int64_t{sizeof(float)}, threads, [=](Range range) {
     for (int64_t step = 1; step < rows; step *= 2) {
       for (int64_t row = 0; row + step < rows; row += 2 * step) {
-        float* const into = partial + row * columns;
-        const float* const other = into + step * columns;
+        float* const into = partial + row * stride;
+        const float* const other = into + step * stride;
         for (int64_t c = range.first; c < range.last; ++c) into[c] += other[c];
       }
     }
-    if (rows == 0) return;
-    for (int64_t c = range.first; c < range.last; ++c) to[c] += partial[c];
   });
+}
+
+void add_tree(float* partial, int64_t rows, int64_t columns, float* to, int threads) {
+  if (rows == 0) return;
+  tree_rows(partial, rows, columns, columns, threads);
+  for (int64_t c = 0; c < columns; ++c) to[c] += partial[c];
 }
 
 float tree_sum(float* values, int64_t count) {

@@ -6,7 +6,11 @@
 
 namespace toroid::cpu {
 
-// to[columns] += the tree's sum of partial[rows, columns], which is overwritten.
+// Leaves the tree's sum of partial[rows, columns], whose rows lie `stride` apart, in its first row; the
+// others are overwritten.
+void tree_rows(float* partial, int64_t rows, int64_t columns, int64_t stride, int threads);
+
+// to[columns] += the tree's sum of the dense partial[rows, columns], which is overwritten.
 void add_tree(float* partial, int64_t rows, int64_t columns, float* to, int threads);
 
 // The tree's sum of `count` values, which are overwritten; 0 of none.

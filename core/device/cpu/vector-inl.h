@@ -27,11 +27,19 @@ using Words = hn::Vec<WordTag>;
 // bf16 elements are passed as uint16_t: the name of the storage tells loads and stores what to do.
 using Bf16 = uint16_t;
 
-HWY_INLINE int64_t lanes() { return static_cast<int64_t>(hn::Lanes(FloatTag())); }
-HWY_INLINE Floats splat(float value) { return hn::Set(FloatTag(), value); }
-HWY_INLINE Floats zero() { return hn::Zero(FloatTag()); }
+HWY_INLINE int64_t lanes() {
+  return static_cast<int64_t>(hn::Lanes(FloatTag()));
+}
+HWY_INLINE Floats splat(float value) {
+  return hn::Set(FloatTag(), value);
+}
+HWY_INLINE Floats zero() {
+  return hn::Zero(FloatTag());
+}
 
-HWY_INLINE Floats load(const float* from) { return hn::LoadU(FloatTag(), from); }
+HWY_INLINE Floats load(const float* from) {
+  return hn::LoadU(FloatTag(), from);
+}
 HWY_INLINE Floats load(const Bf16* from) {
   const Words words = hn::PromoteTo(WordTag(), hn::LoadU(HalfTag(), from));
   return hn::BitCast(FloatTag(), hn::ShiftLeft<16>(words));
@@ -47,7 +55,9 @@ HWY_INLINE Words round_words(Floats value) {
   return hn::IfThenElse(hn::RebindMask(d, hn::IsNaN(value)), quiet, nearest);
 }
 
-HWY_INLINE void store(Floats value, float* to) { hn::StoreU(value, FloatTag(), to); }
+HWY_INLINE void store(Floats value, float* to) {
+  hn::StoreU(value, FloatTag(), to);
+}
 HWY_INLINE void store(Floats value, Bf16* to) {
   hn::StoreU(hn::TruncateTo(HalfTag(), hn::ShiftRight<16>(round_words(value))), HalfTag(), to);
 }
@@ -115,8 +125,8 @@ HWY_INLINE float sum_over(int64_t n, const Term& term) {
   return hn::GetLane(hn::SumOfLanes(FloatTag(), total));
 }
 
-// 2^(t + rest) for |t| <= 126 and a small `rest`; relative error below 1e-7 (degree 6) or 2e-7 (degree 5). NaN
-// stays NaN. Minimax polynomials of 2^f on [-1/2, 1/2], found by Remez's algorithm.
+// 2^(t + rest) for |t| <= 126 and a small `rest`; relative error below 1e-7 (degree 6) or 2e-7 (degree 5).
+// NaN stays NaN. Minimax polynomials of 2^f on [-1/2, 1/2], found by Remez's algorithm.
 template <int kDegree>
 HWY_INLINE Floats exp2_core(Floats t, Floats rest) {
   static_assert(kDegree == 5 || kDegree == 6);
@@ -145,8 +155,8 @@ HWY_INLINE Floats exp2_core(Floats t, Floats rest) {
 // 1 / ln 2 in two pieces.
 inline constexpr float kLog2E = 1.4426950216293335f, kLog2ERest = 1.925963033500011e-08f;
 
-// e^x within 2 ulp; 0 below -87.3 (so masked scores vanish), the largest power near the top of the range, NaN for
-// NaN.
+// e^x within 2 ulp; 0 below -87.3 (so masked scores vanish), the largest power near the top of the range, NaN
+// for NaN.
 HWY_INLINE Floats exp(Floats x) {
   const Floats least = splat(-87.3f);
   // The constant comes first: x86's minimum and maximum return their second operand where one is NaN.
