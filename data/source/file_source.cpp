@@ -72,7 +72,7 @@ std::unique_ptr<Source> make_file_source(const config::SourceConfig& config, con
   FileList list = list_files(path, patterns);
   if (list.files.empty()) {
     std::string wanted;
-    for (const std::string& pattern : patterns.include) wanted += " " + printable(pattern);
+    for (const std::string& pattern : patterns.include) wanted.append(" ").append(printable(pattern));
     throw UserError("source '" + printable(config.name()) + "': no file below '" +
                     printable(path.string(), 4096) + "' matches" + wanted);
   }

@@ -125,6 +125,7 @@ class Writer {
       if (kind != Kind::plain) break_lines(1);
       return;
     }
+    if (name == "tr") in_row_ = cell_begins_ = false;
     switch (kind) {
       case Kind::paragraph:
         break_lines(2);
@@ -144,7 +145,9 @@ class Writer {
         bullet_ = true;
         break;
       case Kind::cell:
-        cell_ = true;
+        // A row is one line even where its cells hold paragraphs.
+        if (in_row_) lines_ = 0, cell_ = true;
+        in_row_ = cell_begins_ = true;
         break;
       case Kind::plain:
       case Kind::dropped:
@@ -160,6 +163,7 @@ class Writer {
       return;
     }
     if (pre_at_ == depth) pre_at_ = 0;
+    if (name == "tr" && in_row_) lines_ = 0;  // what the last cell's paragraph asked for
     switch (kind_of(name)) {
       case Kind::paragraph:
       case Kind::preformatted:
@@ -205,7 +209,7 @@ class Writer {
 
  private:
   void break_lines(int lines) {
-    if (pre_at_ != 0) return;
+    if (pre_at_ != 0 || cell_begins_) return;
     lines_ = std::max(lines_, lines);
     space_ = cell_ = false;
   }
@@ -230,7 +234,7 @@ class Writer {
     }
     if (bullet_) out_ += "- ";
     lines_ = 0;
-    space_ = cell_ = bullet_ = false;
+    space_ = cell_ = bullet_ = cell_begins_ = false;
   }
 
   // Whether class or id has a word that the options drop.
@@ -255,6 +259,8 @@ class Writer {
   int64_t dropped_at_ = 0, pre_at_ = 0;  // depth of the element that began it; 0: none
   int lines_ = 0;                        // newlines due
   bool space_ = false, cell_ = false, bullet_ = false, after_pre_ = false;
+  bool in_row_ = false;       // a cell of this row has begun
+  bool cell_begins_ = false;  // and nothing of it is written yet
 };
 
 Writer& writer(void* context) {

@@ -1,0 +1,167 @@
+#include "data/prepare/manifest.h"
+
+#include <array>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/io/json.h"
+#include "core/base/range.h"
+#include "core/base/text.h"
+#include "data/data.pb.h"
+#include "data/dedup/dedup.h"
+
+namespace toroid {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kVersion = 1;
+constexpr int64_t kMost = int64_t{1} << 60;
+constexpr const char* kFormat = "toroid prepared data";
+
+// Names and places of the counts, once for writing and reading.
+constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 10> kCounts = {{
+    {"files", &SourceCounts::files},
+    {"file_bytes", &SourceCounts::file_bytes},
+    {"documents", &SourceCounts::documents},
+    {"skipped_links", &SourceCounts::skipped_links},
+    {"skipped_special", &SourceCounts::skipped_special},
+    {"dropped_binary", &SourceCounts::dropped_binary},
+    {"dropped_invalid", &SourceCounts::dropped_invalid},
+    {"dropped_tangled", &SourceCounts::dropped_tangled},
+    {"dropped_empty", &SourceCounts::dropped_empty},
+    {"repaired", &SourceCounts::repaired},
+}};
+
+Json to_json(const PreparedSplit& split) {
+  return {{"documents", split.documents},
+          {"text_bytes", split.text_bytes},
+          {"tokens", split.tokens},
+          {"hash", split.hash}};
+}
+
+Json to_json(const PreparedSource& source) {
+  Json counts;
+  for (const auto& [name, member] : kCounts) counts[name] = source.counts.*member;
+  return {{"name", source.name},
+          {"counts", counts},
+          {"duplicates", source.duplicates},
+          {"duplicate_bytes", source.duplicate_bytes},
+          {"train", to_json(source.train)},
+          {"validation", to_json(source.validation)}};
+}
+
+int64_t count(const JsonView& object, std::string_view key) {
+  return object.at(key).as_integer(0, kMost);
+}
+
+PreparedSplit split_from(const JsonView& json) {
+  return {count(json, "documents"), count(json, "text_bytes"), count(json, "tokens"),
+          json.at("hash").as_string()};
+}
+
+PreparedSource source_from(const JsonView& json) {
+  PreparedSource source;
+  source.name = json.at("name").as_string();
+  for (const auto& [name, member] : kCounts) source.counts.*member = count(json.at("counts"), name);
+  source.duplicates = count(json, "duplicates");
+  source.duplicate_bytes = count(json, "duplicate_bytes");
+  source.train = split_from(json.at("train"));
+  source.validation = split_from(json.at("validation"));
+  return source;
+}
+
+// Length first, so that no two lists of fields give the same text.
+class Fields {
+ public:
+  Fields& operator<<(const std::string& value) {
+    all_ += std::to_string(value.size()) + ":" + value + "\n";
+    return *this;
+  }
+  Fields& operator<<(int64_t value) { return *this << std::to_string(value); }
+  Fields& operator<<(double value) { return *this << number(value); }
+  template <class List>
+  Fields& list(const List& values) {
+    *this << int64_t{values.size()};
+    for (const std::string& value : values) *this << value;
+    return *this;
+  }
+  const std::string& all() const { return all_; }
+
+ private:
+  std::string all_;
+};
+
+void add_source(const config::SourceConfig& source, Fields& fields) {
+  fields << source.name() << source.path();
+  if (source.has_custom()) {
+    fields << source.custom().name() << int64_t{source.custom().parameter_size()};
+    for (const config::CustomParameter& p : source.custom().parameter()) fields << p.key() << p.value();
+  } else {
+    fields << int64_t{source.format()};
+  }
+  fields.list(source.include()).list(source.exclude());
+  fields << int64_t{source.strip_terminal_escapes()} << int64_t{source.invalid_utf8()}
+         << source.maximum_megabytes();
+  fields.list(source.html().drop());
+  fields << int64_t{source.html().keep_page_furniture()} << source.jsonl().text_field();
+}
+
+}  // namespace
+
+std::string config_hash(const config::DataConfig& config) {
+  Fields fields;
+  fields << kVersion << config.validation_fraction() << int64_t{config.minimum_document_bytes()};
+  if (config.tokenizer().has_model()) {
+    fields << config.tokenizer().model();
+  } else {
+    fields << int64_t{config.tokenizer().train().vocab()} << config.tokenizer().train().input_megabytes();
+  }
+  fields << int64_t{config.source_size()};
+  for (const config::SourceConfig& source : config.source()) add_source(source, fields);
+  return hex(content_hash(fields.all()));
+}
+
+Path manifest_path(const Path& directory) {
+  return directory / "manifest.json";
+}
+
+void write_manifest(const Path& directory, const PreparedManifest& manifest) {
+  Json sources = Json::array();
+  for (const PreparedSource& source : manifest.sources) sources.push_back(to_json(source));
+  const Json json = {{"format", kFormat},
+                     {"version", kVersion},
+                     {"config", manifest.config},
+                     {"inputs", manifest.inputs},
+                     {"tokenizer", manifest.tokenizer},
+                     {"vocab", manifest.vocab},
+                     {"sources", sources},
+                     {"packages", manifest.packages}};
+  write_file(manifest_path(directory), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+std::optional<PreparedManifest> read_manifest(const Path& directory) {
+  std::error_code error;
+  const Path path = manifest_path(directory);
+  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  const JsonDocument document = JsonDocument::read(path);
+  const JsonView root = document.root();
+  if (root.at("format").as_string() != kFormat)
+    root.at("format").refuse("is not '" + std::string(kFormat) + "'");
+  if (const int64_t version = root.at("version").as_integer(); version != kVersion) {
+    root.at("version").refuse("is " + std::to_string(version) + ", but this program reads version " +
+                              std::to_string(kVersion) + "; run toroid prepare --again");
+  }
+  PreparedManifest manifest;
+  manifest.config = root.at("config").as_string();
+  manifest.inputs = root.at("inputs").as_string();
+  manifest.tokenizer = root.at("tokenizer").as_string();
+  manifest.vocab = root.at("vocab").as_integer(1, int64_t{1} << 31);
+  for (const JsonView& source : root.at("sources").elements())
+    manifest.sources.push_back(source_from(source));
+  for (const JsonView& line : root.at("packages").elements()) manifest.packages.push_back(line.as_string());
+  return manifest;
+}
+
+}  // namespace toroid

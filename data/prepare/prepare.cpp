@@ -1,0 +1,503 @@
+#include "data/prepare/prepare.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "data/check.h"
+#include "data/data.pb.h"
+#include "data/dedup/dedup.h"
+#include "data/prepare/in_order.h"
+#include "data/prepare/progress.h"
+#include "data/prepare/spool.h"
+#include "data/shard/shard.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/train_tokenizer.h"
+
+namespace toroid {
+namespace {
+
+constexpr size_t kBatchBytes = size_t{1} << 20;
+constexpr int64_t kPiece = 4096;  // of training text that is taken or left
+constexpr int64_t kMostModelBytes = int64_t{256} << 20;
+constexpr Split kSplits[] = {Split::train, Split::validation};
+
+std::string quoted(const Path& path) {
+  return "'" + printable(path.string(), 4096) + "'";
+}
+
+size_t thread_count(const config::DataConfig& config) {
+  if (config.threads() > 0) return static_cast<size_t>(config.threads());
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int cores = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return static_cast<size_t>(std::max(1, cores));
+}
+
+// Two prepares of one directory would mix their files.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const Path& directory) {
+    make_directories(directory);
+    const Path path = directory / ".lock";
+    descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (descriptor_ < 0) throw SystemError("cannot create " + quoted(path), errno);
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      const int error = errno;
+      ::close(descriptor_);
+      if (error != EWOULDBLOCK) throw SystemError("cannot lock " + quoted(path), error);
+      throw UserError("another toroid prepare is writing to " + quoted(directory) +
+                      "; wait until it has ended");
+    }
+  }
+  ~DirectoryLock() { ::close(descriptor_); }
+  DirectoryLock(const DirectoryLock&) = delete;  // a lock has one holder
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+using Sources = std::vector<std::unique_ptr<Source>>;
+
+Sources open_sources(const config::DataConfig& config, const SourceRegistry& registry) {
+  Sources sources;
+  for (const config::SourceConfig& source : config.source()) {
+    sources.push_back(registry.make(source, config.corpus()));
+  }
+  return sources;
+}
+
+// The model's bytes where the config names one, "" where one is trained.
+std::string given_tokenizer(const config::DataConfig& config) {
+  if (!config.tokenizer().has_model()) return {};
+  return read_file(Path(config.corpus()) / config.tokenizer().model(), kMostModelBytes);
+}
+
+std::string inputs_hash(const Sources& sources, const std::string& model) {
+  std::string all = hex(content_hash(model)) + "\n";
+  for (const auto& source : sources) all += source->identity() + "\n";
+  return hex(content_hash(all));
+}
+
+// Whether the files that the manifest speaks of are all there, at their full length.
+bool is_whole(const Path& directory, const PreparedManifest& manifest) {
+  try {
+    const Tokenizer tokenizer = Tokenizer::load(tokenizer_path(directory));
+    if (hex(tokenizer.hash()) != manifest.tokenizer) return false;
+    for (const PreparedSource& source : manifest.sources) {
+      for (const Split split : kSplits) {
+        const ShardReader shard(shard_prefix(directory, source.name, split), tokenizer.vocab_size(),
+                                tokenizer.hash(), Verify::sizes);
+        const PreparedSplit& known = split == Split::train ? source.train : source.validation;
+        if (shard.tokens() != known.tokens || shard.documents() != known.documents) return false;
+      }
+    }
+    return true;
+  } catch (const UserError&) {
+    return false;  // it is made again, which is the remedy that the message would name
+  }
+}
+
+// The clean text of every source.
+struct Texts {
+  std::vector<Spool> train, validation;  // by source
+};
+
+struct TextDocument {
+  Document document;
+  ContentHash hash;
+};
+
+struct TextBatch {
+  std::vector<TextDocument> documents;
+  SourceCounts counts;
+};
+
+// Reads one part of a source, in batches of bounded size.
+void read_part(const Source& source, size_t part, size_t minimum_bytes,
+               const InOrder<TextBatch>::Emit& emit) {
+  TextBatch batch;
+  size_t bytes = 0;
+  int64_t empty = 0;
+  const auto sink = [&](Document&& document) {
+    if (document.text.size() < minimum_bytes) {
+      ++empty;
+      return;
+    }
+    bytes += document.text.size();
+    const ContentHash hash = content_hash(document.text);
+    batch.documents.push_back({std::move(document), hash});
+    if (bytes < kBatchBytes) return;
+    emit(std::exchange(batch, {}));
+    bytes = 0;
+  };
+  batch.counts = source.read(part, sink);
+  batch.counts.documents -= empty;
+  batch.counts.dropped_empty += empty;
+  emit(std::move(batch));
+}
+
+// Sources to spools: the sequential end of the pipeline, where "the first of two equal documents" has a
+// meaning.
+Texts read_texts(const config::DataConfig& config, const Sources& sources, const Path& scratch,
+                 PreparedManifest& manifest) {
+  Texts texts;
+  std::vector<std::pair<size_t, size_t>> parts;  // (source, part of it)
+  for (size_t s = 0; s < sources.size(); ++s) {
+    const std::string& name = config.source(static_cast<int>(s)).name();
+    texts.train.emplace_back(scratch / (name + ".train"));
+    texts.validation.emplace_back(scratch / (name + ".validation"));
+    manifest.sources.push_back({name, sources[s]->listed(), 0, 0, {}, {}});
+    for (size_t part = 0; part < sources[s]->parts(); ++part) parts.emplace_back(s, part);
+  }
+  Progress progress("reading", static_cast<int64_t>(parts.size()), "files");
+  ExactDedup seen;
+  const auto minimum = static_cast<size_t>(config.minimum_document_bytes());
+  InOrder<TextBatch>(parts.size(), thread_count(config))
+      .run([&](size_t, size_t p,
+               const auto& emit) { read_part(*sources[parts[p].first], parts[p].second, minimum, emit); },
+           [&](size_t p, TextBatch&& batch) {
+             const size_t s = parts[p].first;
+             PreparedSource& source = manifest.sources[s];
+             source.counts += batch.counts;
+             for (const auto& [document, hash] : batch.documents) {
+               if (!seen.insert(hash)) {
+                 ++source.duplicates;
+                 source.duplicate_bytes += static_cast<int64_t>(document.text.size());
+                 continue;
+               }
+               const bool held_out = split_of(hash.low, config.validation_fraction()) == Split::validation;
+               (held_out ? texts.validation : texts.train)[s].add(document.id, document.text, hash);
+             }
+           },
+           [&](size_t) { progress.add(1); });
+  for (std::vector<Spool>* spools : {&texts.train, &texts.validation}) {
+    for (Spool& spool : *spools) spool.close();
+  }
+  progress.finish();
+  return texts;
+}
+
+// Bits of the training documents of all sources, spread evenly, `wanted` bytes in all.
+class TrainingSample {
+ public:
+  TrainingSample(const std::vector<Spool>& spools, double wanted_bytes) : spools_(spools) {
+    double all = 0;
+    for (const Spool& spool : spools) all += static_cast<double>(spool.text_bytes());
+    share_ = all > wanted_bytes ? wanted_bytes / all : 1;
+  }
+
+  bool next(std::string_view& text) {
+    while (bit_ == bits_.size()) {
+      if (!read_block()) return false;
+    }
+    text = bits_[bit_++];
+    return true;
+  }
+
+ private:
+  // Cuts the next block into pieces at line ends and takes the share of them that is due.
+  bool read_block() {
+    bits_.clear();
+    bit_ = 0;
+    while (spool_ < spools_.size() && block_ == spools_[spool_].blocks()) ++spool_, block_ = 0;
+    if (spool_ == spools_.size()) return false;
+    spools_[spool_].read(block_++, [&](const SpooledDocument& document) {
+      for (std::string_view rest = document.text; !rest.empty();) {
+        const size_t line = rest.find('\n', std::min<size_t>(rest.size(), kPiece));
+        const size_t length = line == std::string_view::npos ? rest.size() : line + 1;
+        due_ += share_ * static_cast<double>(length) / static_cast<double>(kPiece);
+        if (share_ == 1 || due_ * static_cast<double>(kPiece) >= static_cast<double>(length)) {
+          bits_.emplace_back(rest.substr(0, length));
+          due_ -= static_cast<double>(length) / static_cast<double>(kPiece);
+        }
+        rest.remove_prefix(length);
+      }
+    });
+    return true;
+  }
+
+  const std::vector<Spool>& spools_;
+  double share_ = 1, due_ = 0;  // due: pieces owed so far
+  size_t spool_ = 0, block_ = 0, bit_ = 0;
+  std::vector<std::string> bits_;
+};
+
+Tokenizer make_tokenizer(const config::DataConfig& config, const std::string& given,
+                         const std::vector<Spool>& texts) {
+  if (!given.empty()) {
+    return Tokenizer::from_bytes(given, (Path(config.corpus()) / config.tokenizer().model()).string());
+  }
+  const config::TrainTokenizerConfig& train = config.tokenizer().train();
+  TrainingSample sample(texts, train.input_megabytes() * 1e6);
+  TokenizerTraining training;
+  training.vocab = train.vocab();
+  training.threads = static_cast<int>(thread_count(config));
+  Progress progress("tokenizer", train.vocab(), "pieces");
+  Tokenizer tokenizer = train_tokenizer([&](std::string_view& text) { return sample.next(text); }, training);
+  progress.add(tokenizer.vocab_size());
+  progress.finish();
+  return tokenizer;
+}
+
+struct EncodedDocument {
+  std::vector<int32_t> ids;
+  ShardDocument document;
+};
+
+using EncodedBatch = std::vector<EncodedDocument>;
+
+struct EncodeTask {
+  size_t source;
+  Split split;
+  const Spool* spool;
+  size_t block;
+};
+
+std::vector<EncodeTask> encode_tasks(const Texts& texts) {
+  std::vector<EncodeTask> tasks;
+  for (size_t s = 0; s < texts.train.size(); ++s) {
+    for (const Split split : kSplits) {
+      const Spool& spool = split == Split::train ? texts.train[s] : texts.validation[s];
+      for (size_t block = 0; block < spool.blocks(); ++block) tasks.push_back({s, split, &spool, block});
+    }
+  }
+  return tasks;
+}
+
+// The writers of all shards. They come into being one after the other, and an empty split has an empty shard.
+class Shards {
+ public:
+  Shards(const Path& directory, const Tokenizer& tokenizer, PreparedManifest& manifest)
+      : directory_(directory), tokenizer_(tokenizer), manifest_(manifest) {}
+
+  ShardWriter& writer(size_t source, Split split) {
+    const size_t wanted = 2 * source + static_cast<size_t>(split);
+    while (open_ != wanted) step();
+    return *writer_;
+  }
+
+  void finish() {
+    while (open_ != 2 * manifest_.sources.size()) step();
+  }
+
+ private:
+  // Finishes the shard that is open and opens the next.
+  void step() {
+    if (writer_) {
+      PreparedSource& source = manifest_.sources[open_ / 2];
+      const ShardManifest shard = writer_->finish({{"source", source.name}, {"config", manifest_.config}});
+      PreparedSplit& split = open_ % 2 == 0 ? source.train : source.validation;
+      split = {shard.documents, shard.text_bytes, shard.tokens, hex(shard.bin.hash)};
+      writer_.reset();
+    }
+    ++open_;
+    if (open_ == 2 * manifest_.sources.size()) return;
+    const auto split = static_cast<Split>(open_ % 2);
+    const Path prefix = shard_prefix(directory_, manifest_.sources[open_ / 2].name, split);
+    make_directories(prefix.parent_path());
+    writer_ = std::make_unique<ShardWriter>(prefix, tokenizer_.vocab_size(), tokenizer_.hash());
+  }
+
+  const Path& directory_;
+  const Tokenizer& tokenizer_;
+  PreparedManifest& manifest_;
+  size_t open_ = static_cast<size_t>(-1);  // 2 x source + split
+  std::unique_ptr<ShardWriter> writer_;
+};
+
+void write_shards(const config::DataConfig& config, const Texts& texts, const Tokenizer& tokenizer,
+                  PreparedManifest& manifest) {
+  const Path directory = config.directory();
+  const std::vector<EncodeTask> tasks = encode_tasks(texts);
+  int64_t bytes = 0;
+  for (const std::vector<Spool>* spools : {&texts.train, &texts.validation}) {
+    for (const Spool& spool : *spools) bytes += spool.text_bytes();
+  }
+  const size_t threads = thread_count(config);
+  std::vector<Encoder> encoders;
+  for (size_t t = 0; t < threads; ++t) encoders.emplace_back(tokenizer);
+  Progress progress("encoding", bytes, "bytes");
+  Shards shards(directory, tokenizer, manifest);
+  InOrder<EncodedBatch>(tasks.size(), threads)
+      .run(
+          [&](size_t thread, size_t t, const auto& emit) {
+            EncodedBatch batch;
+            tasks[t].spool->read(tasks[t].block, [&](const SpooledDocument& document) {
+              EncodedDocument& encoded = batch.emplace_back();
+              encoders[thread].encode_document(document.text, encoded.ids);
+              encoded.document = {std::string(document.id), document.hash.low,
+                                  static_cast<int64_t>(document.text.size())};
+            });
+            emit(std::move(batch));
+          },
+          [&](size_t t, EncodedBatch&& batch) {
+            ShardWriter& writer = shards.writer(tasks[t].source, tasks[t].split);
+            int64_t done = 0;
+            for (const EncodedDocument& encoded : batch) {
+              writer.add(encoded.ids, encoded.document);
+              done += encoded.document.text_bytes;
+            }
+            progress.add(done);
+          },
+          [](size_t) {});
+  shards.finish();
+  progress.finish();
+}
+
+// What launch/fetch_corpus.sh recorded, if it made the corpus.
+std::vector<std::string> packages_of(const config::DataConfig& config) {
+  const Path path = Path(config.corpus()) / "PACKAGES.tsv";
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return {};
+  std::vector<std::string> lines;
+  std::istringstream text(read_file(path, int64_t{1} << 20));
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  return lines;
+}
+
+// Removed on every way out; also what an interrupted run left.
+class Scratch {
+ public:
+  explicit Scratch(Path path) : path_(std::move(path)) {
+    clear();
+    make_directories(path_);
+  }
+  ~Scratch() { clear(); }
+  Scratch(const Scratch&) = delete;  // the directory has one owner
+  Scratch& operator=(const Scratch&) = delete;
+  const Path& path() const { return path_; }
+
+ private:
+  void clear() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Path path_;
+};
+
+void require_training_text(const config::DataConfig& config, const PreparedManifest& manifest,
+                           const Texts& texts) {
+  for (size_t s = 0; s < manifest.sources.size(); ++s) {
+    const PreparedSource& source = manifest.sources[s];
+    if (texts.train[s].documents() > 0 || config.source(static_cast<int>(s)).weight() == 0) continue;
+    throw UserError("source '" + source.name + "' has a weight but no training document: " +
+                    with_commas(source.counts.files) + " files gave " + with_commas(source.counts.documents) +
+                    " documents, of which " + with_commas(source.duplicates) +
+                    " were duplicates; check its path and format, or give it weight 0");
+  }
+}
+
+}  // namespace
+
+Prepared prepare(const config::DataConfig& config, const SourceRegistry& registry,
+                 const PrepareOptions& options) {
+  data::check(config);
+  const Path directory = config.directory();
+  const Sources sources = open_sources(config, registry);
+  const std::string model = given_tokenizer(config);
+  const DirectoryLock lock(directory);
+
+  PreparedManifest manifest;
+  manifest.config = config_hash(config);
+  manifest.inputs = inputs_hash(sources, model);
+  if (!options.again) {
+    const std::optional<PreparedManifest> there = read_manifest(directory);
+    if (there && there->config == manifest.config && there->inputs == manifest.inputs &&
+        is_whole(directory, *there)) {
+      return {true, *there};
+    }
+  }
+  // From here on the directory is unfinished until the new manifest is written.
+  std::error_code error;
+  std::filesystem::remove(manifest_path(directory), error);
+  if (error) throw SystemError("cannot remove " + quoted(manifest_path(directory)), error.value());
+
+  const Scratch scratch(directory / ".text");
+  const Texts texts = read_texts(config, sources, scratch.path(), manifest);
+  require_training_text(config, manifest, texts);
+  const Tokenizer tokenizer = make_tokenizer(config, model, texts.train);
+  write_file(tokenizer_path(directory), tokenizer.model_bytes());
+  manifest.tokenizer = hex(tokenizer.hash());
+  manifest.vocab = tokenizer.vocab_size();
+  write_shards(config, texts, tokenizer, manifest);
+  manifest.packages = packages_of(config);
+  write_manifest(directory, manifest);
+  return {false, manifest};
+}
+
+PreparedManifest check_prepared(const config::DataConfig& config) {
+  const Path directory = config.directory();
+  std::optional<PreparedManifest> manifest = read_manifest(directory);
+  if (!manifest) {
+    throw UserError("data.directory " + quoted(directory) +
+                    " holds no prepared data; run toroid prepare with this config first");
+  }
+  if (manifest->config != config_hash(config)) {
+    throw UserError("data.directory " + quoted(directory) +
+                    " was prepared from another data config than this run's; run toroid prepare again, or "
+                    "give the run a directory of its own");
+  }
+  return *std::move(manifest);
+}
+
+std::string prepared_table(const PreparedManifest& manifest) {
+  std::ostringstream out;
+  const auto row = [&](const std::vector<std::string>& cells) {
+    for (size_t i = 0; i < cells.size(); ++i) {
+      const size_t width = i == 0 ? 28 : 14;
+      const std::string pad(cells[i].size() < width ? width - cells[i].size() : 1, ' ');
+      out << (i == 0 ? cells[i] + pad : pad + cells[i]);
+    }
+    out << '\n';
+  };
+  row({"source", "files", "documents", "duplicates", "text bytes", "tokens", "validation", "bytes/token"});
+  PreparedSource all;
+  const auto line = [&](const std::string& name, const PreparedSource& s) {
+    const int64_t bytes = s.train.text_bytes + s.validation.text_bytes;
+    const int64_t tokens = s.train.tokens + s.validation.tokens;
+    std::ostringstream ratio;
+    ratio.precision(3);
+    ratio << (tokens > 0 ? static_cast<double>(bytes) / static_cast<double>(tokens) : 0.0);
+    row({name, with_commas(s.counts.files), with_commas(s.train.documents + s.validation.documents),
+         with_commas(s.duplicates), with_commas(bytes), with_commas(tokens), with_commas(s.validation.tokens),
+         ratio.str()});
+  };
+  for (const PreparedSource& s : manifest.sources) {
+    line(s.name, s);
+    all.counts += s.counts;
+    all.duplicates += s.duplicates;
+    for (const auto& [sum, part] : {std::pair{&all.train, &s.train}, {&all.validation, &s.validation}}) {
+      sum->documents += part->documents;
+      sum->text_bytes += part->text_bytes;
+      sum->tokens += part->tokens;
+    }
+  }
+  line("all", all);
+  const SourceCounts& c = all.counts;
+  const std::pair<const char*, int64_t> left_out[] = {
+      {"symbolic links", c.skipped_links}, {"special files", c.skipped_special},
+      {"binary files", c.dropped_binary},  {"not UTF-8", c.dropped_invalid},
+      {"tangled HTML", c.dropped_tangled}, {"empty or short", c.dropped_empty},
+  };
+  std::string omitted;
+  for (const auto& [what, count] : left_out) {
+    if (count > 0) omitted += (omitted.empty() ? "" : ", ") + std::string(what) + " " + with_commas(count);
+  }
+  if (!omitted.empty()) out << "left out: " << omitted << '\n';
+  if (c.repaired > 0)
+    out << "documents with bytes that were not UTF-8, replaced: " << with_commas(c.repaired) << '\n';
+  return out.str();
+}
+
+}  // namespace toroid
