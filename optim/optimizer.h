@@ -5,11 +5,10 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "core/device/device.h"
+#include "core/op/update_rule.h"
 
 namespace toroid::config {
 class OptimConfig;
@@ -17,20 +16,8 @@ class OptimConfig;
 
 namespace toroid::optim {
 
-// Scalars of the step, on the device (op::State and op::Control).
-struct StepScalars {
-  Tensor state, control;
-};
-
-class Optimizer {
- public:
-  virtual ~Optimizer() = default;
-  // Names of the states kept for every element, as checkpoints call them ("exp_avg"); they start at zero.
-  virtual std::vector<std::string> states() const = 0;
-  // Updates `master` in place from `gradient` (unclipped). `decay`: weight decay applies to this tensor.
-  virtual void update(Device& device, const StepScalars& scalars, const Tensor& gradient,
-                      const Tensor& master, std::span<const Tensor> states, bool decay) const = 0;
-};
+using toroid::StepScalars;
+using Optimizer = UpdateRule;
 
 // Optimizers by name. One more is one file and one add(); in a config: `custom { name: "mine" parameter { ...
 // } }`.

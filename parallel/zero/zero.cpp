@@ -11,8 +11,7 @@
 
 namespace toroid {
 
-Zero::Zero(Device& device, std::vector<UnitSpec> specs, const optim::Optimizer& optimizer,
-           ZeroOptions options)
+Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options)
     : device_(device), optimizer_(optimizer), options_(options) {
   int64_t blocks = 0;
   for (UnitSpec& spec : specs) {
@@ -196,7 +195,7 @@ Tensor Zero::gradient_partials() {
   return partials_.tensor;
 }
 
-void Zero::update(const optim::StepScalars& scalars) {
+void Zero::update(const StepScalars& scalars) {
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
     for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {

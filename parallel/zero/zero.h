@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/model/context.h"
-#include "optim/optimizer.h"
+#include "core/op/update_rule.h"
 #include "parallel/zero/unit.h"
 
 namespace toroid {
@@ -28,7 +28,7 @@ struct NamedTensor {
 
 class Zero {
  public:
-  Zero(Device& device, std::vector<UnitSpec> specs, const optim::Optimizer& optimizer, ZeroOptions options);
+  Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options);
 
   // Draws every master weight from its counter-based generator; states become zero.
   void initialise(uint64_t seed, int64_t d_model);
@@ -46,7 +46,7 @@ class Zero {
   void end_microbatch(int64_t index);
   // Sums of squares of all gradient blocks, in the order of the units.
   Tensor gradient_partials();
-  void update(const optim::StepScalars& scalars);
+  void update(const StepScalars& scalars);
 
   std::vector<NamedTensor> parts() const;
   std::vector<NamedTensor> gradient_tensors() const;  // of the step, before clipping
@@ -64,7 +64,7 @@ class Zero {
   void merge(size_t unit);
 
   Device& device_;
-  const optim::Optimizer& optimizer_;
+  const UpdateRule& optimizer_;
   ZeroOptions options_;
   std::vector<Unit> units_;
   std::vector<Flat> flats_;
