@@ -63,13 +63,15 @@ entropy() { "$toroid" data entropy --config "$config" | tee "$state/entropy.txt"
 
 train() {
   local mode=(--out "$run")
-  if [ -n "$again" ]; then
-    mode+=(--again)
-  elif compgen -G "$run/checkpoints/step-*" >/dev/null; then
-    mode=(--resume "$run")  # an earlier call was interrupted
-  elif [ -d "$run" ]; then
-    mode+=(--again)  # it was interrupted before the first checkpoint
+  if [ -d "$run" ]; then
+    # A run that was interrupted goes on, unless it began from other data or another config.
+    if [ -z "$again" ] && finished started "$prepared" && compgen -G "$run/checkpoints/step-*" >/dev/null; then
+      mode=(--resume "$run")
+    else
+      mode+=(--again)
+    fi
   fi
+  echo "$prepared" >"$state/started.done"
   "$toroid" train --config "$config" "${mode[@]}"
 }
 
