@@ -6,6 +6,7 @@
 #include "configs/run.pb.h"
 #include "core/base/error.h"
 #include "core/base/io/file.h"
+#include "train/plugins.h"
 
 namespace toroid::train {
 
@@ -23,6 +24,6 @@ struct TrainOptions {
 };
 
 // done, saved_on_signal or too_many_skips; everything else is thrown.
-ExitCode run(const TrainOptions& options);
+ExitCode run(const TrainOptions& options, const Plugins& plugins = Plugins());
 
 }  // namespace toroid::train

@@ -56,6 +56,8 @@ class Device {
   const Statistics& statistics();
   void reset_peak();
   virtual std::string_view name() const = 0;
+  // Whether Tensor::data() is memory that the host may read once a queue is synchronized.
+  virtual bool host_addressable() const { return false; }
 
  protected:
   friend class Buffer;

@@ -60,9 +60,9 @@ Keep Keep::input() {
 // One pass over one layer: computes slots on demand.
 class Layer::Pass {
  public:
-  Pass(Context& context, const DecoderConfig& config, bool local, const Weights& w, const Microbatch& b,
+  Pass(Context& context, const DecoderConfig& decoder, bool local, const Weights& w, const Microbatch& b,
        Saved& s)
-      : c(context), config(config), weights(w), batch(b), saved(s), local_(local), rows_(b.rows()) {}
+      : c(context), config(decoder), weights(w), batch(b), saved(s), local_(local), rows_(b.rows()) {}
 
   const Tensor& value(Slot slot) {
     if (!saved[slot].tensor) compute(slot);

@@ -193,10 +193,11 @@ void StepProgram::step() {
   finished_ = 1 - finished_;
 }
 
-StepResult StepProgram::result() {
-  std::vector<float> control(op::kControlSize), state(op::kStateSize);
-  device_.read(control_[finished_].tensor, std::as_writable_bytes(std::span(control)));
-  device_.read(state_.tensor, std::as_writable_bytes(std::span(state)));
+StepResult StepProgram::result(int steps_ago) {
+  require(steps_ago == 0 || steps_ago == 1, "results are kept for two steps");
+  std::vector<float> control(op::kControlSize);
+  const Array& from = control_[steps_ago == 0 ? finished_ : 1 - finished_];
+  device_.read(from.tensor, std::as_writable_bytes(std::span(control)));
   StepResult out;
   out.loss = control[op::mean_loss];
   out.gradient_norm = control[op::gradient_norm];
@@ -204,9 +205,6 @@ StepResult StepProgram::result() {
   out.targets = static_cast<int64_t>(control[op::targets]);
   out.skipped = control[op::apply] == 0;
   out.reason = static_cast<int>(control[op::reason]);
-  out.updates = static_cast<int64_t>(state[op::update_count]);
-  out.skipped_total = static_cast<int64_t>(state[op::skipped_total]);
-  out.skipped_in_a_row = static_cast<int64_t>(state[op::skipped_in_a_row]);
   return out;
 }
 

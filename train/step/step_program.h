@@ -8,6 +8,8 @@
 #include "core/model/ends.h"
 #include "core/model/layer.h"
 #include "core/op/update.h"
+#include "optim/optimizer.h"
+#include "optim/optimizer.h"
 #include "parallel/zero/zero.h"
 
 namespace toroid::train {
@@ -47,7 +49,6 @@ struct StepResult {
   int64_t targets = 0;
   bool skipped = false;
   int reason = 0;  // op::Control::reason
-  int64_t updates = 0, skipped_total = 0, skipped_in_a_row = 0;
 };
 
 // Marks in the order in which the step passed them.
@@ -70,8 +71,8 @@ class StepProgram {
   // Copies a batch and its rate to the device, one step ahead: the next step() uses it.
   void upload(const HostBatch& batch, double rate);
   void step();
-  // Result of the last finished step; blocks.
-  StepResult result();
+  // Result of the last step issued (0 steps ago) or of the one before it; blocks until that step is done.
+  StepResult result(int steps_ago);
   const StepMarks& marks() const { return marks_; }
 
   // Sum of the token losses of up to B sequences of T tokens each and their target count (forward only);

@@ -1,0 +1,106 @@
+#include "tests/golden/golden_case.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "core/base/error.h"
+#include "core/model/model.pb.h"
+#include "optim/adamw.h"
+#include "optim/optim.pb.h"
+#include "train/huggingface/model_config.h"
+
+namespace toroid::golden {
+
+std::vector<Path> case_directories() {
+  const char* from = std::getenv("TOROID_GOLDEN_DIR");
+  const Path root = from != nullptr && *from != '\0' ? Path(from) : Path("tests/golden");
+  std::vector<Path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(root)) {
+    if (std::filesystem::exists(entry.path() / "expected.safetensors")) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+Values read_values(const SafetensorsFile& file, const std::string& name) {
+  const TensorInfo& info = file.at(name);
+  require(info.type == ElementType::f32, "golden values are fp32");
+  Values out{std::vector<float>(static_cast<size_t>(info.elements())), info.shape};
+  file.read(info, std::as_writable_bytes(std::span(out.values)));
+  return out;
+}
+
+std::vector<int32_t> read_ints(const SafetensorsFile& file, const std::string& name) {
+  const TensorInfo& info = file.at(name);
+  require(info.type == ElementType::i64, "golden ids are int64");
+  std::vector<int64_t> wide(static_cast<size_t>(info.elements()));
+  file.read(info, std::as_writable_bytes(std::span(wide)));
+  return {wide.begin(), wide.end()};
+}
+
+Case::Case(const Path& directory) : model(directory), expected(directory / "expected.safetensors") {
+  config = decoder_config(huggingface::read_model_config(directory / "config.json"));
+  const SafetensorsFile batches(directory / "batches.safetensors");
+  const auto& shape = batches.at("input_ids").shape;
+  steps = shape[0], sequences = shape[1], tokens = shape[2];
+  ids = read_ints(batches, "input_ids");
+  targets = read_ints(batches, "targets");
+  positions = read_ints(batches, "position_ids");
+  const std::vector<int32_t> segments = read_ints(batches, "segment_ids");
+  starts.resize(segments.size());
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const auto t = static_cast<int32_t>(i % static_cast<size_t>(tokens));
+    starts[i] = t > 0 && segments[i] == segments[i - 1] ? starts[i - 1] : t;
+  }
+  const auto per_step = static_cast<size_t>(sequences * tokens);
+  for (size_t s = 0; s < static_cast<size_t>(steps); ++s) {
+    int64_t count = 0;
+    for (size_t i = s * per_step; i < (s + 1) * per_step; ++i) count += targets[i] >= 0 ? 1 : 0;
+    target_counts.push_back(count);
+  }
+}
+
+train::HostBatch Case::batch(int64_t step) const {
+  const auto per_step = static_cast<size_t>(sequences * tokens);
+  const auto part = [&](const std::vector<int32_t>& all) {
+    return std::span(all).subspan(static_cast<size_t>(step) * per_step, per_step);
+  };
+  return {part(ids), part(targets), part(positions), part(starts), target_counts[static_cast<size_t>(step)]};
+}
+
+std::unique_ptr<train::StepProgram> make_program(Device& device, Communicator& alone, const Case& golden,
+                                                 train::StepOptions options) {
+  options.tokens_per_sequence = golden.tokens;
+  options.global_sequences = golden.sequences;
+  options.decide.clip_norm = 1.0;
+  config::OptimConfig optim;
+  optim.mutable_adamw()->set_weight_decay(0.1);
+  auto program =
+      std::make_unique<train::StepProgram>(device, alone, golden.config, options, optim::make_adamw(optim));
+  program->initialise(1);
+  for (const NamedTensor& part : program->zero().parts()) {
+    if (part.part != "master") continue;
+    const auto& entry = golden.model.at(part.name);
+    const Values values = read_values(*entry.file, part.name);
+    device.write(part.tensor, std::as_bytes(std::span(values.values)));
+  }
+  program->weights_changed();
+  return program;
+}
+
+std::vector<float> to_host(Device& device, const Tensor& tensor) {
+  std::vector<float> out(static_cast<size_t>(tensor.elements()));
+  if (tensor.type == DType::f32) {
+    device.read(tensor, std::as_writable_bytes(std::span(out)));
+    return out;
+  }
+  require(tensor.type == DType::bf16, "values are read as fp32 or bf16");
+  std::vector<uint16_t> bits(out.size());
+  device.read(tensor, std::as_writable_bytes(std::span(bits)));
+  std::transform(bits.begin(), bits.end(), out.begin(), from_bf16);
+  return out;
+}
+
+}  // namespace toroid::golden

@@ -1,0 +1,63 @@
+#include "train/engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "core/comm/communicator.h"
+
+namespace toroid::train {
+
+int compute_threads(const config::TrainConfig& train) {
+  if (train.threads() > 0) return static_cast<int>(train.threads());
+  if (const char* text = std::getenv("OMP_NUM_THREADS"); text != nullptr) {
+    const long threads = std::strtol(text, nullptr, 10);
+    if (threads > 0 && threads <= 4096) return static_cast<int>(threads);
+  }
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));
+  return 1;
+}
+
+StepOptions step_options(const config::RunConfig& run) {
+  StepOptions out;
+  out.tokens_per_sequence = run.batch().tokens_per_sequence();
+  out.global_sequences = run.batch().global_sequences();
+  out.sequences_per_replica = run.batch().sequences_per_replica();
+  out.compute = run.train().precision() == config::TrainConfig::FP32 ? DType::f32 : DType::bf16;
+  switch (run.train().remat()) {
+    case config::TrainConfig::NONE:
+      out.remat = Remat::none;
+      break;
+    case config::TrainConfig::CHEAP:
+      out.remat = Remat::cheap;
+      break;
+    case config::TrainConfig::FULL:
+      out.remat = Remat::full;
+      break;
+  }
+  out.deterministic = run.train().deterministic();
+  out.loss_block_tokens = run.train().loss().block_tokens();
+  out.ema_decay = run.optim().ema().decay();
+  out.decide.clip_norm = run.optim().clip_norm();
+  out.decide.z_threshold = run.optim().skip().zscore();
+  out.decide.z_decay = run.optim().skip().decay();
+  out.decide.z_warmup = run.optim().skip().warmup();
+  return out;
+}
+
+Engine make_engine(const config::RunConfig& run, std::unique_ptr<Device> device, const Plugins& plugins) {
+  Engine engine;
+  engine.device = std::move(device);
+  engine.alone = make_group_of_one();
+  engine.program = std::make_unique<StepProgram>(*engine.device, *engine.alone, decoder_config(run.model()),
+                                                 step_options(run), plugins.optimizers.make(run.optim()));
+  return engine;
+}
+
+HostBatch host_batch(const Batch& batch) {
+  return {batch.ids, batch.targets, batch.positions, batch.document_starts, batch.target_count};
+}
+
+}  // namespace toroid::train

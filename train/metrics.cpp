@@ -1,0 +1,69 @@
+#include "train/metrics.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "core/base/error.h"
+
+namespace toroid::train {
+namespace {
+
+nlohmann::ordered_json number(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
+}
+
+// The step of a row that this file wrote; -1 for anything else, such as the torn last line of a killed run.
+int64_t step_of(std::string_view line) {
+  const auto row = nlohmann::json::parse(line, nullptr, false);
+  if (!row.is_object() || !row.contains("step") || !row["step"].is_number_integer()) return -1;
+  return row["step"].get<int64_t>();
+}
+
+}  // namespace
+
+MetricsFile::MetricsFile(const Path& path, int64_t steps_done) : path_(path) {
+  std::string kept;
+  if (std::filesystem::exists(path)) {
+    std::ifstream in(path);
+    for (std::string text; std::getline(in, text);) {
+      const int64_t step = step_of(text);
+      if (step >= 0 && step <= steps_done) kept += text + "\n";
+    }
+  }
+  write_file(path, kept);
+  out_.open(path, std::ios::app);
+}
+
+void MetricsFile::line(const std::string& text) {
+  out_ << text << '\n' << std::flush;
+  if (!out_) throw SystemError("cannot write " + path_.string() + "; is the disk full?");
+}
+
+void MetricsFile::write(const StepRow& row) {
+  nlohmann::ordered_json json;
+  json["step"] = row.step;
+  json["loss"] = number(row.loss);
+  json["grad_norm"] = number(row.gradient_norm);
+  json["learning_rate"] = number(row.learning_rate);
+  json["tokens"] = row.tokens;
+  json["tokens_per_s"] = number(row.tokens_per_s);
+  json["step_s"] = number(row.step_s);
+  json["mfu"] = row.mfu ? number(*row.mfu) : nlohmann::ordered_json(nullptr);
+  json["skipped"] = row.skipped;
+  json["skipped_total"] = row.skipped_total;
+  line(json.dump());
+}
+
+void MetricsFile::write(const ValidationRow& row) {
+  nlohmann::ordered_json json;
+  json["step"] = row.step;
+  json["validation_loss"] = number(row.validation_loss);
+  json["perplexity"] = number(row.perplexity);
+  json["bits_per_byte"] = number(row.bits_per_byte);
+  json["validation_targets"] = row.targets;
+  line(json.dump());
+}
+
+}  // namespace toroid::train

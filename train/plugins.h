@@ -1,0 +1,24 @@
+// Everything that a config names and a program may extend, in one value: optimizers, schedules, kernels.
+// A program that has one more calls add() on the registry before it runs (docs/architecture.md, "where to add
+// things").
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/op/op.h"
+#include "optim/optimizer.h"
+#include "optim/schedule/registry.h"
+
+namespace toroid::train {
+
+struct Plugins {
+  optim::OptimizerRegistry optimizers = optim::builtin_optimizers();
+  optim::ScheduleRegistry schedules = optim::builtin_schedules();
+  // Kernels of a CPU with that many threads; replace to add an operator's kernel.
+  std::function<std::shared_ptr<KernelRegistry>(int threads)> cpu_kernels;
+
+  Plugins();
+};
+
+}  // namespace toroid::train

@@ -1,0 +1,48 @@
+// The pretraining loop: batches in, steps, validations, metrics and checkpoints out.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "core/base/clock.h"
+#include "data/batch/batch.h"
+#include "train/checkpoint/checkpoint.h"
+#include "train/engine.h"
+#include "train/metrics.h"
+#include "train/run.h"
+
+namespace toroid::train {
+
+class Pretrain {
+ public:
+  Pretrain(const TrainOptions& options, const Plugins& plugins);
+  ExitCode run();
+
+ private:
+  void start();  // weights, optimizer and data position: drawn, imported or resumed
+  void resume();
+  void issue(int64_t step, const Batch& batch);
+  // Takes the result of `step`, which was issued `steps_ago`; false where too many steps in a row were
+  // skipped.
+  bool report(int64_t step, int steps_ago, Seconds duration);
+  void validate(int64_t step);
+  void save(int64_t step);
+  void finish_line(int64_t step, const StepRow& row);
+
+  const TrainOptions& options_;
+  const config::RunConfig& config_;
+  Path directory_;
+  std::unique_ptr<BatchSource> batches_;
+  optim::Schedule schedule_;
+  Engine engine_;
+  std::optional<Checkpoints> checkpoints_;
+  std::optional<MetricsFile> metrics_;
+  int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;
+  int64_t skipped_total_ = 0, skipped_in_a_row_ = 0;
+  double flops_per_step_ = 0, tokens_per_step_ = 0;
+  std::optional<double> peak_flops_;
+};
+
+}  // namespace toroid::train

@@ -1,0 +1,86 @@
+#include "train/snapshot.h"
+
+#include <array>
+#include <span>
+
+#include "core/base/error.h"
+
+namespace toroid::train {
+namespace {
+
+constexpr std::array<const char*, op::kStateSize> kStateNames{
+    "updates",     "skipped_total", "skipped_in_a_row", "loss_mean",
+    "loss_square", "norm_mean",     "norm_square",      "seen"};
+
+std::vector<int64_t> dims(const Shape& shape) {
+  std::vector<int64_t> out;
+  for (int i = 0; i < shape.rank(); ++i) out.push_back(shape[i]);
+  return out;
+}
+
+void restore_tensor(Device& device, const NamedTensor& to, CheckpointReader& checkpoint,
+                    const std::string& part) {
+  const CheckpointTensor& from = checkpoint.at(to.name, part);
+  if (from.shape != dims(to.tensor.shape) || from.type != ElementType::f32) {
+    throw UserError("tensor " + to.name + " (" + part + ") of " + checkpoint.directory().string() +
+                    " does not have the shape " + to.tensor.text() +
+                    " that the config asks for; use the config that the checkpoint was made with");
+  }
+  std::vector<std::byte> bytes(static_cast<size_t>(to.tensor.bytes()));
+  checkpoint.read(to.name, part, 0, bytes);
+  device.write(to.tensor, bytes);
+}
+
+}  // namespace
+
+std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, CheckpointState& state,
+                                       std::vector<std::vector<std::byte>>& copies) {
+  std::vector<float> scalars(op::kStateSize);
+  device.read(program.state(), std::as_writable_bytes(std::span(scalars)));
+  for (size_t i = 0; i < kStateNames.size(); ++i)
+    state.scalars[kStateNames[i]] = static_cast<double>(scalars[i]);
+  std::vector<TensorSlice> slices;
+  for (const NamedTensor& part : program.zero().parts()) {
+    TensorSlice slice;
+    slice.name = part.name;
+    slice.part = part.part;
+    slice.global_shape = dims(part.tensor.shape);
+    slice.elements = part.tensor.elements();
+    const auto bytes = static_cast<size_t>(part.tensor.bytes());
+    if (device.host_addressable()) {
+      slice.data = {part.tensor.data(), bytes};
+    } else {
+      copies.emplace_back(bytes);
+      device.read(part.tensor, copies.back());
+      slice.data = copies.back();
+    }
+    slices.push_back(std::move(slice));
+  }
+  return slices;
+}
+
+void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& checkpoint) {
+  const auto& saved = checkpoint.state().scalars;
+  std::vector<float> scalars;
+  for (const char* name : kStateNames) {
+    const auto found = saved.find(name);
+    if (found == saved.end()) {
+      throw UserError("checkpoint " + checkpoint.directory().string() + " has no scalar '" + name +
+                      "' and cannot be resumed; start from its weights with train.init_from");
+    }
+    scalars.push_back(static_cast<float>(found->second));
+  }
+  for (const NamedTensor& part : program.zero().parts()) restore_tensor(device, part, checkpoint, part.part);
+  device.write(program.state(), std::as_bytes(std::span(scalars)));
+  program.weights_changed();
+}
+
+void restore_weights(Device& device, Zero& zero, CheckpointReader& checkpoint, const std::string& part) {
+  for (const NamedTensor& to : zero.parts()) {
+    if (to.part == "master") restore_tensor(device, to, checkpoint, part);
+    if (to.part == "ema") restore_tensor(device, to, checkpoint, "master");
+  }
+  zero.pack();
+}
+
+}  // namespace toroid::train
