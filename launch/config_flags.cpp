@@ -1,0 +1,23 @@
+#include "launch/config_flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include "core/base/error.h"
+
+namespace toroid::launch {
+
+void add_config_flags(CLI::App& app, ConfigFlags& flags) {
+  app.add_option("--config", flags.file, "Recipe in protobuf text format (docs/config.md)")
+      ->type_name("FILE");
+  app.add_option("--set", flags.overrides, "Override a value, as in --set train.steps=100; may be repeated")
+      ->type_name("PATH=VALUE")
+      ->allow_extra_args(false);
+}
+
+config::Resolved load_config(const ConfigFlags& flags) {
+  if (flags.file.empty())
+    throw UserError("no config: give --config FILE, for example configs/quickstart.textproto");
+  return config::load(flags.file, flags.overrides);
+}
+
+}  // namespace toroid::launch

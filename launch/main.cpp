@@ -1,0 +1,153 @@
+// The only place that ends the process: what is thrown becomes one sentence and an exit code
+// (docs/exit_codes.md).
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <new>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "launch/verb.h"
+#include "launch/version.h"
+
+namespace {
+
+using namespace toroid;
+
+void add_verbs(launch::Verbs& verbs) {
+#if __has_include("launch/prepare.cpp")
+  launch::add_prepare(verbs);
+#endif
+#if __has_include("launch/data_show.cpp")
+  launch::add_data_show(verbs);
+#endif
+  launch::add_train(verbs);
+#if __has_include("launch/generate.cpp")
+  launch::add_generate(verbs);
+#endif
+#if __has_include("launch/import.cpp")
+  launch::add_import(verbs);
+#endif
+#if __has_include("launch/export.cpp")
+  launch::add_export(verbs);
+#endif
+#if __has_include("launch/doctor.cpp")
+  launch::add_doctor(verbs);
+#endif
+#if __has_include("launch/bench.cpp")
+  launch::add_bench(verbs);
+#endif
+}
+
+int exit_code(ExitCode code) {
+  return static_cast<int>(code);
+}
+
+int fail(ExitCode code, const std::string& message) {
+  std::cout.flush();
+  std::cerr << "toroid: " << message << "\n";
+  return exit_code(code);
+}
+
+std::string nearest(const std::string& name, const std::vector<std::string>& known) {
+  const std::string near = did_you_mean(name, known);
+  return near.empty() ? "" : "; did you mean " + near + "?";
+}
+
+std::vector<std::string> flag_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+std::vector<std::string> verb_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(verb->get_name());
+  }
+  return names;
+}
+
+// Finds the first word that nothing expects, which CLI11 names without a suggestion.
+std::string unexpected(const CLI::App& program, std::span<const std::string> arguments) {
+  const CLI::App* app = &program;
+  std::string typed = "toroid";
+  for (const std::string& argument : arguments) {
+    if (argument.size() > 1 && argument[0] == '-') {
+      const std::string name = argument.substr(0, argument.find('='));
+      if (app->get_option_no_throw(name) == nullptr) {
+        return "`" + typed + "` has no flag " + printable(name) + nearest(name, flag_names(*app));
+      }
+      continue;
+    }
+    const std::vector<std::string> verbs = verb_names(*app);
+    if (verbs.empty()) continue;  // a flag's value, or a word that is one too many
+    const CLI::App* next = nullptr;
+    for (const CLI::App* verb : app->get_subcommands([](const CLI::App*) { return true; })) {
+      if (verb->get_name() == argument) next = verb;
+    }
+    if (next == nullptr)
+      return "`" + typed + "` has no verb " + printable(argument) + nearest(argument, verbs);
+    app = next;
+    typed += " " + argument;
+  }
+  return {};
+}
+
+int parse_failed(const CLI::App& program, const CLI::ParseError& error,
+                 std::span<const std::string> arguments) {
+  std::string message = unexpected(program, arguments);
+  if (message.empty()) message = printable(error.what(), 500);
+  return fail(ExitCode::bad_input, message + " (--help lists what there is)");
+}
+
+int run(std::vector<std::string> arguments) {
+  CLI::App program(
+      "Toroid trains decoders of the Gemma family.\n\n"
+      "  toroid prepare  --config configs/quickstart.textproto     text to tokens\n"
+      "  toroid train    --config configs/quickstart.textproto     tokens to weights\n"
+      "  toroid generate --checkpoint runs/quickstart --prompt 'The'\n",
+      "toroid");
+  program.set_version_flag("--version", launch::version_text, "Version, build and features");
+  program.get_formatter()->column_width(34);
+  program.require_subcommand(1);
+  program.footer("`toroid VERB --help` lists a verb's flags. Exit codes: docs/exit_codes.md.");
+  launch::Verbs verbs(program);
+  add_verbs(verbs);
+  try {
+    program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::Success& asked) {  // --help and --version
+    return program.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    if (arguments.empty()) {
+      std::cerr << program.help();
+      return exit_code(ExitCode::bad_input);
+    }
+    return parse_failed(program, error, arguments);
+  }
+  const ExitCode code = verbs.run();
+  // A full disk behind a redirection shows only when the last of the output is written.
+  if (!std::cout.flush()) throw SystemError("standard output cannot be written");
+  return exit_code(code);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run({argv + 1, argv + argc});
+  } catch (const Error& error) {
+    return fail(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(ExitCode::system_error, "there is not enough memory");
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(ExitCode::system_error, printable(error.what(), 500));
+  } catch (const std::exception& error) {
+    return fail(ExitCode::internal_error, "internal error: " + printable(error.what(), 500));
+  }
+}

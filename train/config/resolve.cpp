@@ -1,0 +1,122 @@
+#include "train/config/resolve.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <algorithm>
+
+#include "train/config/reflection.h"
+
+namespace toroid::config {
+namespace {
+
+namespace pb = google::protobuf;
+
+void set_default(pb::Message& message, const pb::FieldDescriptor* field) {
+  const pb::Reflection* reflection = message.GetReflection();
+  switch (field->cpp_type()) {
+    case pb::FieldDescriptor::CPPTYPE_INT32:
+      return reflection->SetInt32(&message, field, field->default_value_int32());
+    case pb::FieldDescriptor::CPPTYPE_INT64:
+      return reflection->SetInt64(&message, field, field->default_value_int64());
+    case pb::FieldDescriptor::CPPTYPE_UINT32:
+      return reflection->SetUInt32(&message, field, field->default_value_uint32());
+    case pb::FieldDescriptor::CPPTYPE_UINT64:
+      return reflection->SetUInt64(&message, field, field->default_value_uint64());
+    case pb::FieldDescriptor::CPPTYPE_DOUBLE:
+      return reflection->SetDouble(&message, field, field->default_value_double());
+    case pb::FieldDescriptor::CPPTYPE_FLOAT:
+      return reflection->SetFloat(&message, field, field->default_value_float());
+    case pb::FieldDescriptor::CPPTYPE_BOOL:
+      return reflection->SetBool(&message, field, field->default_value_bool());
+    case pb::FieldDescriptor::CPPTYPE_ENUM:
+      return reflection->SetEnum(&message, field, field->default_value_enum());
+    case pb::FieldDescriptor::CPPTYPE_STRING:
+      return reflection->SetString(&message, field, field->default_value_string());
+    case pb::FieldDescriptor::CPPTYPE_MESSAGE:
+      return;
+  }
+}
+
+bool is_empty(const pb::Message& message) {
+  std::vector<const pb::FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  return fields.empty();
+}
+
+// Presence means something in a oneof only: an arm that is not set stays so.
+void fill(pb::Message& message, const std::string& path, Origins& origins) {
+  const pb::Reflection* reflection = message.GetReflection();
+  const pb::Descriptor* type = message.GetDescriptor();
+  for (int i = 0; i < type->field_count(); ++i) {
+    const pb::FieldDescriptor* field = type->field(i);
+    const std::string here = join(path, field->name());
+    const bool is_message = field->cpp_type() == pb::FieldDescriptor::CPPTYPE_MESSAGE;
+    if (field->is_repeated()) {
+      for (int k = 0; is_message && k < reflection->FieldSize(message, field); ++k) {
+        fill(*reflection->MutableRepeatedMessage(&message, field, k), at(here, k), origins);
+      }
+      continue;
+    }
+    const bool is_set = reflection->HasField(message, field);
+    if (field->containing_oneof() != nullptr) {
+      if (is_set && is_message) fill(*reflection->MutableMessage(&message, field), here, origins);
+    } else if (is_message) {
+      if (!is_set && here == "data") continue;
+      pb::Message* nested = reflection->MutableMessage(&message, field);
+      fill(*nested, here, origins);
+      if (!is_set && is_empty(*nested)) reflection->ClearField(&message, field);
+    } else if (!is_set && field->has_default_value()) {
+      set_default(message, field);
+      origins[here] = "default";
+    }
+  }
+}
+
+void derive_model(ModelConfig& model, Origins& origins) {
+  if (!model.has_kv_heads() && model.has_heads()) {
+    model.set_kv_heads(model.heads());
+    origins["model.kv_heads"] = "from model.heads";
+  }
+  if (!model.has_query_pre_attn_scalar() && model.has_head_dim()) {
+    model.set_query_pre_attn_scalar(static_cast<double>(model.head_dim()));
+    origins["model.query_pre_attn_scalar"] = "from model.head_dim";
+  }
+  ModelConfig::Rope& rope = *model.mutable_rope();
+  if (!rope.has_local_base() || rope.local_base() == 0) {
+    rope.set_local_base(rope.base());
+    origins["model.rope.local_base"] = "from model.rope.base";
+  }
+}
+
+template <class Kind>
+void derive_steps(Kind& kind, const std::string& path, const TrainConfig& train, Origins& origins) {
+  if (kind.has_steps() || !train.has_steps()) return;
+  // A schedule has at least one step, also where a run has none (it then only writes what it started from).
+  kind.set_steps(std::max<int64_t>(train.steps(), 1));
+  origins[path + ".steps"] = "from train.steps";
+}
+
+void derive_schedule(ScheduleConfig& schedule, const TrainConfig& train, Origins& origins) {
+  const std::string path = "optim.schedule.";
+  if (schedule.has_linear()) derive_steps(*schedule.mutable_linear(), path + "linear", train, origins);
+  if (schedule.has_cosine()) derive_steps(*schedule.mutable_cosine(), path + "cosine", train, origins);
+  if (schedule.has_warmup_stable_decay()) {
+    auto& kind = *schedule.mutable_warmup_stable_decay();
+    derive_steps(kind, path + "warmup_stable_decay", train, origins);
+    if (!kind.has_decay() && kind.has_steps()) {
+      kind.set_decay(kind.steps() / 10);
+      origins[path + "warmup_stable_decay.decay"] = "from its steps";
+    }
+  }
+}
+
+}  // namespace
+
+void resolve(RunConfig& run, Origins& origins) {
+  derive_model(*run.mutable_model(), origins);
+  if (run.optim().rule_case() == OptimConfig::RULE_NOT_SET) run.mutable_optim()->mutable_adamw();
+  derive_schedule(*run.mutable_optim()->mutable_schedule(), run.train(), origins);
+  fill(run, "", origins);
+}
+
+}  // namespace toroid::config

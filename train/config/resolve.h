@@ -1,0 +1,13 @@
+// Fills in what a config leaves out, so that what is stored and printed says everything.
+#pragma once
+
+#include "train/config/load.h"
+
+namespace toroid::config {
+
+// First the values that follow from others (kv_heads from heads, a schedule's steps from train.steps), then
+// the defaults. `data` stays absent where it is: a config without data trains on nothing but synthetic
+// tokens.
+void resolve(RunConfig& run, Origins& origins);
+
+}  // namespace toroid::config

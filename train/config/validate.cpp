@@ -1,0 +1,73 @@
+// Relations between components. What concerns one component alone is in its own check().
+#include <cstdint>
+#include <string>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "core/model/check.h"
+#include "optim/check.h"
+#include "parallel/mesh/check.h"
+#include "parallel/zero/check.h"
+#include "train/check.h"
+#include "train/config/load.h"
+
+namespace toroid::config {
+namespace {
+
+void check_device(const RunConfig& run) {
+  if (run.device() == RunConfig::SIM && run.chip().empty())
+    throw UserError("chip is not set; device: SIM needs one");
+  if (run.device() != RunConfig::SIM && !run.chip().empty()) {
+    throw UserError("chip is \"" + printable(run.chip()) + "\" but device is " +
+                    RunConfig::Device_Name(run.device()) + "; only device: SIM has a chip");
+  }
+  if (run.device() != RunConfig::CPU) {
+    throw UserError("device is " + RunConfig::Device_Name(run.device()) +
+                    "; this version runs on device: CPU");
+  }
+}
+
+void check_batch(const RunConfig& run) {
+  const BatchConfig& batch = run.batch();
+  constexpr int64_t kMostTokens = int64_t{1}
+                                  << 26;  // of a microbatch; activations then stay below 2^62 bytes
+  const int64_t tokens = batch.sequences_per_replica() * batch.tokens_per_sequence();
+  if (tokens > kMostTokens) {
+    throw UserError("batch.sequences_per_replica (" + std::to_string(batch.sequences_per_replica()) +
+                    ") x batch.tokens_per_sequence (" + std::to_string(batch.tokens_per_sequence()) +
+                    ") is " + with_commas(tokens) + " tokens a microbatch; at most " +
+                    with_commas(kMostTokens) + " are possible");
+  }
+  const int64_t step_tokens = batch.global_sequences() * batch.tokens_per_sequence();
+  int64_t run_tokens = 0;
+  if (__builtin_mul_overflow(step_tokens, run.train().steps(), &run_tokens)) {
+    throw UserError("train.steps (" + std::to_string(run.train().steps()) + ") x " +
+                    with_commas(step_tokens) + " tokens a step is more than 2^63 tokens");
+  }
+}
+
+void check_vocabulary(const RunConfig& run) {
+  if (!run.data().tokenizer().has_train()) return;
+  const int64_t trained = run.data().tokenizer().train().vocab();
+  if (trained > run.model().vocab()) {
+    throw UserError("data.tokenizer.train.vocab (" + std::to_string(trained) +
+                    ") is more than model.vocab (" + std::to_string(run.model().vocab()) +
+                    "); the model has no row for its last ids");
+  }
+}
+
+}  // namespace
+
+void validate(const RunConfig& run) {
+  check_device(run);
+  model::check(run.model());
+  mesh::check(run.mesh());
+  train::check(run.batch());
+  zero::check(run.zero());
+  optim::check(run.optim());
+  train::check(run.train());
+  check_batch(run);
+  check_vocabulary(run);
+}
+
+}  // namespace toroid::config
