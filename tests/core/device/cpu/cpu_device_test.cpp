@@ -1,0 +1,126 @@
+// Memory, copies and events of the CPU device.
+#include "core/device/cpu/cpu_device.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/device/cpu/host_info.h"
+#include "core/device/cpu/vector_kernels.h"
+#include "core/op/elementwise.h"
+
+namespace toroid {
+namespace {
+
+std::shared_ptr<const KernelRegistry> kernels() {
+  auto made = std::make_shared<KernelRegistry>();
+  cpu::add_vector_kernels(*made);
+  made->set_threads(2);
+  return made;
+}
+
+constexpr bool kSanitized =
+#if defined(__SANITIZE_ADDRESS__)
+    true;
+#else
+    false;
+#endif
+
+TEST(CachingAllocator, AlignsAndReusesWhatFits) {
+  if (kSanitized) GTEST_SKIP() << "freed memory is not kept under a sanitizer";
+  cpu::CachingAllocator allocator;
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{1000}, int64_t{70000}, int64_t{9} << 20}) {
+    void* const first = allocator.allocate(bytes);
+    ASSERT_NE(first, nullptr);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % 64, 0u);
+    std::memset(first, 1, static_cast<size_t>(bytes));
+    allocator.free(first);
+    EXPECT_EQ(allocator.allocate(bytes), first);
+    allocator.free(first);
+  }
+  EXPECT_EQ(allocator.live_bytes(), 0);
+  EXPECT_GT(allocator.cached_bytes(), 0);
+  allocator.trim();
+  EXPECT_EQ(allocator.cached_bytes(), 0);
+}
+
+TEST(CachingAllocator, DoesNotWasteALargeBlockOnASmallRequest) {
+  if (kSanitized) GTEST_SKIP() << "freed memory is not kept under a sanitizer";
+  cpu::CachingAllocator allocator;
+  void* const large = allocator.allocate(10 << 20);
+  allocator.free(large);
+  void* const near = allocator.allocate(9 << 20);
+  EXPECT_EQ(near, large);  // 11 % more than asked for
+  allocator.free(near);
+  void* const small = allocator.allocate(8 << 20);
+  EXPECT_NE(small, large);  // 25 %
+  allocator.free(small);
+}
+
+TEST(CachingAllocator, KeepsNoMoreThanThePeakNeeded) {
+  if (kSanitized) GTEST_SKIP() << "freed memory is not kept under a sanitizer";
+  cpu::CachingAllocator allocator;
+  constexpr int64_t kMiB = 1 << 20;
+  // Each round's size fits no earlier block, yet what is held stays near one round's need.
+  for (int64_t size = 8; size <= 64; size += 8) {
+    std::vector<void*> blocks;
+    for (int i = 0; i < 4; ++i) blocks.push_back(allocator.allocate(size * kMiB));
+    EXPECT_LE(allocator.live_bytes() + allocator.cached_bytes(), 4 * size * kMiB * 34 / 32);
+    for (void* block : blocks) allocator.free(block);
+  }
+}
+
+TEST(CpuDevice, RunsCopiesAndReads) {
+  CpuDevice device(kernels());
+  const Array x = device.array(DType::f32, {3, 1000}, "test"),
+              y = device.array(DType::f32, {3, 1000}, "test");
+  device.launch(op::fill(x.tensor, {2.5}));
+  device.copy(y.tensor, x.tensor);
+  std::vector<float> values(3000);
+  device.read(y.tensor, std::as_writable_bytes(std::span(values)));
+  EXPECT_EQ(values, std::vector<float>(3000, 2.5f));
+  values.assign(3000, -1.0f);
+  device.write(x.tensor, std::as_bytes(std::span(values)));
+  device.launch(op::add(x.tensor, y.tensor));
+  device.read(y.tensor, std::as_writable_bytes(std::span(values)));
+  EXPECT_EQ(values, std::vector<float>(3000, 1.5f));
+}
+
+TEST(CpuDevice, TimesWhatLiesBetweenEvents) {
+  CpuDevice device(kernels());
+  const Array x = device.array(DType::f32, {1 << 20}, "test");
+  const Event before = device.record(Queue::compute);
+  device.launch(op::fill(x.tensor, {1}));
+  const Event after = device.record(Queue::compute);
+  device.synchronize(after, Seconds(1));
+  EXPECT_GT(device.elapsed(before, after).count(), 0);
+  EXPECT_LT(device.elapsed(before, after).count(), 10);
+  EXPECT_THROW(device.elapsed(before, Event{Queue::gather, 99}), InternalError);
+}
+
+TEST(CpuDevice, RefusesMoreMemoryThanThereIs) {
+  CpuDevice device(kernels());
+  const int64_t too_much = 2 * host_info().memory_total;
+  try {
+    (void)device.allocate(too_much, "optimizer state");
+    FAIL() << "allocated " << too_much << " bytes";
+  } catch (const SystemError& error) {
+    EXPECT_NE(std::string(error.what()).find("optimizer state"), std::string::npos) << error.what();
+  }
+}
+
+TEST(HostInfo, DescribesThisMachine) {
+  const HostInfo host = host_info();
+  EXPECT_FALSE(host.cpu.empty());
+  EXPECT_GE(host.cores, 1);
+  EXPECT_GT(host.memory_total, 0);
+  EXPECT_GT(host.memory_available, 0);
+  EXPECT_LE(host.memory_available, host.memory_total);
+  EXPECT_FALSE(best_isa(host).empty());
+}
+
+}  // namespace
+}  // namespace toroid
