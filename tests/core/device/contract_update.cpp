@@ -1,0 +1,104 @@
+// Reductions, the verdict on a step and the update rules: all fp32 vectors of n elements.
+#include <cmath>
+
+#include "core/op/reduce.h"
+#include "core/op/update.h"
+#include "tests/core/device/kernel_contract.h"
+
+namespace toroid::testing {
+namespace {
+
+constexpr int64_t kLengths[] = {0, 1, 7, 16, 17, 255, 4095, 4096, 4097, 3 * 4096 + 5, 70001};
+
+TEST_P(KernelContract, sum_squares) {
+  if (!has(op::sum_squares_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    expect_agreement(
+        [&](Workbench& bench) {
+          const int64_t blocks = (n + op::kReduceBlock - 1) / op::kReduceBlock;
+          return op::sum_squares(bench.normal(DType::f32, {n}), bench.output(DType::f32, {blocks}));
+        },
+        {.length = 16});
+  }
+}
+
+TEST_P(KernelContract, sum) {
+  if (!has(op::sum_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const bool accumulate : {false, true}) {
+      expect_agreement(
+          [&](Workbench& bench) {
+            const Tensor total = accumulate ? bench.normal(DType::f32, {1}) : bench.output(DType::f32, {1});
+            return op::sum(bench.normal(DType::f32, {n}), total, {accumulate});
+          },
+          {.length = 16, .scale = std::sqrt(static_cast<double>(n))});
+    }
+  }
+}
+
+struct Step {
+  double loss_sum, targets, partial;
+};
+constexpr Step kSteps[] = {{50, 10, 0.3}, {50, 0, 0.3},      {NAN, 10, 0.3}, {50, 10, INFINITY},
+                           {90, 10, 0.3}, {50, 10, 10000.0}, {50, 10, 0}};
+
+TEST_P(KernelContract, decide) {
+  if (!has(op::decide_kind)) GTEST_SKIP();
+  for (const Step& step : kSteps) {
+    for (const int64_t P : {0, 1, 17, 4097}) {
+      for (const double clip : {0.0, 0.5}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              std::vector<double> partials(static_cast<size_t>(P), step.partial);
+              // update_count, skipped, in a row, loss mean and square, norm mean and square, seen
+              const Tensor state =
+                  bench.filled(DType::f32, {op::kStateSize}, {150, 3, 2, 5, 25.01, 0.6, 0.5, 150});
+              return op::decide(
+                  bench.filled(DType::f32, {P}, partials), bench.filled(DType::f32, {1}, {step.loss_sum}),
+                  bench.filled(DType::f32, {1}, {step.targets}), bench.filled(DType::f32, {1}, {3e-4}), state,
+                  bench.output(DType::f32, {op::kControlSize}), {clip, 6.0, 0.98, 100});
+            },
+            {.length = 16});
+      }
+    }
+  }
+}
+
+Tensor control(Workbench& bench, bool apply) {
+  return bench.filled(DType::f32, {op::kControlSize}, {apply ? 1.0 : 0.0, 0.7, 3e-2, 1.0, 5.0, 100.0, 0.0});
+}
+
+TEST_P(KernelContract, adamw) {
+  if (!has(op::adamw_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const double t : {1.0, 2.0, 5000.0}) {
+      for (const bool apply : {true, false}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {t, 0, 0, 0, 0, 0, 0, 0});
+              return op::adamw(bench.normal(DType::f32, {n}), state, control(bench, apply),
+                               bench.normal(DType::f32, {n}), bench.normal(DType::f32, {n}, 0.1),
+                               bench.uniform(DType::f32, {n}, 0, 0.1), {});
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, ema) {
+  if (!has(op::ema_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const bool apply : {true, false}) {
+      expect_agreement(
+          [&](Workbench& bench) {
+            return op::ema(bench.normal(DType::f32, {n}), control(bench, apply),
+                           bench.normal(DType::f32, {n}), {0.999});
+          },
+          {});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace toroid::testing

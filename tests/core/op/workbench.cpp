@@ -1,0 +1,150 @@
+#include "tests/core/op/workbench.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/base/error.h"
+#include "core/base/random.h"
+#include "core/op/matmul.h"
+#include "core/op/reference.h"
+
+namespace toroid::testing {
+namespace {
+
+constexpr size_t kGuard = 128;            // bytes before and after the elements
+constexpr auto kBlank = std::byte{0xff};  // all bits set is NaN in every float type
+
+// Elements between the first and one past the last, gaps included.
+int64_t extent(const Tensor& t) {
+  return t.rows() == 0 ? 0 : (t.rows() - 1) * t.row_stride + t.columns();
+}
+
+}  // namespace
+
+HostTensor::HostTensor(DType type, Shape shape, int64_t row_stride, Layout layout, int64_t bytes)
+    : block_(std::make_unique<Block>()), memory_(nullptr, std::free) {
+  tensor_ = {block_.get(), 0, type, layout, shape, row_stride == 0 ? shape.row_elements() : row_stride};
+  bytes_ = static_cast<size_t>(bytes >= 0 ? bytes : extent(tensor_) * bytes_of(type));
+  const size_t whole = (bytes_ + 2 * kGuard + 63) / 64 * 64;
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, whole)));
+  require(memory_ != nullptr, "a test has memory");
+  std::memset(memory_.get(), static_cast<int>(kBlank), whole);
+  block_->address = memory_.get() + kGuard;
+  block_->bytes = static_cast<int64_t>(bytes_);
+}
+
+Tensor HostTensor::tensor() const {
+  return tensor_;
+}
+
+bool HostTensor::guards_intact() const {
+  const auto blank = [](const std::byte* from, size_t count) {
+    return std::all_of(from, from + count, [](std::byte b) { return b == kBlank; });
+  };
+  const std::byte* const first = memory_.get() + kGuard;
+  if (!blank(memory_.get(), kGuard) || !blank(first + bytes_, kGuard)) return false;
+  if (tensor_.layout != Layout::plain || tensor_.dense()) return true;
+  const int64_t size = bytes_of(tensor_.type);
+  for (int64_t r = 0; r + 1 < tensor_.rows(); ++r) {
+    const int64_t gap = tensor_.row_stride - tensor_.columns();
+    const std::byte* from = first + (r * tensor_.row_stride + tensor_.columns()) * size;
+    if (!blank(from, static_cast<size_t>(gap * size))) return false;
+  }
+  return true;
+}
+
+Tensor Workbench::keep(std::unique_ptr<HostTensor> tensor) {
+  tensors_.push_back(std::move(tensor));
+  return tensors_.back()->tensor();
+}
+
+double Workbench::draw() {
+  return toroid::normal(random_key(seed_, Purpose::synthetic, "workbench"), drawn_++);
+}
+
+Tensor Workbench::output(DType type, Shape shape, int64_t row_stride) {
+  return keep(std::make_unique<HostTensor>(type, shape, row_stride));
+}
+
+Tensor Workbench::normal(DType type, Shape shape, double stddev, int64_t row_stride) {
+  const Tensor tensor = output(type, shape, row_stride);
+  std::vector<double> values(static_cast<size_t>(tensor.elements()));
+  for (double& value : values) value = stddev * draw();
+  op::store(tensor, values);
+  return tensor;
+}
+
+Tensor Workbench::uniform(DType type, Shape shape, double low, double high) {
+  const RandomKey key = random_key(seed_, Purpose::synthetic, "workbench uniform");
+  std::vector<double> values(static_cast<size_t>(shape.elements()));
+  for (double& value : values) value = low + (high - low) * toroid::uniform(key, drawn_++);
+  return filled(type, shape, values);
+}
+
+Tensor Workbench::filled(DType type, Shape shape, std::span<const double> values) {
+  const Tensor tensor = output(type, shape);
+  op::store(tensor, values);
+  return tensor;
+}
+
+Tensor Workbench::integers(Shape shape, std::span<const int64_t> values) {
+  const Tensor tensor = output(DType::i32, shape);
+  require(static_cast<int64_t>(values.size()) == tensor.elements(), "a test fills the whole tensor");
+  for (size_t i = 0; i < values.size(); ++i) tensor.as<int32_t>()[i] = static_cast<int32_t>(values[i]);
+  return tensor;
+}
+
+Tensor Workbench::integers(Shape shape, int64_t first, int64_t last) {
+  const RandomKey key = random_key(seed_, Purpose::synthetic, "workbench integers");
+  std::vector<int64_t> values(static_cast<size_t>(shape.elements()));
+  for (int64_t& value : values) {
+    value =
+        first + static_cast<int64_t>(toroid::uniform(key, drawn_++) * static_cast<float>(last - first + 1));
+  }
+  return integers(shape, values);
+}
+
+Tensor Workbench::packed(const Tensor& plain, Layout layout) {
+  return packed(std::span(&plain, 1), plain.type, layout);
+}
+
+Tensor Workbench::packed(std::span<const Tensor> parts, DType type, Layout layout) {
+  int64_t rows = 0;
+  for (const Tensor& part : parts) rows += part.rows();
+  const Shape shape{rows, parts.front().columns()};
+  const int64_t bytes =
+      kernels_ == nullptr ? shape.elements() * bytes_of(type) : kernels_->packed_bytes(type, shape, layout);
+  const Tensor to = keep(std::make_unique<HostTensor>(type, shape, 0, layout, bytes));
+  run(op::pack(parts, to));
+  return to;
+}
+
+void Workbench::run(const Call& call, int threads) const {
+  const Kernel* kernel = kernels_ == nullptr ? nullptr : kernels_->find(*call.kind);
+  if (kernel == nullptr) {
+    call.kind->reference(call);
+    return;
+  }
+  const int64_t bytes = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, threads);
+  const HostTensor workspace(DType::u8, {bytes});
+  kernel->run(call, bytes == 0 ? nullptr : workspace.tensor().data(), threads);
+  require(workspace.guards_intact(), "a kernel stays inside its workspace");
+}
+
+bool Workbench::guards_intact() const {
+  return std::all_of(tensors_.begin(), tensors_.end(), [](const auto& t) { return t->guards_intact(); });
+}
+
+std::vector<std::byte> bytes_in(const Tensor& tensor) {
+  std::vector<std::byte> out;
+  if (!tensor) return out;
+  const int64_t size = bytes_of(tensor.type);
+  for (int64_t r = 0; r < tensor.rows(); ++r) {
+    const std::byte* row = tensor.data() + r * tensor.row_stride * size;
+    out.insert(out.end(), row, row + tensor.columns() * size);
+  }
+  return out;
+}
+
+}  // namespace toroid::testing
