@@ -53,7 +53,8 @@ class BatchSource {
   virtual int64_t validation_sequences() const = 0;
   virtual Batch validation(int64_t first, int64_t count) const = 0;
   virtual std::vector<SequenceProvenance> provenance(int64_t step) const = 0;
-  // Hash of everything that decides the batches; a checkpoint stores it and resuming refuses another one.
+  // Hash of everything that decides the batches but the skip list; a checkpoint stores it and resuming
+  // refuses another one.
   virtual uint64_t fingerprint() const = 0;
 };
 

@@ -76,8 +76,8 @@ enum class Verify : uint8_t { sizes, hashes };
 // Every method may be called from any thread.
 class ShardReader {
  public:
-  // UserError where a file is missing, truncated, or says what cannot be; also where `vocab` or
-  // `tokenizer_hash` (0: do not ask) differ from the manifest's.
+  // UserError where a file is missing, truncated, or says what cannot be; also where the shard's vocabulary
+  // is larger than `vocab`, or its tokenizer not `tokenizer_hash` (0: any).
   ShardReader(const Path& prefix, int32_t vocab, uint64_t tokenizer_hash = 0, Verify verify = Verify::hashes);
   ~ShardReader();
   ShardReader(ShardReader&&) noexcept;
