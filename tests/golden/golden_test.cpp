@@ -8,6 +8,7 @@
 
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
+#include "core/device/reference_device.h"
 #include "tests/golden/golden_case.h"
 
 namespace toroid::golden {
@@ -46,7 +47,8 @@ void expect_near(const std::vector<float>& ours, const Values& theirs, double bo
 
 class Golden : public testing::TestWithParam<Path> {
  protected:
-  Golden() : golden_(GetParam()), device_(make_cpu_kernels(2)), alone_(make_group_of_one()) {}
+  explicit Golden(std::unique_ptr<Device> device = std::make_unique<CpuDevice>(make_cpu_kernels(2)))
+      : golden_(GetParam()), owner_(std::move(device)), device_(*owner_), alone_(make_group_of_one()) {}
 
   std::unique_ptr<train::StepProgram> program(train::StepOptions options) {
     return make_program(device_, *alone_, golden_, options);
@@ -104,7 +106,8 @@ class Golden : public testing::TestWithParam<Path> {
   }
 
   Case golden_;
-  CpuDevice device_;
+  std::unique_ptr<Device> owner_;
+  Device& device_;
   std::unique_ptr<Communicator> alone_;
 };
 
@@ -139,6 +142,20 @@ TEST_P(Golden, TrainingDeterministic) {
   train::StepOptions options = fp32(1);
   options.deterministic = true;
   training(options);
+}
+
+// The same program on the plain device: layers and step, whatever the fast kernels do.
+class GoldenReference : public Golden {
+ protected:
+  GoldenReference() : Golden(std::make_unique<ReferenceDevice>()) {}
+};
+
+TEST_P(GoldenReference, ForwardPassFp32) {
+  forward_pass(*program(fp32(golden_.sequences)));
+}
+
+TEST_P(GoldenReference, TrainingFp32) {
+  training(fp32(golden_.sequences));
 }
 
 // Our bf16 against fp32, beside PyTorch's bf16 against fp32.
@@ -182,6 +199,7 @@ std::string case_name(const testing::TestParamInfo<Path>& info) {
   return name;
 }
 
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenReference, testing::ValuesIn(case_directories()), case_name);
 INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::ValuesIn(case_directories()), case_name);
 
 }  // namespace
