@@ -45,6 +45,7 @@ TEST_P(KernelContract, rms_norm_grad) {
   for (const DType type : kTypes) {
     for (const int64_t D : kWidths) {
       for (const int64_t M : {0, 1, 5, 130}) {
+        if (M == 130 && D > 65) continue;
         for (const Variant variant : {plain, with_skip, onto_dy, onto_skip}) {
           expect_agreement(
               [&](Workbench& bench) {
@@ -182,6 +183,7 @@ TEST_P(KernelContract, rope_grad) {
     for (const Heads& heads : kHeads) {
       for (const int64_t M : {0, 1, 19, 140}) {
         for (const bool norm : {false, true}) {
+          if (M == 140 && !norm) continue;  // only the weights' gradients sum over tokens
           for (const bool in_place : {false, true}) {
             expect_agreement(
                 [&](Workbench& bench) {
