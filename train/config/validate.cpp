@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/model/check.h"
+#include "data/check.h"
 #include "optim/check.h"
 #include "parallel/mesh/check.h"
 #include "parallel/zero/check.h"
@@ -66,6 +67,7 @@ void validate(const RunConfig& run) {
   zero::check(run.zero());
   optim::check(run.optim());
   train::check(run.train());
+  if (run.has_data()) data::check(run.data());
   check_batch(run);
   check_vocabulary(run);
 }
