@@ -1,6 +1,301 @@
+// M tokens, V vocabulary, D d_model. For a block of tokens each thread takes pieces of the vocabulary. First
+// pass: a piece's logits, which leave the cache only as exp(logit - their maximum) in the compute type; then
+// the normalisers of all pieces meet; second pass: the same numbers become the logits' gradients, and both
+// products with them follow while they are in the cache.
 #include "core/op/loss.h"
 
+#include <algorithm>
+#include <cstring>
+
+#include "core/device/cpu/loss_rows.h"
 #include "core/device/cpu/matmul_kernels.h"
+#include "core/device/cpu/onednn.h"
+#include "core/device/cpu/pack.h"
+#include "core/device/cpu/parallel.h"
+#include "core/device/cpu/scratch.h"
+
 namespace toroid::cpu {
-void add_loss_kernels(KernelRegistry&) {}
+namespace {
+
+constexpr int64_t kPiece = kTablePiece;  // of the vocabulary
+constexpr int64_t kRows = 128;           // logits of so many tokens and one piece are in the cache
+constexpr int64_t kTurned = 128;         // rows of d_table's product
+
+struct LossWork {
+  explicit LossWork(const Call& call)
+      : h(call[0]),
+        table(call[1]),
+        targets(call[call.kind == &op::loss_kind ? 2 : 3]),
+        token_loss(call[call.kind == &op::loss_kind ? 3 : 5]),
+        spec(call.get<op::LossSpec>()),
+        with_gradient(call.kind == &op::loss_grad_kind),
+        type(product_type(h.type)),
+        M(h.rows()),
+        V(table.rows()),
+        D(h.columns()),
+        block(std::min(M, spec.block_tokens)),
+        pieces((V + kPiece - 1) / kPiece),
+        table_format(packed_format(type, D, V, true)) {
+    if (!with_gradient) return;
+    backward = call[2];
+    dh = call[6];
+    d_table = call[7];
+    scale = call[4];
+  }
+
+  const Tensor &h, &table, &targets, &token_loss;
+  Tensor backward, dh, d_table, scale;
+  op::LossSpec spec;
+  bool with_gradient;
+  DType type;
+  int64_t M, V, D, block, pieces;
+  PackedFormat table_format;
+
+  int64_t size() const { return bytes_of(type); }
+  int64_t width(int64_t piece) const { return std::min(kPiece, V - piece * kPiece); }
+  // Where the table's pieces are products of their own, so are those of the logits: dense matrices one after
+  // another. Otherwise rows run over the whole vocabulary.
+  bool by_pieces() const { return PackedWeight(h.type, table.shape, Layout::packed_backward).pieces() > 1; }
+
+  std::shared_ptr<const Product> logits_product(int64_t rows, int64_t columns) const {
+    return Product::get(
+        {.m = rows, .n = columns, .k = D, .type = type, .out = DType::f32, .transposed = true});
+  }
+  std::shared_ptr<const Product> dh_product(int64_t rows, int64_t columns, bool accumulate,
+                                            int threads) const {
+    return Product::get({.m = rows,
+                         .n = D,
+                         .k = columns,
+                         .type = type,
+                         .out = DType::f32,
+                         .accumulate = accumulate,
+                         .threads = threads});
+  }
+  std::shared_ptr<const Product> table_product(int64_t rows, int64_t columns) const {
+    return Product::get(
+        {.m = columns, .n = D, .k = rows, .type = type, .out = DType::f32, .accumulate = true});
+  }
+
+  struct Parts {
+    std::byte *h = nullptr, *h_packed = nullptr, *p = nullptr, *slope = nullptr;
+    float *max = nullptr, *sum = nullptr, *target = nullptr, *lse = nullptr, *dh = nullptr, *z = nullptr;
+    std::byte *turned = nullptr, *scratch = nullptr;
+    int64_t scratch_bytes = 0;
+    int64_t dh_stride = 0, z_stride = 0, turned_stride = 0;  // elements of one thread
+  };
+
+  // Every product of a call, for the largest scratch.
+  int64_t scratch_bytes(int threads) const {
+    int64_t bytes = 0;
+    const auto note = [&](const std::shared_ptr<const Product>& p) {
+      bytes = std::max(bytes, p->scratch_bytes());
+    };
+    for (const int64_t rows : {block, M % block}) {
+      if (rows == 0) continue;
+      for (const int64_t columns : {width(0), width(pieces - 1)}) {
+        for (const int64_t some : {std::min(kRows, rows), rows % kRows}) {
+          if (some > 0) note(logits_product(some, columns));
+        }
+        if (!with_gradient) continue;
+        for (const int64_t some : {std::min(kTurned, columns), columns % kTurned}) {
+          if (some > 0) note(table_product(rows, some));
+        }
+        if (by_pieces()) {
+          note(dh_product(rows, columns, false, 1));
+          note(dh_product(rows, columns, true, 1));
+        }
+      }
+      if (with_gradient && !by_pieces()) note(dh_product(rows, V, false, threads));
+    }
+    return round_up_to(bytes, 4096);
+  }
+
+  Parts lay_out(Scratch& scratch, int threads) const {
+    Parts parts;
+    if (h.type != type) parts.h = scratch.take(block * D * size());
+    parts.max = scratch.take<float>(pieces * block);
+    parts.sum = scratch.take<float>(pieces * block);
+    parts.target = scratch.take<float>(block);
+    parts.lse = scratch.take<float>(block);
+    parts.z_stride = std::min(kRows, block) * std::min(kPiece, V) + 1024;
+    parts.z = scratch.take<float>(parts.z_stride * threads);
+    parts.scratch_bytes = scratch_bytes(threads);
+    parts.scratch = scratch.take(parts.scratch_bytes * threads);
+    if (!with_gradient) return parts;
+    parts.h_packed = scratch.take(packed_format(type, block, D, false).bytes());
+    if (M % block > 0) {
+      // A shorter last block has a layout of its own, which is never larger.
+      scratch.take(std::max<int64_t>(0, packed_format(type, M % block, D, false).bytes() -
+                                            packed_format(type, block, D, false).bytes()));
+    }
+    parts.p = scratch.take(block * V * size());
+    if (spec.softcap > 0) parts.slope = scratch.take(block * V * size());
+    parts.dh_stride = block * D + 1024;
+    parts.dh = scratch.take<float>(parts.dh_stride * (by_pieces() ? threads : 1));
+    parts.turned_stride = (kTurned * block + 512) * size();
+    parts.turned = scratch.take(parts.turned_stride * threads);
+    return parts;
+  }
+
+  void run(std::byte* workspace, int threads) const {
+    Scratch scratch(workspace);
+    const Parts parts = lay_out(scratch, threads);
+    for (int64_t first = 0; first < M; first += block)
+      run_block(parts, first, std::min(block, M - first), threads);
+  }
+
+  void run_block(const Parts& parts, int64_t first, int64_t rows, int threads) const {
+    const std::byte* x = h.data() + first * D * bytes_of(h.type);
+    const RowSource x_rows(h.slice_rows(first, rows));
+    if (h.type != type) {
+      parallel_ranges(rows, 1, rows * D * 6, threads, [&](Range range) {
+        convert_rows(x_rows, range.first, range.size(), type, type, parts.h + range.first * D * size(), D);
+      });
+      x = parts.h;
+    }
+    const int parallel_parts = static_cast<int>(std::min<int64_t>(threads, pieces));
+    parallel(parallel_parts, [&](int index) {
+      first_pass(parts, x, first, rows, index, part_of(pieces, parallel_parts, index));
+    });
+    parallel_ranges(rows, 16, rows * pieces * 64, threads,
+                    [&](Range range) { meet(parts, first, rows, range); });
+    if (!with_gradient) return;
+
+    const PackedFormat format = packed_format(type, rows, D, false);
+    parallel_ranges(blocks_of_k(format), 1, rows * D * 4, threads, [&](Range range) {
+      pack_straight(x_rows, h.type, format, range.first, range.last, parts.h_packed);
+    });
+    parallel(parallel_parts, [&](int index) {
+      second_pass(parts, first, rows, index, part_of(pieces, parallel_parts, index));
+    });
+    int sums = parallel_parts;
+    if (!by_pieces()) {
+      const ThreadScope scope(threads);
+      ProductRun product(dh_product(rows, V, false, threads));
+      product(parts.p, backward.data(), parts.dh, parts.scratch);
+      sums = 1;
+    }
+    parallel_ranges(rows, 1, rows * D * 4 * sums, threads, [&](Range range) {
+      for (int64_t r = range.first; r < range.last; ++r) {
+        float* total = parts.dh + r * D;
+        for (int t = 1; t < sums; ++t) {
+          finish_row(total + t * parts.dh_stride, true, DType::f32, reinterpret_cast<std::byte*>(total), D);
+        }
+        finish_row(total, false, dh.type, dh.data() + (first + r) * D * bytes_of(dh.type), D);
+      }
+    });
+  }
+
+  // The first element of a row's share of a piece, in p and slope, and the distance of rows there.
+  int64_t piece_at(int64_t piece, int64_t rows) const {
+    return by_pieces() ? piece * kPiece * rows : piece * kPiece;
+  }
+  int64_t piece_stride(int64_t piece) const { return by_pieces() ? width(piece) : V; }
+
+  void first_pass(const Parts& parts, const std::byte* x, int64_t first, int64_t rows, int index,
+                  Range range) const {
+    float* const z = parts.z + index * parts.z_stride;
+    std::byte* const scratch = parts.scratch + index * parts.scratch_bytes;
+    for (int64_t piece = range.first; piece < range.last; ++piece) {
+      const int64_t columns = width(piece);
+      const std::byte* const weights = table.data() + table_format.column_bytes(piece * kPiece);
+      for (int64_t r = 0; r < rows; r += kRows) {
+        const int64_t some = std::min(kRows, rows - r);
+        ProductRun product(logits_product(some, columns));
+        product(x + r * D * size(), weights, z, scratch);
+        const int64_t at = (piece_at(piece, rows) + r * piece_stride(piece)) * size();
+        exponentials({.z = z,
+                      .rows = some,
+                      .columns = columns,
+                      .softcap = static_cast<float>(spec.softcap),
+                      .max = parts.max + piece * rows + r,
+                      .sum = parts.sum + piece * rows + r,
+                      .bf16 = type == DType::bf16,
+                      .p = parts.p == nullptr ? nullptr : parts.p + at,
+                      .slope = parts.slope == nullptr ? nullptr : parts.slope + at,
+                      .stride = piece_stride(piece)});
+        for (int64_t i = 0; i < some; ++i) {
+          const int64_t target = targets.as<int32_t>()[first + r + i] - piece * kPiece;
+          if (target >= 0 && target < columns) parts.target[r + i] = z[i * columns + target];
+        }
+      }
+    }
+  }
+
+  void meet(const Parts& parts, int64_t first, int64_t rows, Range range) const {
+    normalise(parts.max, parts.sum, pieces, rows, range.first, range.last,
+              with_gradient ? scale.as<float>() : nullptr, parts.lse);
+    for (int64_t r = range.first; r < range.last; ++r) {
+      const bool masked = targets.as<int32_t>()[first + r] < 0;
+      token_loss.as<float>()[first + r] = masked ? 0 : parts.lse[r] - parts.target[r];
+      if (!masked || !with_gradient) continue;
+      for (int64_t piece = 0; piece < pieces; ++piece) parts.max[piece * rows + r] = 0;
+    }
+  }
+
+  void second_pass(const Parts& parts, int64_t first, int64_t rows, int index, Range range) const {
+    std::byte* const scratch = parts.scratch + index * parts.scratch_bytes;
+    std::byte* const turned = parts.turned + index * parts.turned_stride;
+    float* const sums = parts.dh + index * parts.dh_stride;
+    const PackedWeight weight(h.type, table.shape, Layout::packed_backward);
+    for (int64_t piece = range.first; piece < range.last; ++piece) {
+      const int64_t columns = width(piece), stride = piece_stride(piece);
+      std::byte* const p = parts.p + piece_at(piece, rows) * size();
+      logit_gradients(
+          {.p = p,
+           .slope = parts.slope == nullptr ? nullptr : parts.slope + piece_at(piece, rows) * size(),
+           .bf16 = type == DType::bf16,
+           .rows = rows,
+           .columns = columns,
+           .stride = stride,
+           .factor = parts.max + piece * rows,
+           .target = targets.as<int32_t>() + first,
+           .first_column = piece * kPiece,
+           .scale = *scale.as<float>()});
+      if (by_pieces()) {
+        ProductRun product(dh_product(rows, columns, piece > range.first, 1));
+        product(p, backward.data() + weight.piece_offset(piece), sums, scratch);
+      }
+      RowSource gradients;
+      gradients.add(p, type, stride, rows, columns);
+      for (int64_t c = 0; c < columns; c += kTurned) {
+        const int64_t some = std::min(kTurned, columns - c);
+        transpose_block(gradients, 0, rows, c, some, type, turned, rows);
+        ProductRun product(table_product(rows, some));
+        product(turned, parts.h_packed, d_table.as<float>() + (piece * kPiece + c) * D, scratch);
+      }
+    }
+  }
+
+  static int64_t round_up_to(int64_t value, int64_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+  }
+};
+
+bool left_to_reference(const Call& call) {
+  return call[0].type == DType::f64 || call[call.kind == &op::loss_kind ? 3 : 5].type == DType::f64;
+}
+
+void run_loss(const Call& call, std::byte* workspace, int threads) {
+  if (left_to_reference(call)) {
+    call.kind->reference(call);
+  } else if (call[0].rows() > 0) {
+    LossWork(call).run(workspace, threads);
+  }
+}
+
+int64_t loss_workspace(const Call& call, int threads) {
+  if (left_to_reference(call) || call[0].rows() == 0) return 0;
+  Scratch scratch;
+  LossWork(call).lay_out(scratch, threads);
+  return scratch.used();
+}
+
+}  // namespace
+
+void add_loss_kernels(KernelRegistry& registry) {
+  registry.add(op::loss_kind, {run_loss, loss_workspace});
+  registry.add(op::loss_grad_kind, {run_loss, loss_workspace});
+}
+
 }  // namespace toroid::cpu

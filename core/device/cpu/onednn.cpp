@@ -72,37 +72,29 @@ Desc weights_desc(const PackedFormat& format) {
     return {{format.k, format.n}, type_of(format.type), format.transposed ? Tag::ba : Tag::ab};
   Tag tag = Tag::undef;
   if (format.type == DType::bf16) {
-    tag = format.n_block == 64   ? Tag::BA16a64b2a
-          : format.n_block == 48 ? Tag::BA16a48b2a
-          : format.n_block == 32 ? Tag::BA16a32b2a
-                                 : Tag::BA16a16b2a;
+    tag = format.n_block == 64 ? Tag::BA16a64b2a : format.n_block == 32 ? Tag::BA16a32b2a : Tag::BA16a16b2a;
   } else {
-    tag = format.n_block == 64   ? Tag::BA16a64b
-          : format.n_block == 48 ? Tag::BA16a48b
-          : format.n_block == 32 ? Tag::BA16a32b
-                                 : Tag::BA16a16b;
+    tag = format.n_block == 64 ? Tag::BA16a64b : format.n_block == 32 ? Tag::BA16a32b : Tag::BA16a16b;
   }
   return {{format.k, format.n}, type_of(format.type), tag};
 }
 
-// Asks oneDNN which layout it wants, and takes it if it is one of those that weights_desc() can name.
+// The widest block of columns for which oneDNN has a fast product: one block for all sizes, so that a slice
+// of columns of a packed matrix is itself a packed matrix.
 PackedFormat choose_format(DType type, int64_t k, int64_t n, bool transposed) {
-  PackedFormat plain{.type = type, .k = k, .n = n, .transposed = transposed};
+  const PackedFormat plain{.type = type, .k = k, .n = n, .transposed = transposed};
   if (instruction_set() == Isa::avx2) return plain;
-  const Desc any({k, n}, type_of(type), dnnl::memory::format_tag::any);
-  const dnnl::matmul::primitive_desc made(
-      {dense(type, kCanonicalRows, k), any, dense(DType::f32, kCanonicalRows, n)}, attributes(false),
-      state().engine);
-  if (!is_fast(made)) return plain;
-  const Desc chosen = made.weights_desc();
-  for (const int64_t n_block : {64, 48, 32, 16}) {
+  for (const int64_t n_block : {64, 32, 16}) {
     PackedFormat format = plain;
     format.blocked = true;
     format.transposed = false;
     format.group = type == DType::bf16 ? 2 : 1;
     format.k_block = 16 * format.group;
     format.n_block = n_block;
-    if (weights_desc(format) == chosen) return format;
+    const dnnl::matmul::primitive_desc made(
+        {dense(type, kCanonicalRows, k), weights_desc(format), dense(DType::f32, kCanonicalRows, n)},
+        attributes(false), state().engine);
+    if (is_fast(made)) return format;
   }
   return plain;
 }
