@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -32,6 +33,8 @@ struct TensorSlice {
   int64_t elements = 0;
   std::span<const std::byte> data;
   ElementType type = ElementType::f32;
+  // Instead of `data`: asked for consecutive pieces (first byte, destination) while the slice is written.
+  std::function<void(int64_t first, std::span<std::byte> out)> fill = {};
 };
 
 struct SequenceRange {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -19,14 +20,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using Tensors = std::map<std::pair<std::string, std::string>, CheckpointTensor>;  // by part and name
+
 std::string file_name(const std::string& part, const CheckpointRank& rank) {
   std::array<char, 64> suffix;
   std::snprintf(suffix.data(), suffix.size(), "-%05d-of-%05d.safetensors", rank.rank, rank.world_size);
   return part + suffix.data();
 }
 
+// Adds each slice's hash to its tensor's as the bytes pass by.
 ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64_t step,
-                        const std::string& part, const std::vector<const TensorSlice*>& slices) {
+                        const std::string& part, const std::vector<const TensorSlice*>& slices,
+                        Tensors& tensors) {
   std::vector<TensorSource> sources;
   for (const TensorSlice* slice : slices) {
     TensorSource source;
@@ -35,13 +40,22 @@ ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64
     require(valid_checkpoint_name(slice->name), "a tensor's name is one that a checkpoint can hold");
     require(slice->offset >= 0 && slice->elements >= 0 && slice->offset <= whole - slice->elements,
             "a slice lies inside its tensor");
-    require(static_cast<int64_t>(slice->data.size()) == slice->elements * element_bytes(slice->type),
+    const int64_t size = element_bytes(slice->type);
+    require(slice->fill || static_cast<int64_t>(slice->data.size()) == slice->elements * size,
             "a slice's bytes fit its elements");
     const bool all = slice->elements == whole;
     source.name = all ? slice->name : slice->name + "@" + std::to_string(slice->offset);
     source.type = slice->type;
     source.shape = all ? slice->global_shape : std::vector<int64_t>{slice->elements};
-    source.bytes = slice->data;
+    source.fill = [slice, size, &hash = tensors.at({part, slice->name}).hash](int64_t first,
+                                                                              std::span<std::byte> piece) {
+      if (slice->fill) {
+        slice->fill(first, piece);
+      } else {
+        std::memcpy(piece.data(), slice->data.data() + first, piece.size());
+      }
+      hash += tensor_hash(piece, size, static_cast<uint64_t>(slice->offset + first / size));
+    };
     sources.push_back(std::move(source));
   }
   ManifestFile file{file_name(part, rank), part, rank.rank, {}};
@@ -91,7 +105,7 @@ Path begin_step(const Path& checkpoints, int64_t step) {
 RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
                       std::span<const TensorSlice> slices) {
   std::map<std::string, std::vector<const TensorSlice*>> parts;
-  std::map<std::pair<std::string, std::string>, CheckpointTensor> tensors;
+  Tensors tensors;
   parts["master"];  // so that every rank has a file
   for (const TensorSlice& slice : slices) {
     require(valid_checkpoint_name(slice.part), "a part's name is one that a checkpoint can hold");
@@ -102,11 +116,10 @@ RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
     tensor.type = slice.type;
     tensor.shape = slice.global_shape;
     tensor.elements += slice.elements;
-    tensor.hash += tensor_hash(slice.data, element_bytes(slice.type), static_cast<uint64_t>(slice.offset));
   }
   RankReport report;
   for (const auto& [part, members] : parts) {
-    report.files.push_back(write_part(temporary, rank, step, part, members));
+    report.files.push_back(write_part(temporary, rank, step, part, members, tensors));
   }
   for (auto& [key, tensor] : tensors) report.tensors.push_back(std::move(tensor));
   return report;
@@ -116,7 +129,7 @@ void commit_step(const Path& temporary, const CheckpointState& state, std::span<
   Manifest manifest;
   manifest.state = state;
   manifest.world_size = static_cast<int>(reports.size());
-  std::map<std::pair<std::string, std::string>, CheckpointTensor> tensors;
+  Tensors tensors;
   for (const RankReport& report : reports) {
     manifest.files.insert(manifest.files.end(), report.files.begin(), report.files.end());
     for (const CheckpointTensor& part : report.tensors) {

@@ -1,0 +1,146 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "configs/run.pb.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/text.h"
+#include "core/model/decoder_config.h"
+#include "data/tokenizer/tokenizer.h"
+#include "train/checkpoint/checkpoint.h"
+#include "train/config/load.h"
+#include "train/huggingface/half.h"
+#include "train/huggingface/model_config.h"
+#include "train/huggingface/tokenizer_files.h"
+#include "train/huggingface/transfer.h"
+
+namespace toroid::huggingface {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Fills bytes [first, first + out.size()) of an exported tensor from fp32 elements of the checkpoint.
+void read_as(CheckpointReader& reader, const CheckpointTensor& tensor, ElementType type, int64_t first,
+             std::span<std::byte> out) {
+  const int64_t size = element_bytes(type), start = first / size;
+  if (type == ElementType::f32) {
+    reader.read(tensor.name, tensor.part, start, out);
+    return;
+  }
+  std::vector<float> values(out.size() / static_cast<size_t>(size));
+  reader.read(tensor.name, tensor.part, start, std::as_writable_bytes(std::span(values)));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits = type == ElementType::bf16 ? to_bf16(values[i]) : to_f16(values[i]);
+    if (type == ElementType::f16 && std::isfinite(values[i]) && (bits & 0x7fff) == 0x7c00) {
+      throw UserError("tensor " + in_quotes(tensor.name) + " has " + std::to_string(values[i]) +
+                      " at element " + std::to_string(start + static_cast<int64_t>(i)) +
+                      ", which F16 cannot hold; export as BF16 or F32");
+    }
+    std::memcpy(out.data() + 2 * i, &bits, 2);
+  }
+}
+
+// The model's tensors in the order of the forward pass, which is the order that shards are filled in.
+std::vector<CheckpointTensor> tensors_of(const CheckpointReader& reader, const DecoderConfig& decoder,
+                                         const std::string& part) {
+  std::vector<CheckpointTensor> tensors;
+  for (const UnitSpec& unit : decoder_units(decoder)) {
+    for (const TensorSpec& spec : unit.tensors) {
+      const CheckpointTensor& tensor = reader.at(spec.name, part);
+      std::vector<int64_t> shape;
+      for (int i = 0; i < spec.shape.rank(); ++i) shape.push_back(spec.shape[i]);
+      if (tensor.shape != shape || tensor.type != ElementType::f32) {
+        throw UserError("the checkpoint " + in_quotes(reader.directory().string()) + " holds " +
+                        in_quotes(spec.name) + " in another shape or type than its config asks for");
+      }
+      tensors.push_back(tensor);
+    }
+  }
+  return tensors;
+}
+
+void write_weights(CheckpointReader& reader, const std::vector<CheckpointTensor>& tensors,
+                   const ExportOptions& options) {
+  std::vector<std::vector<TensorSource>> shards(1);
+  int64_t in_shard = 0, total = 0;
+  for (const CheckpointTensor& tensor : tensors) {
+    const int64_t bytes = tensor.elements * element_bytes(options.type);
+    if (in_shard > 0 && in_shard + bytes > options.shard_bytes) {
+      shards.emplace_back();
+      in_shard = 0;
+    }
+    in_shard += bytes;
+    total += bytes;
+    TensorSource source;
+    source.name = tensor.name;
+    source.type = options.type;
+    source.shape = tensor.shape;
+    source.fill = [&reader, &tensor, type = options.type](int64_t first, std::span<std::byte> out) {
+      read_as(reader, tensor, type, first, out);
+    };
+    shards.back().push_back(std::move(source));
+  }
+  if (shards.size() == 1) {
+    write_safetensors(options.out / "model.safetensors", std::move(shards[0]));
+    return;
+  }
+  nlohmann::json map = nlohmann::json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    std::array<char, 64> name;
+    std::snprintf(name.data(), name.size(), "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
+    for (const TensorSource& source : shards[i]) map[source.name] = name.data();
+    write_safetensors(options.out / name.data(), std::move(shards[i]));
+  }
+  const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", map}};
+  write_file(options.out / "model.safetensors.index.json", index.dump(2) + "\n");
+}
+
+std::optional<Tokenizer> tokenizer_of(const Path& checkpoint, const config::RunConfig& run) {
+  std::error_code ignored;
+  for (const Path& path : {run_of_checkpoint(checkpoint) / "tokenizer.model",
+                           Path(run.data().directory()) / "tokenizer.model"}) {
+    if (fs::exists(path, ignored)) return Tokenizer::load(path);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+int64_t export_model(const ExportOptions& options) {
+  std::error_code error;
+  if (fs::exists(options.out, error) && !fs::is_empty(options.out, error)) {
+    throw UserError(in_quotes(options.out.string()) +
+                    " is there already and not empty; give --out a new directory");
+  }
+  CheckpointReader reader(options.checkpoint);
+  const std::string part = options.average ? "ema" : "master";
+  const config::Resolved resolved =
+      config::load_text(reader.state().config, (reader.directory() / "manifest.json").string() + " (config)");
+  const config::ModelConfig& model = resolved.run.model();
+  const int64_t max_tokens = resolved.run.batch().tokens_per_sequence();
+  const std::string config_json = model_config_json(model, max_tokens, options.type);
+  const std::vector<CheckpointTensor> tensors = tensors_of(reader, decoder_config(model), part);
+  const std::optional<Tokenizer> tokenizer = tokenizer_of(options.checkpoint, resolved.run);
+
+  make_directories(options.out);
+  write_weights(reader, tensors, options);
+  if (tokenizer) {
+    write_file(options.out / "tokenizer.model", tokenizer->model_bytes());
+    write_file(options.out / "tokenizer.json", tokenizer_json(*tokenizer));
+    write_file(options.out / "tokenizer_config.json", tokenizer_config_json(*tokenizer, max_tokens));
+  } else {
+    log::warn("the run has no tokenizer.model: only weights and config.json were exported");
+  }
+  write_file(options.out / "config.json", config_json);
+  int64_t parameters = 0;
+  for (const CheckpointTensor& tensor : tensors) parameters += tensor.elements;
+  return parameters;
+}
+
+}  // namespace toroid::huggingface

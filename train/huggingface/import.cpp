@@ -1,0 +1,170 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <vector>
+
+#include "configs/run.pb.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/text.h"
+#include "core/model/decoder_config.h"
+#include "data/tokenizer/tokenizer.h"
+#include "google/protobuf/text_format.h"
+#include "train/checkpoint/checkpoint.h"
+#include "train/config/load.h"
+#include "train/huggingface/half.h"
+#include "train/huggingface/model_config.h"
+#include "train/huggingface/transfer.h"
+
+namespace toroid::huggingface {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string shape_text(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+std::vector<int64_t> dims(const Shape& shape) {
+  std::vector<int64_t> all;
+  for (int i = 0; i < shape.rank(); ++i) all.push_back(shape[i]);
+  return all;
+}
+
+std::string place(const SafetensorsModel::Entry& entry) {
+  return in_quotes(entry.file->path().string()) + ": tensor " + in_quotes(entry.tensor->name);
+}
+
+// Bytes [first, first + out.size()) of the tensor as fp32, every element finite.
+void read_as_f32(const SafetensorsModel::Entry& entry, int64_t first, std::span<std::byte> out) {
+  const int64_t size = element_bytes(entry.tensor->type), count = static_cast<int64_t>(out.size()) / 4;
+  const int64_t start = first / 4;
+  std::vector<std::byte> raw(static_cast<size_t>(count * size));
+  entry.file->read(*entry.tensor, raw, start * size);
+  for (int64_t i = 0; i < count; ++i) {
+    float value = 0;
+    if (size == 4) {
+      std::memcpy(&value, raw.data() + i * 4, 4);
+    } else {
+      uint16_t bits = 0;
+      std::memcpy(&bits, raw.data() + i * 2, 2);
+      value = entry.tensor->type == ElementType::bf16 ? from_bf16(bits) : from_f16(bits);
+    }
+    if (!std::isfinite(value)) {
+      throw UserError(place(entry) + " has " + (std::isnan(value) ? "NaN" : "an infinity") + " at element " +
+                      std::to_string(start + i) + "; weights must be finite");
+    }
+    std::memcpy(out.data() + i * 4, &value, 4);
+  }
+}
+
+// A head stored beside the embedding it is tied to, as some tools do, is passed over where it is the same.
+bool same_bytes(const SafetensorsModel::Entry& a, const SafetensorsModel::Entry& b) {
+  if (a.tensor->type != b.tensor->type || a.tensor->shape != b.tensor->shape) return false;
+  std::vector<std::byte> left(size_t{1} << 20), right(left.size());
+  for (int64_t at = 0; at < a.tensor->bytes; at += static_cast<int64_t>(left.size())) {
+    const size_t n = std::min(left.size(), static_cast<size_t>(a.tensor->bytes - at));
+    a.file->read(*a.tensor, std::span(left).first(n), at);
+    b.file->read(*b.tensor, std::span(right).first(n), at);
+    if (std::memcmp(left.data(), right.data(), n) != 0) return false;
+  }
+  return true;
+}
+
+std::vector<TensorSlice> slices_of(const SafetensorsModel& weights, const DecoderConfig& decoder) {
+  std::vector<TensorSlice> slices;
+  std::map<std::string, bool> known;
+  for (const UnitSpec& unit : decoder_units(decoder)) {
+    for (const TensorSpec& spec : unit.tensors) {
+      const SafetensorsModel::Entry entry = weights.at(spec.name);
+      const std::vector<int64_t> shape = dims(spec.shape);
+      if (entry.tensor->shape != shape) {
+        throw UserError(place(entry) + " has shape " + shape_text(entry.tensor->shape) +
+                        ", but config.json asks for " + shape_text(shape));
+      }
+      const ElementType type = entry.tensor->type;
+      if (type != ElementType::f32 && type != ElementType::bf16 && type != ElementType::f16) {
+        throw UserError(place(entry) + " has the dtype " + std::string(element_type_name(type)) +
+                        ", but weights are read from F32, BF16 or F16");
+      }
+      known[spec.name] = true;
+      slices.push_back(
+          {.name = spec.name,
+           .part = "master",
+           .global_shape = shape,
+           .offset = 0,
+           .elements = spec.shape.elements(),
+           .data = {},
+           .type = ElementType::f32,
+           .fill = [entry](int64_t first, std::span<std::byte> out) { read_as_f32(entry, first, out); }});
+    }
+  }
+  for (const auto& [name, entry] : weights.tensors()) {
+    if (known.contains(name) || name.ends_with(".rotary_emb.inv_freq"))
+      continue;  // the latter is computed anew
+    if (name == "lm_head.weight" && decoder.tied_head) {
+      if (same_bytes(entry, weights.at("model.embed_tokens.weight"))) continue;
+      throw UserError(place(entry) + " differs from the embedding, but config.json says tie_word_embeddings");
+    }
+    throw UserError(place(entry) + " is not part of the model that config.json describes");
+  }
+  return slices;
+}
+
+// A complete config, so that `generate`, `export` and `init_from` read an imported run as they read any
+// other.
+config::Resolved run_config(const config::ModelConfig& model, int64_t max_tokens) {
+  config::RunConfig run;
+  *run.mutable_model() = model;
+  run.mutable_batch()->set_tokens_per_sequence(max_tokens);
+  run.mutable_batch()->set_global_sequences(1);
+  run.mutable_train()->set_steps(1);
+  run.mutable_optim()->mutable_schedule()->mutable_constant()->set_peak(1e-4);
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(run, &text);
+  return config::load_text(text, "config.json");
+}
+
+}  // namespace
+
+int64_t import_model(const ImportOptions& options) {
+  std::error_code error;
+  if (fs::exists(options.out, error) && !fs::is_empty(options.out, error)) {
+    throw UserError(in_quotes(options.out.string()) +
+                    " is there already and not empty; give --out a new directory");
+  }
+  int64_t max_tokens = 0;
+  const config::ModelConfig model = read_model_config(options.model / "config.json", &max_tokens);
+  const SafetensorsModel weights(options.model);
+  const std::vector<TensorSlice> slices = slices_of(weights, decoder_config(model));
+  const config::Resolved resolved = run_config(model, max_tokens);
+
+  CheckpointState state;
+  state.config = config::to_text(resolved);
+  state.counters = {{"updates", 0}};
+  const Path tokenizer_path = options.model / "tokenizer.model";
+  std::string tokenizer_bytes;
+  if (fs::exists(tokenizer_path, error)) {
+    const Tokenizer tokenizer = Tokenizer::load(tokenizer_path);
+    if (tokenizer.vocab_size() > model.vocab()) {
+      throw UserError(in_quotes(tokenizer_path.string()) + " has " + std::to_string(tokenizer.vocab_size()) +
+                      " pieces, but vocab_size in config.json is only " + std::to_string(model.vocab()));
+    }
+    tokenizer_bytes = tokenizer.model_bytes();
+  } else {
+    log::warn("{} has no tokenizer.model: the imported model knows ids only",
+              in_quotes(options.model.string()));
+  }
+  save_checkpoint(options.out, state, slices, 1);
+  if (!tokenizer_bytes.empty()) write_file(options.out / "tokenizer.model", tokenizer_bytes);
+  write_file(options.out / "config.textproto", state.config);
+  int64_t parameters = 0;
+  for (const TensorSlice& slice : slices) parameters += slice.elements;
+  return parameters;
+}
+
+}  // namespace toroid::huggingface
