@@ -16,7 +16,8 @@ enum State : int64_t {
   loss_mean,
   loss_square,
   norm_mean,
-  norm_square,  // running means of the applied steps' loss and gradient norm and of their squares
+  norm_square,  // running means of the applied steps' loss and gradient norm and of their squares: plain
+                // means of the first 1 / (1 - z_decay) steps, then with weight 1 - z_decay
   seen,         // applied steps that entered those means
   kStateSize,
 };
@@ -42,7 +43,9 @@ struct DecideSpec {
 };
 // partials f32[P] (sums of squares of all gradient blocks), loss_sum f32[1], target_count f32[1], rate
 // f32[1]; state f32[kStateSize] inout; control f32[kControlSize] out. A skipped step changes only the skip
-// counters. update_count already counts this step's update when apply is 1.
+// counters. update_count already counts this step's update when apply is 1. Reasons are looked for in the
+// order 5, 1, 2, 3, 4. An outlier lies more than z_threshold standard deviations above its running mean, the
+// deviation taken as at least a thousandth of the mean (less is the rounding of the state).
 Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target_count, const Tensor& rate,
             const Tensor& state, const Tensor& control, DecideSpec spec);
 
