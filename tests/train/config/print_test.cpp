@@ -1,0 +1,57 @@
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/train/config/recipe_text.h"
+#include "train/config/changes.h"
+#include "train/config/load.h"
+
+namespace toroid::config {
+namespace {
+
+using google::protobuf::util::MessageDifferencer;
+using test::recipe_text;
+
+TEST(Print, resolved_text_reads_back_to_the_same_config) {
+  const std::vector<std::string> overrides = {"optim.clip_norm=0.1", "train.seed=18446744073709551615",
+                                              "train.init_from=with \"quotes\" and \\"};
+  const Resolved first = load_text(recipe_text(), "r.textproto", overrides);
+  const std::string text = to_text(first);
+  const Resolved second = load_text(text, "stored.textproto");
+  EXPECT_TRUE(MessageDifferencer::Equals(first.run, second.run)) << text;
+  EXPECT_TRUE(changes(first.run, second.run).empty());
+}
+
+TEST(Print, every_value_has_its_origin) {
+  const std::vector<std::string> overrides = {"train.steps=9"};
+  const std::string text = to_text(load_text(recipe_text(), "r.textproto", overrides));
+  EXPECT_NE(text.find("d_model: 32                               # r.textproto:1\n"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("steps: 9                                  # --set\n"), std::string::npos);
+  EXPECT_NE(text.find("# from train.steps\n"), std::string::npos);
+  EXPECT_NE(text.find("# default\n"), std::string::npos);
+  EXPECT_EQ(text.find("set by the program"), std::string::npos) << text;
+}
+
+TEST(Print, a_file_name_cannot_end_its_comment) {
+  const std::string text = to_text(load_text(recipe_text(), "a\ntrain { steps: 3 }"));
+  EXPECT_EQ(load_text(text, "again").run.train().steps(), 8);
+}
+
+TEST(Changes, names_what_decides_results_and_nothing_else) {
+  const RunConfig saved = load_text(recipe_text(), "r").run;
+  RunConfig now = saved;
+  now.mutable_train()->set_threads(7);
+  now.mutable_train()->set_steps(100);
+  now.mutable_train()->set_remat(TrainConfig::FULL);
+  EXPECT_TRUE(changes(saved, now).empty());
+  now.mutable_optim()->mutable_adamw()->set_beta1(0.8);
+  now.mutable_data()->set_validation_fraction(0.5);
+  const std::vector<std::string> expected = {"optim.adamw.beta1 was 0.9 and is 0.8",
+                                             "data.validation_fraction was not set and is 0.5"};
+  EXPECT_EQ(changes(saved, now), expected);
+}
+
+}  // namespace
+}  // namespace toroid::config

@@ -1,0 +1,99 @@
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/train/config/recipe_text.h"
+#include "train/config/load.h"
+
+namespace toroid::config {
+namespace {
+
+using test::recipe_text;
+using test::refusal;
+
+// What is refused with these overrides, and a part of the sentence that says why.
+struct Case {
+  std::vector<std::string> overrides;
+  std::string why;
+};
+
+TEST(Validate, states_the_relation_that_failed_with_both_values) {
+  const std::vector<Case> cases = {
+      {{"model.heads=6", "model.kv_heads=4"}, "model.heads (6) is not a multiple of model.kv_heads (4)"},
+      {{"model.head_dim=7"}, "model.head_dim (7) is odd"},
+      {{"model.layers=2147483648"}, "model.layers is 2147483648; it must be between 1 and 1024"},
+      {{"model.layers=-1"}, "model.layers is -1"},
+      {{"model.d_model=131072", "model.layers=1024", "model.heads=1024", "model.head_dim=4096",
+        "model.ffn=1048576"},
+       "parameters; more than"},
+      {{"model.norm_eps=0"}, "model.norm_eps is 0"},
+      {{"model.layer_pattern=[LOCAL]"}, "model.window is 0"},
+      {{"model.layer_pattern=[GLOBAL, GLOBAL, GLOBAL]"}, "more than model.layers (2)"},
+      {{"mesh.data=2"}, "mesh.data (2) x mesh.model (1) is not the number of chips of mesh.torus (1)"},
+      {{"mesh.torus=[2, 2]", "mesh.data=2", "mesh.model=2"}, "this version runs on one chip"},
+      {{"mesh.pods=2"}, "this version runs on one chip"},
+      {{"mesh.torus=[1048576, 1048576, 1048576]"}, "mesh.torus (1048576 x 1048576 x 1048576)"},
+      {{"zero.stage=4"}, "zero.stage is 4; it must be between 0 and 3"},
+      {{"device=CUDA"}, "device is CUDA; this version runs on device: CPU"},
+      {{"device=SIM"}, "chip is not set; device: SIM needs one"},
+      {{"chip=v5e"}, "only device: SIM has a chip"},
+      {{"batch.global_sequences=0"}, "batch.global_sequences is 0"},
+      {{"batch.sequences_per_replica=65536", "batch.tokens_per_sequence=1048576"}, "tokens a microbatch"},
+      {{"batch.global_sequences=16777216", "batch.tokens_per_sequence=1048576", "train.steps=1000000000000"},
+       "more than 2^63 tokens"},
+      {{"optim.adamw.beta2=1"}, "optim.adamw.beta2 is 1"},
+      {{"optim.schedule.cosine.peak=-1"}, "optim.schedule.cosine.peak is -1"},
+      {{"optim.schedule.cosine.warmup=9"}, "warmup (9) is more than its steps (8)"},
+      {{"optim.schedule={ warmup_stable_decay { peak: 1 warmup: 5 decay: 4 } }"},
+       "warmup (5) + decay (4) is more than its steps (8)"},
+      {{"optim.schedule={ }"}, "optim.schedule is not set"},
+      {{"optim.schedule.custom.name="}, "optim.schedule.custom.name is not set"},
+      {{"optim.ema.decay=1"}, "optim.ema.decay is 1"},
+      {{"optim.skip.max_consecutive=0"}, "optim.skip.max_consecutive is 0"},
+      {{"train.checkpoint.keep=0"}, "train.checkpoint.keep is 0"},
+      {{"train.log.every=0"}, "train.log.every is 0"},
+      {{"data={ directory: \"d\" tokenizer { train { vocab: 1000 } } source { name: \"a\" path: \"p\" "
+        "format: TEXT } }"},
+       "data.tokenizer.train.vocab (1000) is more than model.vocab (96)"},
+  };
+  for (const Case& c : cases) {
+    const std::string message = refusal([&] { load_text(recipe_text(), "r.textproto", c.overrides); });
+    EXPECT_NE(message.find(c.why), std::string::npos) << c.overrides.front() << " -> " << message;
+  }
+}
+
+TEST(Validate, says_on_which_line_the_value_stands) {
+  const std::string message =
+      refusal([] { load_text("\ntrain { steps: -1 }\n" + recipe_text().substr(0, 0), "r"); });
+  EXPECT_EQ(message.substr(0, 3), "r: ") << message;  // model.d_model is not set: no line to point to
+  const std::string text =
+      "batch { tokens_per_sequence: 0\n global_sequences: 4 }\n"
+      "model { d_model: 32 layers: 2 heads: 4 head_dim: 8 ffn: 40 vocab: 96 }\n";
+  EXPECT_EQ(refusal([&] { load_text(text, "r"); }),
+            "r:1: batch.tokens_per_sequence is 0; it must be between 1 and 1048576");
+}
+
+TEST(Validate, what_is_missing_is_named) {
+  EXPECT_EQ(refusal([] { load_text("", "r"); }),
+            "r: model.d_model is not set; it must be between 1 and 131072");
+}
+
+TEST(Resolve, what_follows_from_other_values_is_filled_in) {
+  const Resolved resolved = load_text(
+      "model { d_model: 32 layers: 2 heads: 4 head_dim: 8 ffn: 40 vocab: 96 rope { base: 500 } }\n"
+      "batch { tokens_per_sequence: 16 global_sequences: 4 }\n"
+      "optim { schedule { warmup_stable_decay { peak: 1e-3 } } }\n"
+      "train { steps: 80 }\n",
+      "r");
+  EXPECT_EQ(resolved.run.model().kv_heads(), 4);
+  EXPECT_EQ(resolved.run.model().query_pre_attn_scalar(), 8);
+  EXPECT_EQ(resolved.run.model().rope().local_base(), 500);
+  EXPECT_EQ(resolved.run.optim().schedule().warmup_stable_decay().steps(), 80);
+  EXPECT_EQ(resolved.run.optim().schedule().warmup_stable_decay().decay(), 8);
+  EXPECT_TRUE(resolved.run.optim().has_adamw());
+  EXPECT_EQ(resolved.origins.at("model.kv_heads"), "from model.heads");
+  EXPECT_FALSE(resolved.run.has_data());
+}
+
+}  // namespace
+}  // namespace toroid::config
