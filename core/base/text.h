@@ -27,4 +27,7 @@ std::string did_you_mean(std::string_view name, std::span<const std::string> kno
 std::string with_commas(int64_t value);
 std::string human_bytes(int64_t bytes);
 
+// 16 hexadecimal digits: how hashes are written.
+std::string hex(uint64_t value);
+
 }  // namespace toroid

@@ -18,7 +18,6 @@ ContentHash content_hash(std::string_view text);
 
 // 32 hexadecimal digits, the high half first.
 std::string hex(const ContentHash& hash);
-std::string hex(uint64_t hash);  // 16 digits
 
 class ExactDedup {
  public:

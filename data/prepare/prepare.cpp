@@ -242,7 +242,7 @@ Tokenizer make_tokenizer(const config::DataConfig& config, const std::string& gi
   TrainingSample sample(texts, train.input_megabytes() * 1e6);
   TokenizerTraining training;
   training.vocab = train.vocab();
-  training.threads = static_cast<int>(thread_count(config));
+  training.threads = 1;  // merges are learnt one after another, and the model's bytes record the number
   Progress progress("tokenizer", train.vocab(), "pieces");
   Tokenizer tokenizer = train_tokenizer([&](std::string_view& text) { return sample.next(text); }, training);
   progress.add(tokenizer.vocab_size());

@@ -1,7 +1,5 @@
 #include "data/shard/manifest.h"
 
-#include <cinttypes>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
@@ -24,12 +22,6 @@ ShardManifest::File file_entry(const JsonView& view) {
 }
 
 }  // namespace
-
-std::string hex(uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016" PRIx64, value);
-  return text;
-}
 
 uint64_t from_hex(const JsonView& view) {
   const std::string text = view.as_string();

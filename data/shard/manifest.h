@@ -13,8 +13,7 @@ inline Path with_suffix(const Path& prefix, const char* suffix) {
   return path;
 }
 
-// Hashes are written as 16 hexadecimal digits, since JSON's numbers are exact to 53 bits only.
-std::string hex(uint64_t value);
+// Hashes are strings (hex()), since JSON's numbers are exact to 53 bits only.
 uint64_t from_hex(const JsonView& view);
 
 void write_shard_manifest(const Path& prefix, const ShardManifest& manifest);

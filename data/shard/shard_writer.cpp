@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 #include "data/shard/format.h"
 #include "data/shard/manifest.h"
 #include "data/shard/shard.h"

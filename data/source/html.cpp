@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -15,7 +16,10 @@ namespace toroid {
 namespace {
 
 constexpr size_t kChunk = size_t{1} << 14;
-// (End tags) x (open elements): 15 s of walking; 100,000 nested elements, all closed, are within it.
+// The parser looks for an end tag's element among all that are open. Bounds of (end tags) x (open elements),
+// for those that seem to close nothing and for all: seconds. 100,000 nested elements, all closed, are within
+// them.
+constexpr int64_t kMaximumSearch = 1'000'000'000;
 constexpr int64_t kMaximumWork = 6'000'000'000;
 
 enum class Kind : uint8_t {
@@ -127,6 +131,7 @@ class Writer {
     }
     if (name == "tr") in_row_ = cell_begins_ = false;
     switch (kind) {
+      case Kind::furniture:
       case Kind::paragraph:
         break_lines(2);
         break;
@@ -135,7 +140,6 @@ class Writer {
         if (pre_at_ == 0) pre_at_ = depth_;
         after_pre_ = true;
         break;
-      case Kind::furniture:
       case Kind::line:
       case Kind::line_break:
         break_lines(1);
@@ -158,6 +162,7 @@ class Writer {
 
   void end(std::string_view name) {
     const int64_t depth = depth_--;
+    ++closed_;
     if (dropped_at_ != 0) {
       if (dropped_at_ == depth) dropped_at_ = 0;
       return;
@@ -165,11 +170,11 @@ class Writer {
     if (pre_at_ == depth) pre_at_ = 0;
     if (name == "tr" && in_row_) lines_ = 0;  // what the last cell's paragraph asked for
     switch (kind_of(name)) {
+      case Kind::furniture:
       case Kind::paragraph:
       case Kind::preformatted:
         break_lines(2);
         break;
-      case Kind::furniture:
       case Kind::item:
       case Kind::line:
         break_lines(1);
@@ -205,6 +210,8 @@ class Writer {
   }
 
   int64_t depth() const { return depth_; }
+  // Elements closed since the last call.
+  int64_t take_closed() { return std::exchange(closed_, 0); }
   std::string take() { return std::move(out_); }
 
  private:
@@ -255,7 +262,7 @@ class Writer {
 
   const HtmlOptions& options_;
   std::string out_;
-  int64_t depth_ = 0;
+  int64_t depth_ = 0, closed_ = 0;
   int64_t dropped_at_ = 0, pre_at_ = 0;  // depth of the element that began it; 0: none
   int lines_ = 0;                        // newlines due
   bool space_ = false, cell_ = false, bullet_ = false, after_pre_ = false;
@@ -323,12 +330,14 @@ std::optional<std::string> html_text(std::string_view source, const HtmlOptions&
   if (!parser) throw SystemError("cannot start the HTML parser: not enough memory");
   htmlCtxtUseOptions(parser.get(), HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
                                        HTML_PARSE_NONET | HTML_PARSE_IGNORE_ENC);
-  int64_t work = 0;
+  int64_t work = 0, search = 0;
   for (size_t at = 0; at < html.size(); at += kChunk) {
     const std::string_view chunk = html.substr(at, kChunk);
     htmlParseChunk(parser.get(), chunk.data(), static_cast<int>(chunk.size()), 0);
-    work += out.depth() * end_tags(chunk);
-    if (work > kMaximumWork) return std::nullopt;
+    const int64_t tags = end_tags(chunk), closed = out.take_closed();
+    work += out.depth() * tags;
+    search += out.depth() * std::max<int64_t>(0, tags - closed);
+    if (work > kMaximumWork || search > kMaximumSearch) return std::nullopt;
   }
   htmlParseChunk(parser.get(), nullptr, 0, 1);
   std::string text = out.take();

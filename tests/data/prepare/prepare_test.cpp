@@ -1,0 +1,336 @@
+// From text to token shards: what is kept, where it goes, and when the work is done again.
+#include "data/prepare/prepare.h"
+
+#include <fcntl.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "data/check.h"
+#include "data/data.pb.h"
+#include "data/shard/shard.h"
+#include "data/tokenizer/tokenizer.h"
+#include "tests/core/base/io/temporary_directory.h"
+
+namespace toroid {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write(const Path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+// Some words in an order that depends on the seed alone.
+std::string prose(unsigned seed, int words) {
+  static const std::vector<std::string> kWords = {
+      "torus",  "the",    "a",       "gradient", "of",     "shard",    "is",    "reduced", "by",   "rank",
+      "model",  "which",  "learns",  "from",     "text",   "and",      "every", "token",   "has",  "one",
+      "window", "before", "another", "theorem",  "return", "function", "x1",    "=",       "42;",  "naive",
+      "proof",  "page",   "query",   "select",   "where",  "index",    "begin", "commit",  "lock", "table"};
+  std::string out;
+  unsigned state = seed * 2654435761u + 1;
+  for (int i = 0; i < words; ++i) {
+    state = state * 1664525u + 1013904223u;
+    out += kWords[(state >> 16) % kWords.size()];
+    out += i % 11 == 10 ? ".\n" : " ";
+  }
+  return out;
+}
+
+class Prepare : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (unsigned i = 0; i < 120; ++i) {
+      write(root_ / "corpus/web" / (std::to_string(i) + ".txt"), prose(i, 60 + static_cast<int>(i)));
+      write(root_ / "corpus/code" / (std::to_string(i) + ".py"), "def f():\n\t" + prose(i + 1000, 40));
+    }
+    std::ofstream lines(root_ / "corpus/more.jsonl");
+    for (unsigned i = 0; i < 40; ++i) {
+      std::string text = prose(i + 2000, 30);
+      for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos;) text.replace(at, 1, "\\n");
+      lines << "{\"text\": \"" << text << "\"}\n";
+    }
+  }
+
+  config::DataConfig config(const std::string& more = "", const std::string& directory = "data") const {
+    config::DataConfig config;
+    const std::string text = R"(
+      tokenizer { train { vocab: 640 input_megabytes: 1 } }
+      source { name: "web" path: "web" format: TEXT weight: 2 }
+      source { name: "code" path: "code" format: CODE }
+      source { name: "more" path: "more.jsonl" format: JSONL }
+      validation_fraction: 0.2 threads: 2 )";
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &config));
+    config.set_directory((root_ / directory).string());
+    config.set_corpus((root_ / "corpus").string());
+    EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(more, &config)) << more;
+    return config;
+  }
+
+  Prepared run(const config::DataConfig& config, bool again = false) const {
+    return prepare(config, builtin_sources(), {again});
+  }
+
+  // Every file below the directory, by name.
+  std::map<std::string, std::string> files(const std::string& directory) const {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : fs::recursive_directory_iterator(root_ / directory)) {
+      if (!entry.is_regular_file()) continue;
+      std::ifstream in(entry.path(), std::ios::binary);
+      all[entry.path().lexically_relative(root_ / directory).string()] = {std::istreambuf_iterator<char>(in),
+                                                                          {}};
+    }
+    return all;
+  }
+
+  std::string failure(const config::DataConfig& config) const {
+    try {
+      run(config);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  // The documents of one shard, decoded.
+  std::map<std::string, std::string> texts(const std::string& source, Split split) const {
+    const Tokenizer tokenizer = Tokenizer::load(tokenizer_path(root_ / "data"));
+    const ShardReader shard(shard_prefix(root_ / "data", source, split), tokenizer.vocab_size(),
+                            tokenizer.hash());
+    std::map<std::string, std::string> all;
+    for (int64_t d = 0; d < shard.documents(); ++d) {
+      const int64_t begin = shard.document_start(d);
+      std::vector<int32_t> ids(static_cast<size_t>(shard.document_start(d + 1) - begin));
+      shard.read(begin, ids);
+      EXPECT_EQ(ids.front(), tokenizer.special().bos);
+      EXPECT_EQ(ids.back(), tokenizer.special().eos);
+      all[shard.document(d).name] = tokenizer.decode(ids);
+    }
+    return all;
+  }
+
+  TemporaryDirectory root_;
+};
+
+TEST_F(Prepare, EveryDocumentIsInOneSplitAndDecodesToItsText) {
+  const Prepared prepared = run(config());
+  EXPECT_FALSE(prepared.was_there);
+  EXPECT_EQ(prepared.manifest.vocab, 640);
+  const auto train = texts("code", Split::train), held_out = texts("code", Split::validation);
+  EXPECT_EQ(train.size() + held_out.size(), 120u);
+  EXPECT_GT(held_out.size(), 10u);
+  EXPECT_LT(held_out.size(), 40u);
+  for (const auto* split : {&train, &held_out}) {
+    for (const auto& [name, text] : *split) {
+      const unsigned i = static_cast<unsigned>(std::stoul(name));
+      EXPECT_EQ(text, "def f():\n\t" + prose(i + 1000, 40)) << name;
+    }
+  }
+  const auto lines = texts("more", Split::train);
+  EXPECT_EQ(lines.at("more.jsonl:1"), prose(2000, 30));
+  EXPECT_EQ(prepared.manifest.sources[1].train.documents, static_cast<int64_t>(train.size()));
+}
+
+TEST_F(Prepare, TheResultDoesNotDependOnThreads) {
+  run(config("threads: 1", "one"));
+  const auto one = files("one");
+  EXPECT_GE(one.size(), 2u + 3 * 2 * 4);
+  for (const std::string threads : {"2", "7"}) {
+    run(config("threads: " + threads, "other"), true);
+    const auto other = files("other");
+    ASSERT_EQ(other.size(), one.size());
+    for (const auto& [name, bytes] : one)
+      EXPECT_EQ(other.at(name).substr(0, 500), bytes.substr(0, 500)) << name;
+  }
+}
+
+TEST_F(Prepare, DuplicatesAreDroppedAcrossSources) {
+  write(root_ / "corpus/web/a.txt", prose(77, 137));  // 77.txt again, and before it in order
+  write(root_ / "corpus/code/copy.py", "shared by two\n");
+  write(root_ / "corpus/web/copy.txt", "shared by two\n");
+  const Prepared prepared = run(config());
+  EXPECT_EQ(prepared.manifest.sources[0].duplicates, 1);
+  EXPECT_EQ(prepared.manifest.sources[1].duplicates, 1);
+  EXPECT_EQ(prepared.manifest.sources[1].duplicate_bytes, 14);
+  auto web = texts("web", Split::train);
+  web.merge(texts("web", Split::validation));
+  EXPECT_EQ(web.size(), 121u);
+  EXPECT_TRUE(web.count("77.txt") == 1 && web.count("a.txt") == 0);  // '7' sorts before 'a'
+}
+
+TEST_F(Prepare, TheSplitDependsOnTheTextAlone) {
+  run(config());
+  const auto before = texts("web", Split::validation);
+  for (unsigned i = 0; i < 60; ++i) fs::remove(root_ / "corpus/web" / (std::to_string(2 * i) + ".txt"));
+  fs::rename(root_ / "corpus/web/1.txt", root_ / "corpus/web/z.txt");
+  run(config());
+  const auto after = texts("web", Split::validation);
+  for (const auto& [name, text] : after) {
+    EXPECT_EQ(before.count(name == "z.txt" ? "1.txt" : name), 1u) << name;
+  }
+  EXPECT_GT(after.size(), 3u);
+}
+
+TEST_F(Prepare, NothingIsDoneWhereNothingChanged) {
+  run(config());
+  EXPECT_TRUE(run(config()).was_there);
+  EXPECT_TRUE(run(config("threads: 5")).was_there);
+  config::DataConfig reweighted = config();
+  reweighted.mutable_source(0)->set_weight(9);
+  EXPECT_TRUE(run(reweighted).was_there);
+  EXPECT_FALSE(run(config(), true).was_there);
+  EXPECT_FALSE(run(config("validation_fraction: 0.3")).was_there);
+  EXPECT_FALSE(run(config()).was_there);
+  write(root_ / "corpus/web/new.txt", "a new document\n");
+  EXPECT_FALSE(run(config()).was_there);
+  EXPECT_TRUE(run(config()).was_there);
+}
+
+TEST_F(Prepare, WhatIsDamagedIsMadeAgain) {
+  run(config());
+  fs::resize_file(root_ / "data/web/train.bin", 10);
+  EXPECT_FALSE(run(config()).was_there);
+  fs::remove(root_ / "data/code/validation.idx");
+  EXPECT_FALSE(run(config()).was_there);
+  fs::remove(tokenizer_path(root_ / "data"));
+  EXPECT_FALSE(run(config()).was_there);
+  write(root_ / "data/manifest.json", "{\"format\": \"toroid prep");
+  EXPECT_NE(failure(config()).find("manifest.json"), std::string::npos);
+  EXPECT_FALSE(run(config(), true).was_there);
+}
+
+TEST_F(Prepare, AGivenTokenizerIsUsed) {
+  run(config());
+  fs::copy(tokenizer_path(root_ / "data"), root_ / "corpus/other.model");
+  const Prepared prepared = run(config("tokenizer { model: 'other.model' }", "second"));
+  EXPECT_EQ(prepared.manifest.vocab, 640);
+  const auto first = files("data"), second = files("second");
+  EXPECT_EQ(first.at("tokenizer.model"), second.at("tokenizer.model"));
+  EXPECT_EQ(first.at("web/train.bin"), second.at("web/train.bin"));
+}
+
+TEST_F(Prepare, TrainingAsksForTheSameConfig) {
+  EXPECT_THROW(check_prepared(config()), UserError);
+  run(config());
+  EXPECT_EQ(check_prepared(config("threads: 3")).sources.size(), 3u);
+  EXPECT_THROW(check_prepared(config("minimum_document_bytes: 5")), UserError);
+}
+
+TEST_F(Prepare, ABadDocumentLeavesNoManifest) {
+  run(config());
+  std::ofstream(root_ / "corpus/more.jsonl", std::ios::app) << "{\"text\": \n";
+  const std::string why = failure(config());
+  EXPECT_NE(why.find("line 41 of"), std::string::npos) << why;
+  EXPECT_FALSE(fs::exists(root_ / "data/manifest.json"));
+  EXPECT_FALSE(fs::exists(root_ / "data/.text"));
+}
+
+TEST_F(Prepare, ASourceWithoutDocumentsIsAnError) {
+  write(root_ / "corpus/empty/a.txt", " \n");
+  const std::string more = "source { name: 'none' path: 'empty' format: TEXT }";
+  const std::string why = failure(config(more));
+  EXPECT_NE(why.find("'none' has a weight but no training document"), std::string::npos) << why;
+  config::DataConfig unused = config(more);
+  unused.mutable_source(3)->set_weight(0);
+  EXPECT_EQ(run(unused).manifest.sources[3].counts.dropped_empty, 1);
+}
+
+TEST_F(Prepare, OneDirectoryIsPreparedByOneProcessAtATime) {
+  fs::create_directories(root_ / "data");
+  const int lock = ::open((root_ / "data/.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_EQ(::flock(lock, LOCK_EX), 0);
+  EXPECT_NE(failure(config()).find("another toroid prepare"), std::string::npos);
+  ::close(lock);
+  EXPECT_FALSE(run(config()).was_there);
+}
+
+TEST_F(Prepare, TheTableNamesEverySource) {
+  const std::string table = prepared_table(run(config()).manifest);
+  for (const char* name : {"web", "code", "more", "all"})
+    EXPECT_NE(table.find(name), std::string::npos) << table;
+}
+
+// A source that no folder of the program knows: squares, in words.
+class CountingSource : public Source {
+ public:
+  explicit CountingSource(int numbers) : numbers_(numbers) {}
+  size_t parts() const override { return static_cast<size_t>(numbers_); }
+  SourceCounts read(size_t part, const DocumentSink& sink) const override {
+    sink({"the square of " + std::to_string(part) + " is " + std::to_string(part * part) + "\n",
+          "square " + std::to_string(part)});
+    SourceCounts counts;
+    counts.documents = 1;
+    return counts;
+  }
+  std::string identity() const override { return std::to_string(numbers_); }
+
+ private:
+  int numbers_;
+};
+
+TEST_F(Prepare, ASourceOfAnotherFileIsUsedByConfig) {
+  SourceRegistry registry = builtin_sources();
+  registry.add("counting", [](const config::SourceConfig& source, const Path&) {
+    int numbers = 0;
+    for (const auto& p : source.custom().parameter()) {
+      if (p.key() == "numbers") numbers = std::stoi(p.value());
+    }
+    return std::make_unique<CountingSource>(numbers);
+  });
+  const std::string more =
+      "source { name: 'squares' custom { name: 'counting' parameter { key: 'numbers' value: '50' } } }";
+  const Prepared prepared = prepare(config(more), registry);
+  EXPECT_EQ(prepared.manifest.sources[3].counts.documents, 50);
+  auto all = texts("squares", Split::train);
+  all.merge(texts("squares", Split::validation));
+  EXPECT_EQ(all.at("square 7"), "the square of 7 is 49\n");
+  EXPECT_NE(failure(config(more)).find("unknown kind 'counting'"), std::string::npos);
+}
+
+TEST_F(Prepare, ConfigsThatCannotWorkSayWhatIsWrong) {
+  const auto why = [&](const std::string& more) {
+    try {
+      data::check(config(more));
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(why(""), "");
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"directory: ''", "data.directory is not set"},
+      {"tokenizer { train { vocab: 10 } }", "data.tokenizer.train.vocab"},
+      {"tokenizer { train { vocab: 2147483647 } }", "data.tokenizer.train.vocab"},
+      {"tokenizer { train { input_megabytes: nan } }", "input_megabytes"},
+      {"tokenizer { model: '' }", "data.tokenizer.model"},
+      {"source { name: 'web' path: 'x' format: TEXT }", "\"web\" again"},
+      {"source { name: '../x' path: 'x' format: TEXT }", "data.source[3].name"},
+      {"source { name: 'x' path: 'x' }", "neither format nor custom"},
+      {"source { name: 'x' format: TEXT }", "data.source[3].path"},
+      {"source { name: 'x' path: 'x' format: TEXT weight: -1 }", "data.source[3].weight"},
+      {"source { name: 'x' path: 'x' format: TEXT weight: inf }", "data.source[3].weight"},
+      {"source { name: 'x' path: 'x' format: TEXT maximum_megabytes: 0 }", "maximum_megabytes"},
+      {"source { name: 'x' custom { } }", "custom.name is not set"},
+      {"validation_fraction: 1", "data.validation_fraction"},
+      {"validation_fraction: nan", "data.validation_fraction"},
+      {"threads: -1", "data.threads"},
+  };
+  for (const auto& [more, expected] : cases) {
+    EXPECT_NE(why(more).find(expected), std::string::npos) << more << " gave: " << why(more);
+  }
+}
+
+}  // namespace
+}  // namespace toroid
