@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -16,11 +14,8 @@
 namespace toroid {
 namespace {
 
-std::string hex(const XXH128_hash_t& hash) {
-  std::array<char, 33> text;
-  std::snprintf(text.data(), text.size(), "%016llx%016llx", static_cast<unsigned long long>(hash.high64),
-                static_cast<unsigned long long>(hash.low64));
-  return text.data();
+std::string hex_128(const XXH128_hash_t& hash) {
+  return hex(hash.high64) + hex(hash.low64);
 }
 
 }  // namespace
@@ -66,11 +61,11 @@ void FileHasher::add(std::span<const std::byte> bytes) {
 FileDigest FileHasher::finish() {
   if (state_->in_block > 0) state_->blocks.push_back(XXH3_64bits_digest(&state_->block));
   state_->restart();
-  return {state_->bytes, hex(XXH3_128bits_digest(&state_->whole)), state_->blocks};
+  return {state_->bytes, hex_128(XXH3_128bits_digest(&state_->whole)), state_->blocks};
 }
 
 std::string xxh3_hex(std::string_view text) {
-  return hex(XXH3_128bits(text.data(), text.size()));
+  return hex_128(XXH3_128bits(text.data(), text.size()));
 }
 
 void verify_file(const Path& path, const FileDigest& expected, bool from_disk) {

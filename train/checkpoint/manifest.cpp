@@ -21,12 +21,6 @@ constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 constexpr int64_t kRanks = 1 << 20;
 constexpr std::string_view kFormat = "toroid checkpoint";
 
-std::string hex(uint64_t value) {
-  std::array<char, 17> text;
-  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
-  return text.data();
-}
-
 uint64_t unhex(const JsonView& value) {
   const std::string text = value.as_string();
   uint64_t number = 0;
