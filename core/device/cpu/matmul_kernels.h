@@ -12,6 +12,7 @@ void add_matmul_kernels(KernelRegistry& registry);
 void add_pack_kernel(KernelRegistry& registry);
 void add_product_kernels(KernelRegistry& registry);
 void add_attention_kernels(KernelRegistry& registry);
+void add_attention_grad_kernel(KernelRegistry& registry);
 void add_loss_kernels(KernelRegistry& registry);
 
 // The size of a weight in a packed layout; plain size where the layout or the type is plain.

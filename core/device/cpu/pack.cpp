@@ -251,11 +251,19 @@ void finish_row(const float* from, bool add, DType type, std::byte* to, int64_t 
   HWY_DYNAMIC_DISPATCH(finish)(from, add, type == DType::bf16, to, count);
 }
 
+// Rows [first, last) of the source, zeros where it has no more.
+static void convert_padded(const RowSource& source, DType value_type, DType type, int64_t first, int64_t last,
+                           std::byte* to, int64_t columns) {
+  const int64_t present = std::clamp(source.rows(), first, last), row_bytes = columns * bytes_of(type);
+  convert_rows(source, first, present - first, value_type, type, to + first * row_bytes, columns);
+  if (present < last)
+    std::memset(to + present * row_bytes, 0, static_cast<size_t>((last - present) * row_bytes));
+}
+
 void pack_transposed(const RowSource& source, DType value_type, const PackedFormat& format, int64_t first,
                      int64_t last, std::byte* packed) {
   if (!format.blocked) {  // the order of the source; n_block is 1
-    convert_rows(source, first, last - first, value_type, format.type,
-                 packed + first * format.k * bytes_of(format.type), format.k);
+    convert_padded(source, value_type, format.type, first, last, packed, format.k);
     return;
   }
   Buffer64 buffer;
@@ -276,8 +284,7 @@ void pack_transposed(const RowSource& source, DType value_type, const PackedForm
 void pack_straight(const RowSource& source, DType value_type, const PackedFormat& format, int64_t first,
                    int64_t last, std::byte* packed) {
   if (!format.blocked) {
-    convert_rows(source, first, last - first, value_type, format.type,
-                 packed + first * format.n * bytes_of(format.type), format.n);
+    convert_padded(source, value_type, format.type, first, last, packed, format.n);
     return;
   }
   Buffer64 buffer;
