@@ -1,0 +1,179 @@
+// Whatever stops a save, and wherever, the step before it loads: kill -9 at every call that changes the file
+// system, each of these calls failing, a disk that is really full and a file system that is really read-only.
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "core/base/error.h"
+#include "tests/core/base/io/temporary_directory.h"
+#include "tests/train/checkpoint/fixture.h"
+
+namespace toroid {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Outcome {
+  int status;  // as waitpid gives it
+  long calls;  // that change the file system; 0 where the process was killed
+};
+
+// Runs checkpoint_saver with the fault shim; `fault_at` 0: no fault, `error` 0: kill -9.
+Outcome save(const Path& run, int64_t step, long fault_at, int error) {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0) throw std::runtime_error("no pipe");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(ends[0]);
+    const int null = ::open("/dev/null", O_WRONLY);
+    ::dup2(null, 1);
+    ::dup2(null, 2);
+    ::setenv("LD_PRELOAD", TOROID_FAULT_SHIM, 1);
+    ::setenv("TOROID_FAULT_AT", std::to_string(fault_at).c_str(), 1);
+    ::setenv("TOROID_FAULT_ERROR", std::to_string(error).c_str(), 1);
+    ::setenv("TOROID_FAULT_COUNT_TO", std::to_string(ends[1]).c_str(), 1);
+    ::execl(TOROID_SAVER, TOROID_SAVER, run.c_str(), std::to_string(step).c_str(), nullptr);
+    ::_exit(126);
+  }
+  ::close(ends[1]);
+  std::string text(64, '\0');
+  const ssize_t n = ::read(ends[0], text.data(), text.size());
+  ::close(ends[0]);
+  Outcome outcome{};
+  ::waitpid(child, &outcome.status, 0);
+  outcome.calls = n > 0 ? std::atol(text.substr(0, static_cast<size_t>(n)).c_str()) : 0;
+  return outcome;
+}
+
+// The run loads, at `before` or `after`, and every number of that step is right.
+void expect_loads(const Path& run, int64_t before, int64_t after, const std::string& what) {
+  try {
+    CheckpointReader reader(run);
+    const int64_t step = reader.state().step;
+    EXPECT_TRUE(step == before || step == after) << what << ": step " << step;
+    EXPECT_TRUE(SmallRun(step).matches(reader)) << what;
+  } catch (const Error& error) {
+    ADD_FAILURE() << what << ": " << error.what();
+  }
+}
+
+long calls_of_a_save() {
+  TemporaryDirectory run;
+  save(run.path(), 1, 0, 0);
+  return save(run.path(), 2, 0, 0).calls;  // with a step to prune, as in the tests
+}
+
+TEST(CheckpointFaults, KilledAtEveryCall) {
+  const long calls = calls_of_a_save();
+  ASSERT_GT(calls, 20);
+  int killed = 0;
+  for (long at = 1; at <= calls; ++at) {
+    TemporaryDirectory run;
+    ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
+    const Outcome outcome = save(run.path(), 2, at, 0);
+    killed += WIFSIGNALED(outcome.status) ? 1 : 0;
+    expect_loads(run.path(), 1, 2, "killed at call " + std::to_string(at));
+    // The next save clears what the killed one left.
+    ASSERT_EQ(save(run.path(), 3, 0, 0).status, 0) << at;
+    expect_loads(run.path(), 3, 3, "after a kill at call " + std::to_string(at));
+    for (const auto& entry : fs::directory_iterator(run / "checkpoints")) {
+      EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path() << " after " << at;
+    }
+  }
+  EXPECT_EQ(killed, calls);
+}
+
+TEST(CheckpointFaults, KilledWhileTheSameStepIsSavedAgain) {
+  TemporaryDirectory counted;
+  save(counted.path(), 1, 0, 0);
+  const long calls = save(counted.path(), 1, 0, 0).calls;
+  for (long at = 1; at <= calls; ++at) {
+    TemporaryDirectory run;
+    ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
+    save(run.path(), 1, at, 0);
+    expect_loads(run.path(), 1, 1, "killed at call " + std::to_string(at));
+  }
+}
+
+TEST(CheckpointFaults, EveryCallFails) {
+  const long calls = calls_of_a_save();
+  for (const int error : {ENOSPC, EIO, EROFS}) {
+    for (long at = 1; at <= calls; ++at) {
+      TemporaryDirectory run;
+      ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
+      const Outcome outcome = save(run.path(), 2, at, error);
+      const std::string what = "errno " + std::to_string(error) + " at call " + std::to_string(at);
+      ASSERT_TRUE(WIFEXITED(outcome.status)) << what;
+      const int code = WEXITSTATUS(outcome.status);
+      EXPECT_TRUE(code == 0 || code == static_cast<int>(ExitCode::system_error)) << what << ": exit " << code;
+      expect_loads(run.path(), 1, 2, what);
+      if (code == 0) expect_loads(run.path(), 2, 2, what);
+    }
+  }
+}
+
+// A mounted file system, unmounted at the end; `mounted()` is false without the right to mount.
+class Mount {
+ public:
+  Mount(const Path& at, const std::string& options) : at_(at) {
+    fs::create_directory(at);
+    mounted_ = ::mount("tmpfs", at.c_str(), "tmpfs", 0, options.c_str()) == 0;
+  }
+  ~Mount() {
+    if (mounted_) ::umount2(at_.c_str(), MNT_DETACH);
+  }
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
+  bool mounted() const { return mounted_; }
+  bool make_read_only() const {
+    return ::mount("tmpfs", at_.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "") == 0;
+  }
+
+ private:
+  Path at_;
+  bool mounted_;
+};
+
+TEST(CheckpointFaults, ADiskThatIsFull) {
+  TemporaryDirectory directory;
+  const Mount mount(directory / "disk", "size=256k");
+  if (!mount.mounted()) GTEST_SKIP() << "no right to mount";
+  const Path run = directory / "disk/run";
+  fs::create_directory(run);
+  const SmallRun first(1, 800);  // about 130 kB: one fits, two do not
+  save_checkpoint(run, first.state, first.slices, 2);
+  const SmallRun second(2, 800);
+  try {
+    save_checkpoint(run, second.state, second.slices, 2);
+    ADD_FAILURE() << "a full disk took a checkpoint";
+  } catch (const SystemError& error) {
+    EXPECT_NE(std::string(error.what()).find("No space left"), std::string::npos) << error.what();
+  }
+  CheckpointReader reader(run);
+  EXPECT_TRUE(first.matches(reader));
+  EXPECT_EQ(std::distance(fs::directory_iterator(run / "checkpoints"), fs::directory_iterator()), 1);
+}
+
+TEST(CheckpointFaults, AFileSystemThatIsReadOnly) {
+  TemporaryDirectory directory;
+  const Mount mount(directory / "disk", "size=1m");
+  if (!mount.mounted()) GTEST_SKIP() << "no right to mount";
+  const Path run = directory / "disk/run";
+  fs::create_directory(run);
+  const SmallRun first(1);
+  save_checkpoint(run, first.state, first.slices, 2);
+  if (!mount.make_read_only()) GTEST_SKIP() << "no right to remount";
+  const SmallRun second(2);
+  EXPECT_THROW(save_checkpoint(run, second.state, second.slices, 2), SystemError);
+  CheckpointReader reader(run);
+  EXPECT_TRUE(first.matches(reader));
+}
+
+}  // namespace
+}  // namespace toroid
