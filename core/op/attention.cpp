@@ -221,8 +221,9 @@ Call attention_grad(const Tensor& d_o, const Tensor& q, const Tensor& k, const T
   check_like("attention_grad", q, "q", d_o, "d_o");
   check_like("attention_grad", q, "q", o, "o");
   check_like("attention_grad", q, "q", dq, "dq");
-  check_like("attention_grad", k, "k", dk, "dk");
-  check_like("attention_grad", v, "v", dv, "dv");
+  check((dk.type == k.type || is_exact(dk, k.type)) && dk.type == dv.type && dk.shape == k.shape &&
+            dv.shape == v.shape && is_matrix(dk) && is_matrix(dv),
+        "attention_grad", "one shape, dk and dv of k's type or f32", {{"k", k}, {"dk", dk}, {"dv", dv}});
   return {&attention_grad_kind,
           {{d_o, Access::in},
            {q, Access::in},

@@ -23,8 +23,10 @@ struct AttentionSpec {
 // lse f32[N, B T] (natural log of the sum of exponentials of the scores; optional)
 Call attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts, const Tensor& o,
                const Tensor& lse, AttentionSpec spec);
-// d_o, q, k, v, o, lse, starts -> dq, dk, dv (written, not added). In deterministic mode dk and dv are trees
-// over `slices` equal groups of query heads and over blocks of queries.
+// d_o, q, k, v, o, lse, starts -> dq, dk, dv (written, not added; rows may be strided). dk and dv are of the
+// compute type, or f32 where they are partial sums: a model axis may split the query heads that share a
+// key/value head. In deterministic mode dk and dv are trees over `slices` equal groups of query heads and
+// over blocks of queries.
 Call attention_grad(const Tensor& d_o, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& o,
                     const Tensor& lse, const Tensor& starts, const Tensor& dq, const Tensor& dk,
                     const Tensor& dv, AttentionSpec spec);

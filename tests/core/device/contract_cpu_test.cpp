@@ -19,6 +19,8 @@ INSTANTIATE_TEST_SUITE_P(devices, KernelContract,
                          ::testing::Values(KernelSource{"reference", reference_kernels},
                                            KernelSource{"cpu", cpu_kernels}),
                          [](const auto& source) { return source.param.name; });
+INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(KernelSource{"cpu", cpu_kernels}),
+                         [](const auto& source) { return source.param.name; });
 
 }  // namespace
 }  // namespace toroid::testing

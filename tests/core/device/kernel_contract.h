@@ -46,6 +46,9 @@ class KernelContract : public ::testing::TestWithParam<KernelSource> {
   std::shared_ptr<const KernelRegistry> kernels_;
 };
 
+// Bits that depend on neither threads nor cuts. The reference kernels, which sum in one piece, do not join.
+class DeterministicContract : public KernelContract {};
+
 // Prints the worst element with its index and both values when any lies outside its bound.
 void expect_close(const Tensor& actual, const Tensor& expected, Tolerance tolerance, const std::string& what);
 
