@@ -11,7 +11,7 @@
 namespace toroid::config {
 namespace {
 
-constexpr std::array<std::string_view, 18> kFree = {
+constexpr std::array<std::string_view, 17> kFree = {
     "device",
     "chip",
     "mesh",
@@ -27,7 +27,6 @@ constexpr std::array<std::string_view, 18> kFree = {
     "train.init_from",
     "data.directory",
     "data.corpus",
-    "data.keep_text",
     "data.threads",
     "optim.skip.max_consecutive",
 };

@@ -159,7 +159,8 @@ void check_value(const Value& value, const std::string& where) {
 // for_each_value with the position of each value.
 class Positions {
  public:
-  Positions(std::string name, Origins& origins) : name_(std::move(name)), origins_(origins) {}
+  Positions(const std::string& name, Origins& origins)
+      : name_(name), shown_name_(printable(name)), origins_(origins) {}
 
   void walk(const pb::Message& message, const Tree* tree, const std::string& path) {
     const pb::Reflection* reflection = message.GetReflection();
@@ -187,20 +188,21 @@ class Positions {
            nested, path);
       return;
     }
-    // The values of a [list] share the position of its first one.
-    auto location = tree == nullptr ? pb::TextFormat::ParseLocation() : tree->GetLocation(&field, index);
-    for (int i = index - 1; tree != nullptr && location.line < 0 && i >= 0; --i) {
-      location = tree->GetLocation(&field, i);
+    if (tree != nullptr) {
+      // The values of a [list] share the position of its first one.
+      const auto location = tree->GetLocation(&field, index);
+      if (location.line >= 0) last_ = location;
     }
     if (++values_ > kMostValues) {
       throw UserError(printable(name_) + ": more than " + std::to_string(kMostValues) + " values");
     }
-    check_value({message, field, index, path}, position(name_, location.line, location.column));
-    origins_[path] = printable(name_) + ":" + std::to_string(location.line + 1);
+    check_value({message, field, index, path}, position(name_, last_.line, last_.column));
+    origins_[path] = shown_name_ + ":" + std::to_string(last_.line + 1);
   }
 
-  std::string name_;
+  std::string name_, shown_name_;
   Origins& origins_;
+  pb::TextFormat::ParseLocation last_{0, 0};
   int values_ = 0;
 };
 
