@@ -41,7 +41,7 @@ struct Gate<op::Activation::silu> {
   template <bool kExact>
   static HWY_INLINE Floats exponential(Floats z) {
     const Floats t = hn::Mul(z, splat(-kLog2E));
-    if constexpr (!kExact) return exp2_core<5>(t, zero());
+    if constexpr (!kExact) return exp2_core<4>(t, zero());
     const Floats rest = hn::MulAdd(z, splat(-kLog2ERest), hn::MulSub(z, splat(-kLog2E), t));
     return exp2_core<6>(t, rest);
   }
@@ -61,7 +61,7 @@ struct Gate<op::Activation::gelu_tanh> {
   static HWY_INLINE Floats exponential(Floats z) {
     const Floats square = hn::Mul(z, z);
     if constexpr (!kExact) {
-      return exp2_core<5>(hn::Mul(z, hn::MulAdd(square, splat(kB), splat(kA))), zero());
+      return exp2_core<4>(hn::Mul(z, hn::MulAdd(square, splat(kB), splat(kA))), zero());
     }
     const Floats square_rest = hn::MulSub(z, z, square);
     const Floats product = hn::Mul(square, splat(kB));
@@ -110,29 +110,54 @@ HWY_INLINE Activated activated(Floats z) {
 template <class T, op::Activation kActivation, bool kGated>
 HWY_INLINE void activate_row(const T* pre, int64_t F, T* act) {
   constexpr bool kExact = sizeof(T) == sizeof(float);
-  sweep(F, [=](int64_t i, auto span) HWY_ATTR {
-    Floats y = activated<kActivation, kExact, false>(load(pre + i, span)).value;
-    if constexpr (kGated) y = hn::Mul(y, load(pre + F + i, span));
-    store(y, act + i, span);
-  });
+  const auto value = [](Floats z, Floats up) HWY_ATTR {
+    const Floats y = activated<kActivation, kExact, false>(z).value;
+    return kGated ? hn::Mul(y, up) : y;
+  };
+  const T* const up = pre + (kGated ? F : 0);
+  sweep_pairs(
+      F,
+      [=](int64_t i) HWY_ATTR {
+        const FloatPair z = load_pair(pre + i), u = load_pair(up + i);
+        store_pair({value(z.first, u.first), value(z.second, u.second)}, act + i);
+      },
+      [=](int64_t i, auto span)
+          HWY_ATTR { store(value(load(pre + i, span), load(up + i, span)), act + i, span); });
+}
+
+struct GradOut {
+  Floats gate, up, act;
+};
+
+template <op::Activation kActivation, bool kExact, bool kGated>
+HWY_INLINE GradOut activation_grad(Floats d, Floats z, Floats up) {
+  const Activated f = activated<kActivation, kExact, true>(z);
+  if constexpr (!kGated) return {hn::Mul(d, f.derivative), zero(), f.value};
+  return {hn::Mul(hn::Mul(d, up), f.derivative), hn::Mul(d, f.value), hn::Mul(f.value, up)};
 }
 
 template <class T, op::Activation kActivation, bool kGated, bool kAgain>
 HWY_INLINE void activate_grad_row(const T* d_act, const T* pre, int64_t F, T* d_pre, T* act) {
   constexpr bool kExact = sizeof(T) == sizeof(float);
-  sweep(F, [=](int64_t i, auto span) HWY_ATTR {
-    const Floats d = load(d_act + i, span);
-    const Activated f = activated<kActivation, kExact, true>(load(pre + i, span));
-    if constexpr (kGated) {
-      const Floats up = load(pre + F + i, span);
-      store(hn::Mul(hn::Mul(d, up), f.derivative), d_pre + i, span);
-      store(hn::Mul(d, f.value), d_pre + F + i, span);
-      if constexpr (kAgain) store(hn::Mul(f.value, up), act + i, span);
-    } else {
-      store(hn::Mul(d, f.derivative), d_pre + i, span);
-      if constexpr (kAgain) store(f.value, act + i, span);
-    }
-  });
+  const T* const up = pre + (kGated ? F : 0);
+  T* const d_up = d_pre + F;
+  sweep_pairs(
+      F,
+      [=](int64_t i) HWY_ATTR {
+        const FloatPair d = load_pair(d_act + i), z = load_pair(pre + i), u = load_pair(up + i);
+        const GradOut a = activation_grad<kActivation, kExact, kGated>(d.first, z.first, u.first);
+        const GradOut b = activation_grad<kActivation, kExact, kGated>(d.second, z.second, u.second);
+        store_pair({a.gate, b.gate}, d_pre + i);
+        if constexpr (kGated) store_pair({a.up, b.up}, d_up + i);
+        if constexpr (kAgain) store_pair({a.act, b.act}, act + i);
+      },
+      [=](int64_t i, auto span) HWY_ATTR {
+        const GradOut out = activation_grad<kActivation, kExact, kGated>(
+            load(d_act + i, span), load(pre + i, span), load(up + i, span));
+        store(out.gate, d_pre + i, span);
+        if constexpr (kGated) store(out.up, d_up + i, span);
+        if constexpr (kAgain) store(out.act, act + i, span);
+      });
 }
 
 template <class T, op::Activation kActivation, bool kGated>

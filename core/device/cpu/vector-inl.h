@@ -97,6 +97,52 @@ HWY_INLINE void store(Floats value, T* to, Part part) {
   std::memcpy(to, padded, static_cast<size_t>(part.count) * sizeof(T));
 }
 
+// Two vectors of consecutive elements, in an order that is free for elementwise work: a bf16 pair comes out
+// of its words as even and odd elements with one operation each.
+struct FloatPair {
+  Floats first, second;
+};
+
+HWY_INLINE FloatPair load_pair(const float* from) {
+  return {load(from), load(from + lanes())};
+}
+// Rounds to nearest even. Every NaN must be one that arithmetic on bf16 made: its low bits are clear, so that
+// adding to it cannot carry it into an infinity.
+HWY_INLINE void store_pair(FloatPair value, float* to) {
+  store(value.first, to);
+  store(value.second, to + lanes());
+}
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE FloatPair load_pair(const Bf16* from) {
+  return {load(from), load(from + lanes())};
+}
+HWY_INLINE void store_pair(FloatPair value, Bf16* to) {
+  store(value.first, to);
+  store(value.second, to + lanes());
+}
+#else
+HWY_INLINE FloatPair load_pair(const Bf16* from) {
+  const WordTag d;
+  const hn::Repartition<Bf16, WordTag> halves;
+  const Words words = hn::BitCast(d, hn::LoadU(halves, from));
+  return {hn::BitCast(FloatTag(), hn::ShiftLeft<16>(words)),
+          hn::BitCast(FloatTag(), hn::And(words, hn::Set(d, 0xffff0000u)))};
+}
+HWY_INLINE Words nearest_words(Floats value) {
+  const WordTag d;
+  const Words bits = hn::BitCast(d, value);
+  const Words odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1));
+  return hn::Add(hn::Add(bits, hn::Set(d, 0x7fff)), odd);
+}
+HWY_INLINE void store_pair(FloatPair value, Bf16* to) {
+  const WordTag d;
+  const hn::Repartition<Bf16, WordTag> halves;
+  const Words even = hn::ShiftRight<16>(nearest_words(value.first));
+  const Words odd = hn::And(nearest_words(value.second), hn::Set(d, 0xffff0000u));
+  hn::StoreU(hn::BitCast(halves, hn::Or(even, odd)), halves, to);
+}
+#endif
+
 // visit(i, Whole or Part) over [0, n).
 template <class Visit>
 HWY_INLINE void sweep(int64_t n, const Visit& visit) {
@@ -104,6 +150,15 @@ HWY_INLINE void sweep(int64_t n, const Visit& visit) {
   int64_t i = 0;
   for (; i + step <= n; i += step) visit(i, Whole{});
   if (i < n) visit(i, Part{n - i});
+}
+
+// whole(i) for each pair of vectors in [0, n), then rest(i, Whole or Part) for what is left.
+template <class Whole2, class Rest>
+HWY_INLINE void sweep_pairs(int64_t n, const Whole2& whole, const Rest& rest) {
+  const int64_t step = 2 * lanes();
+  int64_t i = 0;
+  for (; i + step <= n; i += step) whole(i);
+  sweep(n - i, [&rest, i](int64_t j, auto span) HWY_ATTR { rest(i + j, span); });
 }
 
 // The sum over [0, n) of what term(i, span, sum so far) adds, in an order that n alone fixes. Lanes past the
@@ -125,30 +180,39 @@ HWY_INLINE float sum_over(int64_t n, const Term& term) {
   return hn::GetLane(hn::SumOfLanes(FloatTag(), total));
 }
 
-// 2^(t + rest) for |t| <= 126 and a small `rest`; relative error below 1e-7 (degree 6) or 2e-7 (degree 5).
-// NaN stays NaN. Minimax polynomials of 2^f on [-1/2, 1/2], found by Remez's algorithm.
+// 2^t for |t| <= 126, NaN for NaN, with a relative error below 3e-6 (degree 4, for what is rounded to bf16)
+// or 2e-7 (degree 5); degree 6 gives 2^(t + rest) for a small `rest`, below 1e-7. Minimax polynomials of 2^f
+// on
+// [-1/2, 1/2], found by Remez's algorithm.
 template <int kDegree>
 HWY_INLINE Floats exp2_core(Floats t, Floats rest) {
-  static_assert(kDegree == 5 || kDegree == 6);
+  static_assert(kDegree >= 4 && kDegree <= 6);
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits, here with the exponent's bias.
   const Floats magic = splat(12582912.0f + 127.0f);
   const Floats shifted = hn::Add(t, magic);
-  const Floats f = hn::Add(hn::Sub(t, hn::Sub(shifted, magic)), rest);
+  Floats f = hn::Sub(t, hn::Sub(shifted, magic));
   const Floats power = hn::BitCast(FloatTag(), hn::ShiftLeft<23>(hn::BitCast(WordTag(), shifted)));
   Floats p;
   if constexpr (kDegree == 6) {
+    f = hn::Add(f, rest);
     p = hn::MulAdd(splat(0.0001534581242594868f), f, splat(0.0013399930903688073f));
     p = hn::MulAdd(p, f, splat(0.009618489071726799f));
     p = hn::MulAdd(p, f, splat(0.05550328642129898f));
     p = hn::MulAdd(p, f, splat(0.24022646248340607f));
     p = hn::MulAdd(p, f, splat(0.6931471824645996f));
-  } else {
+    p = hn::MulAdd(p, f, splat(1.0f));
+  } else if constexpr (kDegree == 5) {
     p = hn::MulAdd(splat(0.0013276472454890609f), f, splat(0.009675540961325169f));
     p = hn::MulAdd(p, f, splat(0.05550713092088699f));
     p = hn::MulAdd(p, f, splat(0.24022120237350464f));
     p = hn::MulAdd(p, f, splat(0.6931469440460205f));
+    p = hn::MulAdd(p, f, splat(1.0f));
+  } else {
+    p = hn::MulAdd(splat(0.009570102207362652f), f, splat(0.05591785907745361f));
+    p = hn::MulAdd(p, f, splat(0.240247443318367f));
+    p = hn::MulAdd(p, f, splat(0.6931217908859253f));
+    p = hn::MulAdd(p, f, splat(0.9999992847442627f));
   }
-  p = hn::MulAdd(p, f, splat(1.0f));
   return hn::Mul(p, power);
 }
 
