@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/device/cpu/loss_rows.h"
+#include "core/device/cpu/matmul_deterministic.h"
 #include "core/device/cpu/matmul_kernels.h"
 #include "core/device/cpu/onednn.h"
 #include "core/device/cpu/pack.h"
@@ -279,6 +280,8 @@ bool left_to_reference(const Call& call) {
 void run_loss(const Call& call, std::byte* workspace, int threads) {
   if (left_to_reference(call)) {
     call.kind->reference(call);
+  } else if (call[0].rows() > 0 && call.tiles.deterministic) {
+    run_deterministic_loss(call, workspace, threads);
   } else if (call[0].rows() > 0) {
     LossWork(call).run(workspace, threads);
   }
@@ -286,6 +289,7 @@ void run_loss(const Call& call, std::byte* workspace, int threads) {
 
 int64_t loss_workspace(const Call& call, int threads) {
   if (left_to_reference(call) || call[0].rows() == 0) return 0;
+  if (call.tiles.deterministic) return deterministic_loss_workspace(call, threads);
   Scratch scratch;
   LossWork(call).lay_out(scratch, threads);
   return scratch.used();

@@ -33,6 +33,12 @@ struct PackedFormat {
   int64_t padded_k() const { return (k + k_block - 1) / k_block * k_block; }
   int64_t padded_n() const { return (n + n_block - 1) / n_block * n_block; }
   int64_t bytes() const { return padded_k() * padded_n() * bytes_of(type); }
+  // Position of element (row, column) of B, in elements.
+  int64_t index(int64_t row, int64_t column) const {
+    if (!blocked) return transposed ? column * k + row : row * n + column;
+    const int64_t in_block = (row % k_block / group * n_block + column % n_block) * group + row % group;
+    return column / n_block * n_block * padded_k() + row / k_block * k_block * n_block + in_block;
+  }
   // Of the columns before `first`, a multiple of n_block: where a slice of columns begins. Only where blocked
   // or transposed is a slice of columns contiguous.
   int64_t column_bytes(int64_t first) const { return first * padded_k() * bytes_of(type); }
