@@ -3,6 +3,7 @@
 // m rows, n outputs, k inputs; B sequences of T tokens, N query heads, K key/value heads, H head_dim; V
 // vocabulary, D d_model.
 #include <cmath>
+#include <sstream>
 
 #include "core/op/attention.h"
 #include "core/op/elementwise.h"
@@ -57,9 +58,10 @@ void expect_same_bits(const Tensor& actual, const Tensor& expected, const std::s
   const std::vector<double> got = op::load(actual), want = op::load(expected);
   size_t i = 0;
   while (i < got.size() && got[i] == want[i]) ++i;
-  ADD_FAILURE() << what << ": element " << i << " of " << actual.text() << " is "
-                << (i < got.size() ? std::to_string(got[i]) : "equal") << ", expected "
-                << (i < got.size() ? std::to_string(want[i]) : "other bits");
+  std::ostringstream values;
+  values.precision(17);
+  if (i < got.size()) values << got[i] << ", expected " << want[i];
+  ADD_FAILURE() << what << ": element " << i << " of " << actual.text() << " is " << values.str();
 }
 
 std::string with_parts(const char* what, DType type, int64_t parts) {
