@@ -15,6 +15,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/load.h"
+#include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/model_config.h"
 #include "train/huggingface/tokenizer_files.h"
@@ -113,11 +114,7 @@ std::optional<Tokenizer> tokenizer_of(const Path& checkpoint, const config::RunC
 }  // namespace
 
 int64_t export_model(const ExportOptions& options) {
-  std::error_code error;
-  if (fs::exists(options.out, error) && !fs::is_empty(options.out, error)) {
-    throw UserError(in_quotes(options.out.string()) +
-                    " is there already and not empty; give --out a new directory");
-  }
+  FreshDirectory out(options.out);
   CheckpointReader reader(options.checkpoint);
   const std::string part = options.average ? "ema" : "master";
   const config::Resolved resolved =
@@ -138,6 +135,7 @@ int64_t export_model(const ExportOptions& options) {
     log::warn("the run has no tokenizer.model: only weights and config.json were exported");
   }
   write_file(options.out / "config.json", config_json);
+  out.keep();
   int64_t parameters = 0;
   for (const CheckpointTensor& tensor : tensors) parameters += tensor.elements;
   return parameters;

@@ -14,6 +14,7 @@
 #include "google/protobuf/text_format.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/load.h"
+#include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/model_config.h"
 #include "train/huggingface/transfer.h"
@@ -132,11 +133,7 @@ config::Resolved run_config(const config::ModelConfig& model, int64_t max_tokens
 }  // namespace
 
 int64_t import_model(const ImportOptions& options) {
-  std::error_code error;
-  if (fs::exists(options.out, error) && !fs::is_empty(options.out, error)) {
-    throw UserError(in_quotes(options.out.string()) +
-                    " is there already and not empty; give --out a new directory");
-  }
+  FreshDirectory out(options.out);
   int64_t max_tokens = 0;
   const config::ModelConfig model = read_model_config(options.model / "config.json", &max_tokens);
   const SafetensorsModel weights(options.model);
@@ -148,7 +145,8 @@ int64_t import_model(const ImportOptions& options) {
   state.counters = {{"updates", 0}};
   const Path tokenizer_path = options.model / "tokenizer.model";
   std::string tokenizer_bytes;
-  if (fs::exists(tokenizer_path, error)) {
+  std::error_code ignored;
+  if (fs::exists(tokenizer_path, ignored)) {
     const Tokenizer tokenizer = Tokenizer::load(tokenizer_path);
     if (tokenizer.vocab_size() > model.vocab()) {
       throw UserError(in_quotes(tokenizer_path.string()) + " has " + std::to_string(tokenizer.vocab_size()) +
@@ -162,6 +160,7 @@ int64_t import_model(const ImportOptions& options) {
   save_checkpoint(options.out, state, slices, 1);
   if (!tokenizer_bytes.empty()) write_file(options.out / "tokenizer.model", tokenizer_bytes);
   write_file(options.out / "config.textproto", state.config);
+  out.keep();
   int64_t parameters = 0;
   for (const TensorSlice& slice : slices) parameters += slice.elements;
   return parameters;
