@@ -127,7 +127,7 @@ Path manifest_path(const Path& directory) {
   return directory / "manifest.json";
 }
 
-void write_manifest(const Path& directory, const PreparedManifest& manifest) {
+void write_prepared_manifest(const Path& directory, const PreparedManifest& manifest) {
   Json sources = Json::array();
   for (const PreparedSource& source : manifest.sources) sources.push_back(to_json(source));
   const Json json = {{"format", kFormat},
@@ -141,7 +141,7 @@ void write_manifest(const Path& directory, const PreparedManifest& manifest) {
   write_file(manifest_path(directory), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-std::optional<PreparedManifest> read_manifest(const Path& directory) {
+std::optional<PreparedManifest> read_prepared_manifest(const Path& directory) {
   std::error_code error;
   const Path path = manifest_path(directory);
   if (!std::filesystem::exists(path, error)) return std::nullopt;

@@ -42,8 +42,8 @@ struct PreparedManifest {
 std::string config_hash(const config::DataConfig& config);
 
 Path manifest_path(const Path& directory);
-void write_manifest(const Path& directory, const PreparedManifest& manifest);
+void write_prepared_manifest(const Path& directory, const PreparedManifest& manifest);
 // Nothing where there is none; UserError where it is not one.
-std::optional<PreparedManifest> read_manifest(const Path& directory);
+std::optional<PreparedManifest> read_prepared_manifest(const Path& directory);
 
 }  // namespace toroid

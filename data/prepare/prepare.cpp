@@ -412,7 +412,7 @@ Prepared prepare(const config::DataConfig& config, const SourceRegistry& registr
   manifest.config = config_hash(config);
   manifest.inputs = inputs_hash(sources, model);
   if (!options.again) {
-    const std::optional<PreparedManifest> there = read_manifest(directory);
+    const std::optional<PreparedManifest> there = read_prepared_manifest(directory);
     if (there && there->config == manifest.config && there->inputs == manifest.inputs &&
         is_whole(directory, *there)) {
       return {true, *there};
@@ -432,13 +432,13 @@ Prepared prepare(const config::DataConfig& config, const SourceRegistry& registr
   manifest.vocab = tokenizer.vocab_size();
   write_shards(config, texts, tokenizer, manifest);
   manifest.packages = packages_of(config);
-  write_manifest(directory, manifest);
+  write_prepared_manifest(directory, manifest);
   return {false, manifest};
 }
 
 PreparedManifest check_prepared(const config::DataConfig& config) {
   const Path directory = config.directory();
-  std::optional<PreparedManifest> manifest = read_manifest(directory);
+  std::optional<PreparedManifest> manifest = read_prepared_manifest(directory);
   if (!manifest) {
     throw UserError("data.directory " + quoted(directory) +
                     " holds no prepared data; run toroid prepare with this config first");
