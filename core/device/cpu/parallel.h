@@ -21,9 +21,11 @@ inline Range part_of(int64_t count, int parts, int index, int64_t multiple = 1) 
   return {std::min(count, first * multiple), std::min(count, last * multiple)};
 }
 
-// Threads worth waking for a pass over `bytes`: a parallel region costs about as much as streaming 32 KiB.
+// One thread for a pass over few bytes, since a parallel region costs about as much as streaming 32 KiB; else
+// all. Never a number between: GCC's runtime ends the threads that a smaller team leaves out and starts them
+// anew.
 inline int threads_for(int64_t bytes, int threads) {
-  return static_cast<int>(std::clamp<int64_t>(bytes / (32 << 10), 1, std::max(threads, 1)));
+  return bytes < (64 << 10) ? 1 : std::max(threads, 1);
 }
 
 // body(index) for each index in [0, parts), side by side. The team may be smaller than `parts`.
