@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "tests/malformed/readers.h"
@@ -79,20 +81,20 @@ std::string verdict(const char* self, const MalformedReader& reader, const fs::p
   return "";
 }
 
-int run(const char* self, const fs::path& corpus) {
+using Folders = std::vector<std::pair<std::string, fs::path>>;  // of a reader
+
+int run(const char* self, const Folders& folders) {
   int refused = 0, failed = 0;
-  for (const auto& folder : fs::directory_iterator(corpus)) {
-    if (!folder.is_directory()) continue;
-    const std::string name = folder.path().filename().string();
+  for (const auto& [name, folder] : folders) {
     const auto readers = malformed_readers();
-    const auto reader =
-        std::find_if(readers.begin(), readers.end(), [&](const auto& r) { return r.folder == name; });
+    const auto reader = std::find_if(readers.begin(), readers.end(),
+                                     [&name = name](const auto& r) { return r.folder == name; });
     if (reader == readers.end()) {
       std::cout << "no reader is named " << name << " in tests/malformed/readers.cpp\n";
       ++failed;
       continue;
     }
-    for (const auto& entry : fs::directory_iterator(folder.path())) {
+    for (const auto& entry : fs::directory_iterator(folder)) {
       const std::string problem = verdict(self, *reader, entry.path());
       if (problem.empty()) {
         ++refused;
@@ -116,9 +118,18 @@ int main(int argc, char** argv) {
     }
     return 126;
   }
-  if (argc != 2) {
-    std::cerr << "usage: malformed_run CORPUS\n";
+  if (argc < 2) {
+    std::cerr << "usage: malformed_run CORPUS [READER=FOLDER]...\n";
     return 2;
   }
-  return toroid::run("/proc/self/exe", argv[1]);
+  toroid::Folders folders;
+  for (const auto& folder : std::filesystem::directory_iterator(argv[1])) {
+    if (folder.is_directory()) folders.emplace_back(folder.path().filename().string(), folder.path());
+  }
+  for (int i = 2; i < argc; ++i) {
+    const std::string_view pair(argv[i]);
+    const size_t equals = std::min(pair.find('='), pair.size() - 1);
+    folders.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  return toroid::run("/proc/self/exe", folders);
 }
