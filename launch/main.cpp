@@ -24,6 +24,9 @@ void add_verbs(launch::Verbs& verbs) {
 #if __has_include("launch/data_show.cpp")
   launch::add_data_show(verbs);
 #endif
+#if __has_include("launch/data_entropy.cpp")
+  launch::add_data_entropy(verbs);
+#endif
   launch::add_train(verbs);
 #if __has_include("launch/generate.cpp")
   launch::add_generate(verbs);

@@ -44,6 +44,7 @@ class Verbs {
 void add_train(Verbs&);
 void add_prepare(Verbs&);
 void add_data_show(Verbs&);
+void add_data_entropy(Verbs&);
 void add_generate(Verbs&);
 void add_import(Verbs&);
 void add_export(Verbs&);

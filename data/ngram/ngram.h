@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
+
+#include "core/base/io/file.h"
 
 namespace toroid {
 
@@ -19,5 +22,9 @@ struct NgramEntropy {
 using DocumentStream = std::function<bool(std::vector<int32_t>& ids)>;
 
 NgramEntropy ngram_entropy(const DocumentStream& training, const DocumentStream& validation, int32_t vocab);
+
+// Of the token shards of a prepared directory: every training document of the sources counts once, whatever
+// the weights.
+NgramEntropy prepared_entropy(const Path& directory, const std::vector<std::string>& sources);
 
 }  // namespace toroid
