@@ -234,7 +234,7 @@ CheckpointReader::CheckpointReader(const Path& run_or_step, Verify verify) {
   std::vector<int64_t> steps = steps_in(checkpoints);
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     try {
-      impl_ = std::make_unique<Impl>(checkpoints / step_name(*step), verify);
+      impl_ = std::make_unique<Impl>(checkpoints / step_name(*step), Verify::all);
       return;
     } catch (const Error& error) {
       log::warn("{} is damaged and passed over: {}", step_name(*step), error.what());

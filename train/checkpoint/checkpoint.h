@@ -91,8 +91,10 @@ struct CheckpointTensor {
 };
 
 enum class Verify : uint8_t {
-  all,      // every file against its length and hash before the constructor returns
-  headers,  // manifest, file lengths and tensor headers; tensors are still checked as they are read
+  all,  // every file against its length and hash before the constructor returns
+  // Manifest, file lengths and tensor headers; tensors are still checked as they are read. Of a run, where an
+  // older step can stand in for a damaged one, all is checked all the same.
+  headers,
 };
 
 // One step, opened. Tensors are hashed as they are read: once all elements of a tensor were read (in whatever

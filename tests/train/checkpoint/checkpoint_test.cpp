@@ -171,6 +171,12 @@ TEST_F(DamagedCheckpoint, EveryFlippedByteIsFound) {
   EXPECT_EQ(CheckpointReader(step_).state().step, 2);
 }
 
+TEST_F(DamagedCheckpoint, ARunFallsBackWhateverIsAskedToBeVerified) {
+  const Path file = step_ / "master-00000-of-00001.safetensors";
+  flip(file, static_cast<int64_t>(fs::file_size(file)) - 3);
+  EXPECT_EQ(CheckpointReader(run_.path(), Verify::headers).state().step, 1);
+}
+
 TEST_F(DamagedCheckpoint, BytesThatChangeAfterTheCheckAreFoundWhenRead) {
   CheckpointReader reader(step_);
   const Path file = step_ / "ema-00000-of-00001.safetensors";
