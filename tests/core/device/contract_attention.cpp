@@ -28,8 +28,10 @@ constexpr Case kCases[] = {
     {1, 77, 77, 2, 1, 32, 0, 20.0},           // soft-cap
     {2, 70, 70, 4, 2, 16, 0, 0, true},        // documents
     {2, 129, 129, 2, 1, 64, 16, 50.0, true},  // everything
-    {1, 1, 40, 4, 2, 32},                     // a cache, one token at a time
-    {1, 5, 64, 2, 1, 16, 9},                  // a cache and a window
+    {1, 700, 700, 2, 1, 8},                   // many blocks
+    {1, 601, 601, 2, 2, 8, 100, 30.0, true},
+    {1, 1, 40, 4, 2, 32},     // a cache, one token at a time
+    {1, 5, 64, 2, 1, 16, 9},  // a cache and a window
 };
 
 std::string text_of(const Case& c) {
@@ -145,9 +147,9 @@ struct LossCase {
   int64_t M, V, D, block;
   double softcap = 0;
 };
-constexpr LossCase kLossCases[] = {{0, 8, 4, 512},          {1, 1, 1, 512},       {5, 17, 9, 512},
-                                   {33, 100, 48, 16},       {64, 257, 64, 32},    {70, 96, 33, 8},
-                                   {64, 130, 32, 512, 3.0}, {17, 64, 64, 4, 30.0}};
+constexpr LossCase kLossCases[] = {
+    {0, 8, 4, 512},  {1, 1, 1, 512},          {5, 17, 9, 512},       {33, 100, 48, 16},   {64, 257, 64, 32},
+    {70, 96, 33, 8}, {64, 130, 32, 512, 3.0}, {17, 64, 64, 4, 30.0}, {140, 1100, 8, 512}, {20, 8500, 8, 16}};
 
 struct LossInputs {
   Tensor h, table, targets;
@@ -169,7 +171,7 @@ TEST_P(KernelContract, loss) {
               const LossInputs in = loss_inputs(bench, type, c);
               Call call = op::loss(in.h, bench.packed(in.table, Layout::packed_forward), in.targets,
                                    bench.output(DType::f32, {c.M}), {c.softcap, c.block});
-              if (tiles) call.tiles = {true, 1, 16};
+              if (tiles) call.tiles = {true, 4, 16};
               return call;
             },
             {.length = static_cast<double>(c.V + c.D), .scale = 1}, tiles ? "in tiles" : "");
@@ -191,7 +193,7 @@ TEST_P(KernelContract, loss_grad) {
                                         bench.packed(in.table, Layout::packed_backward), in.targets, scale,
                                         bench.output(DType::f32, {c.M}), bench.output(type, {c.M, c.D}),
                                         bench.normal(DType::f32, {c.V, c.D}, 0.01), {c.softcap, c.block});
-              if (tiles) call.tiles = {true, 1, 16};
+              if (tiles) call.tiles = {true, 4, 16};
               return call;
             },
             {.length = static_cast<double>(c.V + c.D + c.M), .intermediate = type}, tiles ? "in tiles" : "");

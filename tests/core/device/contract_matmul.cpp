@@ -8,9 +8,9 @@ namespace {
 struct Size {
   int64_t m, n, k;
 };
-constexpr Size kSizes[] = {{0, 5, 7},    {1, 1, 1},     {1, 17, 33},  {2, 64, 64},
-                           {7, 15, 31},  {16, 16, 16},  {17, 33, 65}, {64, 127, 255},
-                           {5, 257, 32}, {33, 48, 128}, {130, 96, 64}};
+constexpr Size kSizes[] = {{0, 5, 7},     {1, 1, 1},     {1, 17, 33},    {2, 64, 64},    {7, 15, 31},
+                           {16, 16, 16},  {17, 33, 65},  {64, 127, 255}, {5, 257, 32},   {33, 48, 128},
+                           {130, 96, 64}, {515, 40, 24}, {40, 1030, 24}, {24, 40, 1030}, {5, 8500, 8}};
 
 // A matrix [rows, columns] that is columns of a wider one where `strided`.
 Tensor activations(Workbench& bench, DType type, int64_t rows, int64_t columns, bool strided) {
