@@ -195,15 +195,16 @@ void unpack_panel(const PackedWeight& weight, const std::byte* packed, int64_t k
     const int64_t piece = first / weight.piece, last = std::min(k + count, (piece + 1) * weight.piece);
     const PackedFormat format = weight.piece_format(piece);
     const std::byte* const from = packed + weight.piece_offset(piece);
-    // Between neighbours in a row of B, as far as they lie in one block.
-    const int64_t run = format.blocked ? std::min(format.n_block, kPanelColumns) : kPanelColumns;
+    // Neighbours in a row of B lie `step` apart, as far as one block goes.
+    const int64_t block = format.blocked ? format.n_block : weight.columns;
     const int64_t step = format.blocked ? format.group : format.transposed ? format.k : 1;
     for (int64_t row = first; row < last; ++row) {
       float* const to = panel + (row - k) * kPanelColumns;
-      for (int64_t j = 0; j < width; j += run) {
+      for (int64_t j = 0; j < width;) {
+        const int64_t end = std::min(width, j + block - (column + j) % block);
         const int64_t at = format.index(row - piece * weight.piece, column + j);
-        for (int64_t i = j; i < std::min(width, j + run); ++i)
-          to[i] = element_of(from, bf16, at + (i - j) * step);
+        for (int64_t i = j; i < end; ++i) to[i] = element_of(from, bf16, at + (i - j) * step);
+        j = end;
       }
       std::fill(to + width, to + kPanelColumns, 0.0f);
     }

@@ -9,6 +9,7 @@
 #include "core/device/cpu/matmul_kernels.h"
 #include "core/device/cpu/parallel.h"
 #include "core/op/matmul.h"
+#include "hwy/cache_control.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/device/cpu/pack.cpp"
@@ -188,6 +189,11 @@ void fill(Buffer64& buffer, const RowSource& source, DType value_type, DType typ
   const int64_t present = std::clamp<int64_t>(source.columns() - first, 0, count);
   for (int64_t r = 0; r < rows; ++r) {
     std::byte* to = buffer.row(r);
+    // The rows of the next buffer: too short a stretch of each for the hardware to see them coming.
+    if (present > 0 && first_row + r + rows < source.rows()) {
+      const RowSource::Row next = source.row(first_row + r + rows, first);
+      for (int64_t at = 0; at < present * bytes_of(next.type); at += 64) hwy::Prefetch(next.data + at);
+    }
     const int64_t filled = first_row + r < source.rows() ? present : 0;
     if (filled > 0) {
       const RowSource::Row row = source.row(first_row + r, first);
