@@ -18,10 +18,9 @@ constexpr int64_t kBar = 24;     // characters
 }  // namespace
 
 Progress::Progress(std::string what, int64_t total, std::string unit)
-    : what_(std::move(what)),
-      unit_(std::move(unit)),
-      total_(total),
-      terminal_(::isatty(STDERR_FILENO) == 1) {}
+    : what_(std::move(what)), unit_(std::move(unit)), total_(total), terminal_(::isatty(STDERR_FILENO) == 1) {
+  draw();  // a stage that has begun shows, however long its first step takes
+}
 
 Progress::~Progress() {
   if (terminal_ && drawn_ && !finished_) std::fputc('\n', stderr);

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -306,6 +307,24 @@ TEST(Source, IdentityFollowsTheFiles) {
   const std::string after = identity();
   write(root / "b.txt", "two");
   EXPECT_NE(identity(), after);
+}
+
+TEST(Corpus, ItsPageNamesEveryPackageThatIsFetched) {
+  const std::string page = contents("docs/corpus.md");
+  std::istringstream script(contents("launch/fetch_corpus.sh"));
+  int packages = 0;
+  bool listing = false;
+  for (std::string line; std::getline(script, line);) {
+    if (line == "LIST") break;
+    if (listing) {
+      std::string group, package, licence;
+      std::istringstream(line) >> group >> package >> licence;
+      EXPECT_NE(page.find("`" + package + "`"), std::string::npos) << package;
+      ++packages;
+    }
+    listing = listing || line.find("<<'LIST'") != std::string::npos;
+  }
+  EXPECT_EQ(packages, 10);
 }
 
 TEST(Source, UnknownKindsNameTheKnownOnes) {
