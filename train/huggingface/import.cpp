@@ -127,7 +127,14 @@ config::Resolved run_config(const config::ModelConfig& model, int64_t max_tokens
   run.mutable_optim()->mutable_schedule()->mutable_constant()->set_peak(1e-4);
   std::string text;
   google::protobuf::TextFormat::PrintToString(run, &text);
-  return config::load_text(text, "config.json");
+  config::Resolved resolved = config::load_text(text, "config.json");
+  for (auto& [path, origin] : resolved.origins) {
+    if (!origin.starts_with("config.json")) continue;
+    // The lines are of the text above, which nobody sees; and what trains is no part of a config.json.
+    origin =
+        path.starts_with("model.") || path == "batch.tokens_per_sequence" ? "config.json" : "toroid import";
+  }
+  return resolved;
 }
 
 }  // namespace
