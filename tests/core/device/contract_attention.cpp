@@ -28,8 +28,8 @@ constexpr Case kCases[] = {
     {1, 77, 77, 2, 1, 32, 0, 20.0},           // soft-cap
     {2, 70, 70, 4, 2, 16, 0, 0, true},        // documents
     {2, 129, 129, 2, 1, 64, 16, 50.0, true},  // everything
-    {1, 700, 700, 2, 1, 8},                   // many blocks
-    {1, 601, 601, 2, 2, 8, 100, 30.0, true},
+    {1, 450, 450, 2, 1, 8},                   // many blocks
+    {1, 401, 401, 2, 2, 8, 100, 30.0, true},
     {1, 1, 40, 4, 2, 32},     // a cache, one token at a time
     {1, 5, 64, 2, 1, 16, 9},  // a cache and a window
 };
@@ -106,7 +106,7 @@ TEST_P(KernelContract, attention_grad) {
   for (const DType type : {DType::f32, DType::bf16}) {
     for (const Case& c : kCases) {
       for (const int64_t slices : {0, 1, 2}) {  // 0: the fast mode; else deterministic
-        if (slices == 2 && c.N % 2 != 0) continue;
+        if ((slices == 2 && c.N % 2 != 0) || (slices > 0 && c.T > 300)) continue;
         expect_agreement(
             [&](Workbench& bench) {
               const Inputs in = inputs(bench, type, c);
