@@ -96,7 +96,7 @@ samples() {
   local prompt
   for prompt in 'The CREATE TABLE statement' 'Theorem. Let G be a finite group' 'def __init__(self'; do
     echo "-- $prompt"
-    "$toroid" generate --checkpoint "$run" --prompt "$prompt" --max-tokens 96 --temperature 0.7 --top-p 0.95 --seed 1
+    "$toroid" generate --checkpoint "$run" --prompt "$prompt" --tokens 96 --temperature 0.7 --top-p 0.95 --seed 1
     echo
   done
 }
