@@ -18,31 +18,15 @@ namespace {
 using namespace toroid;
 
 void add_verbs(launch::Verbs& verbs) {
-#if __has_include("launch/prepare.cpp")
   launch::add_prepare(verbs);
-#endif
-#if __has_include("launch/data_show.cpp")
   launch::add_data_show(verbs);
-#endif
-#if __has_include("launch/data_entropy.cpp")
   launch::add_data_entropy(verbs);
-#endif
   launch::add_train(verbs);
-#if __has_include("launch/generate.cpp")
   launch::add_generate(verbs);
-#endif
-#if __has_include("launch/import.cpp")
   launch::add_import(verbs);
-#endif
-#if __has_include("launch/export.cpp")
   launch::add_export(verbs);
-#endif
-#if __has_include("launch/doctor.cpp")
   launch::add_doctor(verbs);
-#endif
-#if __has_include("launch/bench.cpp")
   launch::add_bench(verbs);
-#endif
 }
 
 int exit_code(ExitCode code) {

@@ -23,25 +23,31 @@ Seconds RecordingDevice::elapsed(Event from, Event to) const {
   return inner_ == nullptr ? Seconds(0) : inner_->elapsed(from, to);
 }
 
-void* RecordingDevice::on_allocate(int64_t bytes, const std::string& holder) {
+void RecordingDevice::keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue) {
+  if (!keep_) return;
   Record record;
-  record.kind = Record::Kind::allocate;
-  record.text = holder;
+  record.kind = kind;
+  record.text = text;
   record.bytes = bytes;
+  record.queue = queue;
   records_.push_back(std::move(record));
+}
+
+void* RecordingDevice::on_allocate(int64_t bytes, const std::string& holder) {
+  keep(Record::Kind::allocate, holder, bytes, Queue::compute);
   return inner_ == nullptr ? nullptr : inner_->on_allocate(bytes, holder);
 }
 
 void RecordingDevice::on_free(void* address, int64_t bytes, const std::string& holder) {
-  Record record;
-  record.kind = Record::Kind::free;
-  record.text = holder;
-  record.bytes = bytes;
-  records_.push_back(std::move(record));
+  keep(Record::Kind::free, holder, bytes, Queue::compute);
   if (inner_ != nullptr) inner_->on_free(address, bytes, holder);
 }
 
 void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
+  if (!keep_) {
+    if (inner_ != nullptr) inner_->on_launch(call, kernel, workspace, queue);
+    return;
+  }
   Record record;
   record.text = describe(call);
   record.op = call.kind->name;
@@ -55,12 +61,7 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byt
 }
 
 void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
-  Record record;
-  record.kind = Record::Kind::copy;
-  record.text = to.text();
-  record.bytes = to.bytes();
-  record.queue = queue;
-  records_.push_back(std::move(record));
+  keep(Record::Kind::copy, to.text(), to.bytes(), queue);
   if (inner_ != nullptr) inner_->on_copy(to, from, queue);
 }
 

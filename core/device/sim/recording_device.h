@@ -37,6 +37,8 @@ class RecordingDevice final : public Device {
 
   const std::vector<Record>& records() const { return records_; }
   void clear() { records_.clear(); }
+  // Off: calls are only passed on.
+  void keep_records(bool keep) { keep_ = keep; }
 
  protected:
   void* on_allocate(int64_t bytes, const std::string& holder) override;
@@ -49,8 +51,10 @@ class RecordingDevice final : public Device {
   void on_read(const Tensor& from, std::span<std::byte> to) override;
 
  private:
+  void keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue);
+
   Device* inner_;
-  bool timed_ = false;
+  bool timed_ = false, keep_ = true;
   std::vector<Record> records_;
 };
 

@@ -1,0 +1,113 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "launch/config_flags.h"
+#include "launch/verb.h"
+#include "train/bench/step_bench.h"
+
+namespace toroid::launch {
+namespace {
+
+struct Flags {
+  ConfigFlags config;
+  int64_t steps = 7;
+  bool json = false, operators = false, no_floor = false;
+};
+
+nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor) {
+  nlohmann::ordered_json out;
+  out["tokens_per_s"] = bench.tokens_per_s();
+  out["median_s"] = bench.median_s;
+  out["min_s"] = bench.min_s;
+  out["forward_s"] = bench.forward_s;
+  out["backward_s"] = bench.backward_s;
+  out["optimizer_s"] = bench.optimizer_s;
+  out["first_step_s"] = bench.first_step_s;
+  out["mfu"] = floor ? nlohmann::ordered_json(bench.mfu()) : nlohmann::ordered_json(nullptr);
+  out["floor_s"] = floor ? nlohmann::ordered_json(bench.floor.seconds()) : nlohmann::ordered_json(nullptr);
+  out["peak_rss_gb"] = bench.peak_rss_gb;
+  out["allocated_gb"] = bench.allocated_gb;
+  out["loss"] = bench.loss;
+  out["steps"] = bench.steps;
+  out["tokens"] = bench.tokens;
+  out["threads"] = bench.threads;
+  out["model_flops"] = bench.model_flops;
+  if (!floor) return out;
+  out["peak_flops_per_s"] = bench.floor.best_flops;
+  out["bandwidth_bytes_per_s"] = bench.floor.bandwidth;
+  for (const train::FloorTerm& term : bench.floor.terms) {
+    out["floor"].push_back(
+        {{"term", term.name}, {"work", term.work}, {"rate", term.rate}, {"s", term.seconds()}});
+  }
+  return out;
+}
+
+void print_operators(const train::StepBench& bench) {
+  static constexpr const char* kPhases[] = {"forward", "recompute", "backward", "optimizer", "setup"};
+  std::printf("   calls        ms  floor ms   GFLOP/s     GB/s  phase      operator\n");
+  double all = 0;
+  for (const train::OperatorTime& row : bench.operators) {
+    const double floor = std::max(row.flops / bench.floor.best_flops, row.bytes / bench.floor.bandwidth);
+    all += row.seconds;
+    std::printf("%8lld %9.3f %9.3f %9.1f %8.2f  %-9s  %s\n", static_cast<long long>(row.count),
+                row.seconds * 1e3, bench.floor.best_flops > 0 ? floor * 1e3 : 0,
+                row.flops / row.seconds / 1e9, row.bytes / row.seconds / 1e9,
+                kPhases[static_cast<size_t>(row.phase)], row.text.c_str());
+  }
+  std::printf("%8s %9.3f  of %.3f ms a step\n", "", all * 1e3, bench.median_s * 1e3);
+}
+
+void print_text(const train::StepBench& bench, bool floor) {
+  std::printf("%lld tokens a step, %d threads, %lld steps\n", static_cast<long long>(bench.tokens),
+              bench.threads, static_cast<long long>(bench.steps));
+  std::printf("  median %.3f s (min %.3f): forward %.3f, backward %.3f, optimizer %.3f\n", bench.median_s,
+              bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
+  std::printf("  %.0f tokens/s, peak memory %.2f GB (%.2f GB of it allocated by the program), loss %.9g\n",
+              bench.tokens_per_s(), bench.peak_rss_gb, bench.allocated_gb, bench.loss);
+  if (!floor) return;
+  std::printf("  floor %.3f s (%.2f x), MFU %.1f %% of %.0f GFLOP/s\n", bench.floor.seconds(),
+              bench.median_s / bench.floor.seconds(), 100 * bench.mfu(), bench.floor.best_flops / 1e9);
+  for (const train::FloorTerm& term : bench.floor.terms) {
+    std::printf("    %-38s %9.3f G at %9.1f G/s  %8.2f ms\n", term.name.c_str(), term.work / 1e9,
+                term.rate / 1e9, term.seconds() * 1e3);
+  }
+}
+
+ExitCode bench_step_verb(const Flags& flags) {
+  if (flags.steps < 1 || flags.steps > 100'000) {
+    throw UserError("--steps is " + std::to_string(flags.steps) + ", but must be between 1 and 100,000");
+  }
+  const config::Resolved resolved = load_config(flags.config);
+  train::StepBenchOptions options;
+  options.steps = flags.steps;
+  options.with_operators = flags.operators;
+  options.with_floor = !flags.no_floor;
+  const train::StepBench bench = train::bench_step(resolved.run, options, train::Plugins());
+  if (flags.json) {
+    std::cout << to_json(bench, options.with_floor).dump() << std::endl;
+  } else {
+    print_text(bench, options.with_floor);
+  }
+  if (flags.operators) print_operators(bench);
+  return ExitCode::done;
+}
+
+}  // namespace
+
+void add_bench(Verbs& verbs) {
+  const auto flags = std::make_shared<Flags>();
+  CLI::App& app =
+      verbs.add("bench step", "Time the training step on synthetic tokens: toroid bench step --config FILE",
+                "Machine", [flags] { return bench_step_verb(*flags); });
+  add_config_flags(app, flags->config);
+  app.add_option("--steps", flags->steps, "Timed steps, after one to warm up; 7 if not given")
+      ->type_name("N");
+  app.add_flag("--json", flags->json, "One line of JSON instead of text");
+  app.add_flag("--ops", flags->operators, "Also a table of the operators with time, FLOPs, bytes and floor");
+  app.add_flag("--no-floor", flags->no_floor,
+               "Do not measure the machine's floor for this step (some ten seconds)");
+}
+
+}  // namespace toroid::launch

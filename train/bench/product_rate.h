@@ -1,0 +1,19 @@
+// FLOP rates of a device's packed products, measured alone on operands that do not fit its L2 cache.
+#pragma once
+
+#include "core/device/device.h"
+
+namespace toroid::train {
+
+struct ProductRates {
+  int64_t m = 0, n = 0, k = 0;
+  DType type = DType::bf16;
+  double forward = 0, input_gradient = 0, weight_gradient = 0;  // FLOP/s, medians
+};
+
+// y[m, n] = x[m, k] W[n, k]^T, dx = dy W, dW = dy^T x, each `repetitions` times.
+ProductRates measure_products(Device& device, int64_t m, int64_t n, int64_t k, DType type, int repetitions);
+
+double median(std::vector<double> values);
+
+}  // namespace toroid::train

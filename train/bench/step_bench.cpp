@@ -1,0 +1,135 @@
+#include "train/bench/step_bench.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "core/base/clock.h"
+#include "core/device/cpu/cpu_device.h"
+#include "core/device/sim/recording_device.h"
+#include "train/bench/product_rate.h"
+#include "train/engine.h"
+#include "train/model_flops.h"
+
+namespace toroid::train {
+namespace {
+
+struct Phases {
+  double forward = 0, backward = 0, optimizer = 0;
+};
+
+Phases phases(const Device& device, const StepMarks& marks) {
+  Phases out;
+  Event from = marks.begin;
+  for (size_t k = 0; k < marks.forward_end.size(); ++k) {
+    out.forward += device.elapsed(from, marks.forward_end[k]).count();
+    out.backward += device.elapsed(marks.forward_end[k], marks.backward_end[k]).count();
+    from = marks.backward_end[k];
+  }
+  out.optimizer = device.elapsed(from, marks.end).count();
+  return out;
+}
+
+// Adds one step's records to the table; equal operators of one phase are one row.
+class OperatorTable {
+ public:
+  void add(const std::vector<Record>& records) {
+    std::map<std::pair<Phase, std::string>, double> seconds;
+    for (const Record& record : records) {
+      if (record.kind != Record::Kind::launch) continue;
+      const auto key = std::make_pair(record.phase, record.text);
+      OperatorTime& row = rows_[key];
+      seconds[key] += record.time.count();
+      if (steps_ > 0) continue;
+      row.text = record.text;
+      row.phase = record.phase;
+      ++row.count;
+      row.flops += static_cast<double>(record.cost.flops());
+      row.bytes += static_cast<double>(record.cost.bytes_read + record.cost.bytes_written);
+    }
+    for (const auto& [key, value] : seconds) seconds_[key].push_back(value);
+    ++steps_;
+  }
+
+  std::vector<OperatorTime> take() {
+    std::vector<OperatorTime> out;
+    for (auto& [key, row] : rows_) {
+      row.seconds = median(seconds_[key]);
+      out.push_back(row);
+    }
+    std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
+    return out;
+  }
+
+ private:
+  std::map<std::pair<Phase, std::string>, OperatorTime> rows_;
+  std::map<std::pair<Phase, std::string>, std::vector<double>> seconds_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace
+
+StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
+  StepBench out;
+  out.steps = options.steps;
+  out.threads = compute_threads(run.train());
+  const auto cpu = std::make_unique<CpuDevice>(plugins.cpu_kernels(out.threads));
+  DecoderConfig decoder;
+  StepOptions step_options;
+  {
+    std::unique_ptr<Device> device = std::make_unique<RecordingDevice>(*cpu, options.with_operators);
+    auto* recorder = static_cast<RecordingDevice*>(device.get());
+    recorder->keep_records(options.with_operators);
+    const Engine engine = make_engine(run, std::move(device), plugins);
+    StepProgram& program = *engine.program;
+    decoder = program.config();
+    step_options = program.options();
+    program.initialise(run.train().seed());
+    SyntheticTokens tokens;
+    tokens.global_sequences = step_options.global_sequences;
+    tokens.tokens_per_sequence = step_options.tokens_per_sequence;
+    tokens.vocab = static_cast<int32_t>(decoder.vocab);
+    tokens.seed = run.train().seed();
+    const auto batches = synthetic_batches(tokens);
+    const double rate = plugins.schedules.make(run.optim().schedule())(0);
+    out.tokens = tokens.global_sequences * tokens.tokens_per_sequence;
+    out.model_flops = model_flops_per_step(decoder, tokens.global_sequences, tokens.tokens_per_sequence);
+
+    std::vector<double> seconds, forward, backward, optimizer;
+    OperatorTable table;
+    for (int64_t s = 0; s <= options.steps; ++s) {
+      const Batch batch = batches->batch(s);
+      program.upload(host_batch(batch), rate);
+      recorder->clear();
+      const Stopwatch watch;
+      program.step();
+      engine.device->synchronize(program.marks().end, Seconds(3600));
+      const double took = watch.elapsed().count();
+      if (s == 0) {
+        out.first_step_s = took;
+        continue;
+      }
+      const Phases parts = phases(*engine.device, program.marks());
+      seconds.push_back(took);
+      forward.push_back(parts.forward);
+      backward.push_back(parts.backward);
+      optimizer.push_back(parts.optimizer);
+      if (options.with_operators) table.add(recorder->records());
+    }
+    out.loss = program.result(0).loss;
+    out.median_s = median(seconds);
+    out.min_s = *std::min_element(seconds.begin(), seconds.end());
+    out.forward_s = median(forward);
+    out.backward_s = median(backward);
+    out.optimizer_s = median(optimizer);
+    if (options.with_operators) out.operators = table.take();
+    out.allocated_gb = static_cast<double>(engine.device->statistics().bytes_peak) / 1e9;
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  out.peak_rss_gb = static_cast<double>(usage.ru_maxrss) * 1024 / 1e9;
+  if (options.with_floor) out.floor = measure_floor(*cpu, out.threads, decoder, step_options);
+  return out;
+}
+
+}  // namespace toroid::train

@@ -1,0 +1,46 @@
+// Times the training step on synthetic tokens: `toroid bench step`.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "configs/run.pb.h"
+#include "train/bench/floor.h"
+#include "train/plugins.h"
+
+namespace toroid::train {
+
+struct OperatorTime {
+  std::string text;  // the operator with its shapes
+  Phase phase = Phase::forward;
+  int64_t count = 0;            // calls a step
+  double seconds = 0;           // a step, median over the steps
+  double flops = 0, bytes = 0;  // a step
+};
+
+struct StepBench {
+  int64_t steps = 0, tokens = 0;
+  int threads = 1;
+  double median_s = 0, min_s = 0, forward_s = 0, backward_s = 0, optimizer_s = 0;  // medians but min_s
+  double first_step_s = 0;
+  double peak_rss_gb = 0;  // of the process after the steps, GB = 1e9 bytes
+  double allocated_gb = 0;
+  double loss = 0;
+  double model_flops = 0;
+  Floor floor;
+  std::vector<OperatorTime> operators;  // with `with_operators`: slowest first
+  double tokens_per_s() const { return static_cast<double>(tokens) / median_s; }
+  double mfu() const { return model_flops / median_s / floor.best_flops; }
+};
+
+struct StepBenchOptions {
+  int64_t steps = 7;
+  bool with_operators = false;
+  bool with_floor = true;
+};
+
+// One step to warm up, then options.steps timed ones.
+StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins);
+
+}  // namespace toroid::train
