@@ -88,23 +88,34 @@ void derive_model(ModelConfig& model, Origins& origins) {
   }
 }
 
+// A run may end within its warm-up or before its decay: the schedule is then longer than the run.
 template <class Kind>
-void derive_steps(Kind& kind, const std::string& path, const TrainConfig& train, Origins& origins) {
+void derive_steps(Kind& kind, int64_t shortest, const std::string& path, const TrainConfig& train,
+                  Origins& origins) {
   if (kind.has_steps() || !train.has_steps()) return;
-  // A schedule has at least one step, also where a run has none (it then only writes what it started from).
-  kind.set_steps(std::max<int64_t>(train.steps(), 1));
-  origins[path + ".steps"] = "from train.steps";
+  kind.set_steps(std::max({train.steps(), shortest, int64_t{1}}));
+  origins[path + ".steps"] =
+      train.steps() >= kind.steps() ? "from train.steps" : "from its warm-up and decay";
 }
 
 void derive_schedule(ScheduleConfig& schedule, const TrainConfig& train, Origins& origins) {
   const std::string path = "optim.schedule.";
-  if (schedule.has_linear()) derive_steps(*schedule.mutable_linear(), path + "linear", train, origins);
-  if (schedule.has_cosine()) derive_steps(*schedule.mutable_cosine(), path + "cosine", train, origins);
+  // What is out of bounds is left to validate(), so nothing may overflow before it.
+  const auto bounded = [](int64_t steps) { return std::clamp<int64_t>(steps, 0, 1'000'000'000'000); };
+  if (schedule.has_linear()) {
+    auto& kind = *schedule.mutable_linear();
+    derive_steps(kind, bounded(kind.warmup()), path + "linear", train, origins);
+  }
+  if (schedule.has_cosine()) {
+    auto& kind = *schedule.mutable_cosine();
+    derive_steps(kind, bounded(kind.warmup()), path + "cosine", train, origins);
+  }
   if (schedule.has_warmup_stable_decay()) {
     auto& kind = *schedule.mutable_warmup_stable_decay();
-    derive_steps(kind, path + "warmup_stable_decay", train, origins);
+    derive_steps(kind, bounded(kind.warmup()) + bounded(kind.decay()), path + "warmup_stable_decay", train,
+                 origins);
     if (!kind.has_decay() && kind.has_steps()) {
-      kind.set_decay(kind.steps() / 10);
+      kind.set_decay(std::min(kind.steps() / 10, kind.steps() - bounded(kind.warmup())));
       origins[path + "warmup_stable_decay.decay"] = "from its steps";
     }
   }

@@ -64,9 +64,9 @@ void validate(const RunConfig& run) {
   model::check(run.model());
   mesh::check(run.mesh());
   train::check(run.batch());
+  train::check(run.train());
   zero::check(run.zero());
   optim::check(run.optim());
-  train::check(run.train());
   if (run.has_data()) data::check(run.data());
   check_batch(run);
   check_vocabulary(run);

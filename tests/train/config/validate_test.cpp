@@ -43,8 +43,9 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
        "more than 2^63 tokens"},
       {{"optim.adamw.beta2=1"}, "optim.adamw.beta2 is 1"},
       {{"optim.schedule.cosine.peak=-1"}, "optim.schedule.cosine.peak is -1"},
-      {{"optim.schedule.cosine.warmup=9"}, "warmup (9) is more than its steps (8)"},
-      {{"optim.schedule={ warmup_stable_decay { peak: 1 warmup: 5 decay: 4 } }"},
+      {{"optim.schedule.cosine.warmup=9", "optim.schedule.cosine.steps=8"},
+       "warmup (9) is more than its steps (8)"},
+      {{"optim.schedule={ warmup_stable_decay { peak: 1 warmup: 5 decay: 4 steps: 8 } }"},
        "warmup (5) + decay (4) is more than its steps (8)"},
       {{"optim.schedule={ }"}, "optim.schedule is not set"},
       {{"optim.schedule.custom.name="}, "optim.schedule.custom.name is not set"},
@@ -93,6 +94,14 @@ TEST(Resolve, what_follows_from_other_values_is_filled_in) {
   EXPECT_TRUE(resolved.run.optim().has_adamw());
   EXPECT_EQ(resolved.origins.at("model.kv_heads"), "from model.heads");
   EXPECT_FALSE(resolved.run.has_data());
+}
+
+TEST(Resolve, a_run_may_end_within_its_warm_up) {
+  const std::vector<std::string> overrides = {"train.steps=1", "optim.schedule.cosine.warmup=40"};
+  const Resolved resolved = load_text(recipe_text(), "r", overrides);
+  EXPECT_EQ(resolved.run.optim().schedule().cosine().steps(), 40);
+  EXPECT_EQ(resolved.origins.at("optim.schedule.cosine.steps"), "from its warm-up and decay");
+  EXPECT_EQ(load_text(recipe_text(), "r", std::vector<std::string>{"train.steps=0"}).run.train().steps(), 0);
 }
 
 }  // namespace
