@@ -50,7 +50,7 @@ class Attention {
     const int64_t R = s_.group * s_.queries;
     own_ = nullptr;
     own_bytes_ = 0;
-    Own own = Own(*this, nullptr, R);
+    const Own own(*this, nullptr, R);
     own_bytes_ = up_to(own.bytes, 4096) + 256;
     own_ = scratch.take(own_bytes_ * threads);
     return scratch.used();
@@ -63,7 +63,7 @@ class Attention {
     const int64_t sets = s_.N / s_.group, tasks = s_.B * sets * s_.blocks();
     const int parts = static_cast<int>(std::min<int64_t>(threads, tasks));
     parallel(parts, [&](int index) {
-      const Own own(*this, own_ + index * own_bytes_, s_.group * s_.queries);
+      Own own(*this, own_ + index * own_bytes_, s_.group * s_.queries);
       for (int64_t i = 0; i < tasks; ++i) {
         const int64_t turn = i / parts, place = i % parts;
         if ((turn % 2 == 0 ? place : parts - 1 - place) != index) continue;
@@ -94,21 +94,21 @@ class Attention {
     float *z, *o, *max, *sum, *alpha;
     int32_t *first, *last;
     int64_t bytes;
+    ProductRuns runs;
   };
 
-  void note(const std::shared_ptr<const Product>& product) {
-    product_scratch_ = std::max(product_scratch_, product->scratch_bytes());
+  void note(const Product::Shape& shape) {
+    product_scratch_ = std::max(product_scratch_, Product::get(shape)->scratch_bytes());
   }
   int64_t panel_width(int64_t h) const { return std::min(kPanel, s_.H - h); }
   PackedFormat panel(int64_t h, int64_t keys) const {
     return packed_format(s_.type, keys, panel_width(h), false);
   }
-  std::shared_ptr<const Product> scores(int64_t rows, int64_t keys) const {
-    return Product::get({.m = rows, .n = keys, .k = s_.H, .type = s_.type, .transposed = true});
+  Product::Shape scores(int64_t rows, int64_t keys) const {
+    return {.m = rows, .n = keys, .k = s_.H, .type = s_.type, .transposed = true};
   }
-  std::shared_ptr<const Product> output(int64_t rows, int64_t keys, int64_t h, bool accumulate) const {
-    return Product::get(
-        {.m = rows, .n = panel_width(h), .k = keys, .type = s_.type, .accumulate = accumulate});
+  Product::Shape output(int64_t rows, int64_t keys, int64_t h, bool accumulate) const {
+    return {.m = rows, .n = panel_width(h), .k = keys, .type = s_.type, .accumulate = accumulate};
   }
 
   void pack(int threads) const {
@@ -131,7 +131,7 @@ class Attention {
     });
   }
 
-  void run_block(const Own& own, int64_t b, int64_t set, int64_t block) const {
+  void run_block(Own& own, int64_t b, int64_t set, int64_t block) const {
     const int64_t R = s_.group * s_.queries_in(block), item = b * s_.K + set * s_.group * s_.K / s_.N;
     s_.gather(q_, b, block, set * s_.group, own.q);
     const AttentionShape::Keys seen = s_.keys(b, block, own.first, own.last);
@@ -140,8 +140,8 @@ class Attention {
     const int64_t low = seen.low / kKeyUnit * kKeyUnit, high = up_to(seen.high, kKeyUnit);
     for (int64_t key = low; key < high; key += kBlockKeys) {
       const int64_t keys = std::min(kBlockKeys, high - key);
-      ProductRun product(scores(R, keys));
-      product(own.q, packed_keys_ + item * key_bytes_ + keys_.column_bytes(key), own.z, own.product);
+      own.runs(scores(R, keys))(own.q, packed_keys_ + item * key_bytes_ + keys_.column_bytes(key), own.z,
+                                own.product);
       softmax_block({.z = own.z,
                      .rows = R,
                      .columns = keys,
@@ -160,8 +160,8 @@ class Attention {
         const PackedFormat format = panel(h, s_.padded_S);
         float* const o = own.o + h * R;
         if (key > low) rescale_rows(o, own.alpha, R, panel_width(h));
-        ProductRun add(output(R, keys, h, key > low));
-        add(own.p, values + key * format.padded_n() * s_.size(), o, own.product);
+        own.runs(output(R, keys, h, key > low))(own.p, values + key * format.padded_n() * s_.size(), o,
+                                                own.product);
         values += up_to(format.bytes(), 128);
       }
     }

@@ -78,7 +78,7 @@ class AttentionGradient {
       parallel(workers, [&](int index) {
         const Range range = part_of(items_, workers, index);
         const Shared shared(*this, shared_ + index * shared_bytes_);
-        const Own own(*this, own_ + index * own_bytes_);
+        Own own(*this, own_ + index * own_bytes_);
         for (int64_t item = range.first; item < range.last; ++item) {
           gather_keys(shared, item, 0, keys_ / kBlockKeys);
           work(shared, own, item, 0, index);
@@ -93,7 +93,7 @@ class AttentionGradient {
       parallel_ranges(keys_ / kBlockKeys, 1, keys_ * s_.H * 12, threads,
                       [&](Range range) { gather_keys(shared, item, range.first, range.last); });
       parallel(workers, [&](int index) {
-        const Own own(*this, own_ + index * own_bytes_);
+        Own own(*this, own_ + index * own_bytes_);
         const Range range = part_of(parts_, workers, index);
         for (int64_t part = range.first; part < range.last; ++part) work(shared, own, item, part, part);
       });
@@ -155,22 +155,23 @@ class AttentionGradient {
     float *z, *dp, *dq, *lse, *delta;
     int32_t *first, *last;
     int64_t bytes;
+    ProductRuns runs;
   };
 
-  void note(const std::shared_ptr<const Product>& product) {
-    product_scratch_ = std::max(product_scratch_, product->scratch_bytes());
+  void note(const Product::Shape& shape) {
+    product_scratch_ = std::max(product_scratch_, Product::get(shape)->scratch_bytes());
   }
   // [keys, H] x [H, R], also for dO V^T.
-  std::shared_ptr<const Product> scores(int64_t keys, int64_t R) const {
-    return Product::get({.m = keys, .n = R, .k = s_.H, .type = s_.type, .transposed = true});
+  Product::Shape scores(int64_t keys, int64_t R) const {
+    return {.m = keys, .n = R, .k = s_.H, .type = s_.type, .transposed = true};
   }
   // dV and dK: [keys, R] x [R, H]
-  std::shared_ptr<const Product> to_keys(int64_t keys, int64_t R) const {
-    return Product::get({.m = keys, .n = s_.H, .k = R, .type = s_.type, .accumulate = true});
+  Product::Shape to_keys(int64_t keys, int64_t R) const {
+    return {.m = keys, .n = s_.H, .k = R, .type = s_.type, .accumulate = true};
   }
   // dQ^T: [H, keys] x [keys, R]
-  std::shared_ptr<const Product> to_queries(int64_t keys, int64_t R, bool accumulate) const {
-    return Product::get({.m = s_.H, .n = R, .k = keys, .type = s_.type, .accumulate = accumulate});
+  Product::Shape to_queries(int64_t keys, int64_t R, bool accumulate) const {
+    return {.m = s_.H, .n = R, .k = keys, .type = s_.type, .accumulate = accumulate};
   }
 
   void gather_keys(const Shared& shared, int64_t item, int64_t first_block, int64_t last_block) const {
@@ -194,7 +195,7 @@ class AttentionGradient {
   }
 
   // A part's query blocks of an item, into the sums of `slot`.
-  void work(const Shared& shared, const Own& own, int64_t item, int64_t part, int64_t slot) const {
+  void work(const Shared& shared, Own& own, int64_t item, int64_t part, int64_t slot) const {
     float* const dk = sums_ + 2 * slot * sum_elements_;
     std::memset(dk, 0, static_cast<size_t>(2 * sum_elements_) * sizeof(float));
     const int64_t heads = s_.N / s_.K, first_head = item % s_.K * heads;
@@ -214,7 +215,7 @@ class AttentionGradient {
     }
   }
 
-  void run_block(const Shared& shared, const Own& own, int64_t b, int64_t first_head, int64_t block,
+  void run_block(const Shared& shared, Own& own, int64_t b, int64_t first_head, int64_t block,
                  float* dk) const {
     const int64_t count = s_.queries_in(block), R = s_.group * count, H = s_.H, size = s_.size();
     const AttentionShape::Keys seen = s_.keys(b, block, own.first, own.last);
@@ -234,7 +235,7 @@ class AttentionGradient {
     for (int64_t key = low; key < high;) {
       const int64_t keys = high - key >= kBlockKeys ? kBlockKeys : kKeyUnit;
       const PackedFormat format = packed_format(s_.type, keys, R, false);
-      ProductRun score(scores(keys, R));
+      ProductRun& score = own.runs(scores(keys, R));
       score(shared.k + key * H * size, own.q_across, own.z, own.product);
       score(shared.v + key * H * size, own.d_o_across, own.dp, own.product);
       score_gradients({.z = own.z,
@@ -255,10 +256,10 @@ class AttentionGradient {
                        .packed = format.blocked ? own.ds_packed : nullptr,
                        .n_block = format.blocked ? format.n_block : R,
                        .padded_keys = format.padded_k()});
-      ProductRun add(to_keys(keys, R));
+      ProductRun& add = own.runs(to_keys(keys, R));
       add(own.p, own.d_o_along, dv + key * H, own.product);
       add(own.ds, own.q_along, dk + key * H, own.product);
-      ProductRun to_q(to_queries(keys, R, key > low));
+      ProductRun& to_q = own.runs(to_queries(keys, R, key > low));
       to_q((keys == kBlockKeys ? shared.turned_blocks : shared.turned_halves) + key * H * size,
            format.blocked ? own.ds_packed : own.ds, own.dq, own.product);
       key += keys;

@@ -58,23 +58,20 @@ struct LossWork {
   // another. Otherwise rows run over the whole vocabulary.
   bool by_pieces() const { return PackedWeight(h.type, table.shape, Layout::packed_backward).pieces() > 1; }
 
-  std::shared_ptr<const Product> logits_product(int64_t rows, int64_t columns) const {
-    return Product::get(
-        {.m = rows, .n = columns, .k = D, .type = type, .out = DType::f32, .transposed = true});
+  Product::Shape logits_product(int64_t rows, int64_t columns) const {
+    return {.m = rows, .n = columns, .k = D, .type = type, .out = DType::f32, .transposed = true};
   }
-  std::shared_ptr<const Product> dh_product(int64_t rows, int64_t columns, bool accumulate,
-                                            int threads) const {
-    return Product::get({.m = rows,
-                         .n = D,
-                         .k = columns,
-                         .type = type,
-                         .out = DType::f32,
-                         .accumulate = accumulate,
-                         .threads = threads});
+  Product::Shape dh_product(int64_t rows, int64_t columns, bool accumulate, int threads) const {
+    return {.m = rows,
+            .n = D,
+            .k = columns,
+            .type = type,
+            .out = DType::f32,
+            .accumulate = accumulate,
+            .threads = threads};
   }
-  std::shared_ptr<const Product> table_product(int64_t rows, int64_t columns) const {
-    return Product::get(
-        {.m = columns, .n = D, .k = rows, .type = type, .out = DType::f32, .accumulate = true});
+  Product::Shape table_product(int64_t rows, int64_t columns) const {
+    return {.m = columns, .n = D, .k = rows, .type = type, .out = DType::f32, .accumulate = true};
   }
 
   struct Parts {
@@ -88,8 +85,8 @@ struct LossWork {
   // Every product of a call, for the largest scratch.
   int64_t scratch_bytes(int threads) const {
     int64_t bytes = 0;
-    const auto note = [&](const std::shared_ptr<const Product>& p) {
-      bytes = std::max(bytes, p->scratch_bytes());
+    const auto note = [&](const Product::Shape& shape) {
+      bytes = std::max(bytes, Product::get(shape)->scratch_bytes());
     };
     for (const int64_t rows : {block, M % block}) {
       if (rows == 0) continue;
@@ -172,7 +169,7 @@ struct LossWork {
     int sums = parallel_parts;
     if (!by_pieces()) {
       const ThreadScope scope(threads);
-      ProductRun product(dh_product(rows, V, false, threads));
+      ProductRun product(Product::get(dh_product(rows, V, false, threads)));
       product(parts.p, backward.data(), parts.dh, parts.scratch);
       sums = 1;
     }
@@ -197,13 +194,13 @@ struct LossWork {
                   Range range) const {
     float* const z = parts.z + index * parts.z_stride;
     std::byte* const scratch = parts.scratch + index * parts.scratch_bytes;
+    ProductRuns runs;
     for (int64_t piece = range.first; piece < range.last; ++piece) {
       const int64_t columns = width(piece);
       const std::byte* const weights = table.data() + table_format.column_bytes(piece * kPiece);
       for (int64_t r = 0; r < rows; r += kRows) {
         const int64_t some = std::min(kRows, rows - r);
-        ProductRun product(logits_product(some, columns));
-        product(x + r * D * size(), weights, z, scratch);
+        runs(logits_product(some, columns))(x + r * D * size(), weights, z, scratch);
         const int64_t at = (piece_at(piece, rows) + r * piece_stride(piece)) * size();
         exponentials({.z = z,
                       .rows = some,
@@ -239,6 +236,7 @@ struct LossWork {
     std::byte* const turned = parts.turned + index * parts.turned_stride;
     float* const sums = parts.dh + index * parts.dh_stride;
     const PackedWeight weight(h.type, table.shape, Layout::packed_backward);
+    ProductRuns runs;
     for (int64_t piece = range.first; piece < range.last; ++piece) {
       const int64_t columns = width(piece), stride = piece_stride(piece);
       std::byte* const p = parts.p + piece_at(piece, rows) * size();
@@ -254,16 +252,16 @@ struct LossWork {
            .first_column = piece * kPiece,
            .scale = *scale.as<float>()});
       if (by_pieces()) {
-        ProductRun product(dh_product(rows, columns, piece > range.first, 1));
-        product(p, backward.data() + weight.piece_offset(piece), sums, scratch);
+        runs(dh_product(rows, columns, piece > range.first, 1))(
+            p, backward.data() + weight.piece_offset(piece), sums, scratch);
       }
       RowSource gradients;
       gradients.add(p, type, stride, rows, columns);
       for (int64_t c = 0; c < columns; c += kTurned) {
         const int64_t some = std::min(kTurned, columns - c);
         transpose_block(gradients, 0, rows, c, some, type, turned, rows);
-        ProductRun product(table_product(rows, some));
-        product(turned, parts.h_packed, d_table.as<float>() + (piece * kPiece + c) * D, scratch);
+        runs(table_product(rows, some))(turned, parts.h_packed,
+                                        d_table.as<float>() + (piece * kPiece + c) * D, scratch);
       }
     }
   }

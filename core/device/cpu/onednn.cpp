@@ -227,6 +227,14 @@ void ProductRun::operator()(const void* a, const void* b, void* c, std::byte* sc
   if (status != dnnl_success) throw InternalError("oneDNN failed to execute a matrix product");
 }
 
+ProductRun& ProductRuns::operator()(const Product::Shape& shape) {
+  for (const Entry& entry : entries_) {
+    if (entry.shape == shape) return *entry.run;
+  }
+  entries_.push_back({shape, std::make_unique<ProductRun>(Product::get(shape))});
+  return *entries_.back().run;
+}
+
 ThreadScope::ThreadScope(int threads) : before_(omp_get_max_threads()) {
   omp_set_num_threads(threads);
 }

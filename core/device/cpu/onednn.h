@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/tensor/tensor.h"
 
@@ -88,6 +89,20 @@ class ProductRun {
   struct Handles;
   std::shared_ptr<const Product> product_;
   std::unique_ptr<Handles> handles_;
+};
+
+// One thread's products of several shapes, made when first asked for: for kernels that go through many
+// blocks, where making a run would cost as much as a small product.
+class ProductRuns {
+ public:
+  ProductRun& operator()(const Product::Shape& shape);
+
+ private:
+  struct Entry {
+    Product::Shape shape;
+    std::unique_ptr<ProductRun> run;
+  };
+  std::vector<Entry> entries_;
 };
 
 // Sets the number of OpenMP threads for the enclosed calls of oneDNN.
