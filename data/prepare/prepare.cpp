@@ -406,8 +406,6 @@ Prepared prepare(const config::DataConfig& config, const SourceRegistry& registr
   const Path directory = config.directory();
   const Sources sources = open_sources(config, registry);
   const std::string model = given_tokenizer(config);
-  const DirectoryLock lock(directory);
-
   PreparedManifest manifest;
   manifest.config = config_hash(config);
   manifest.inputs = inputs_hash(sources, model);
@@ -418,6 +416,7 @@ Prepared prepare(const config::DataConfig& config, const SourceRegistry& registr
       return {true, *there};
     }
   }
+  const DirectoryLock lock(directory);
   // From here on the directory is unfinished until the new manifest is written.
   std::error_code error;
   std::filesystem::remove(manifest_path(directory), error);
