@@ -89,8 +89,12 @@ std::string step_name(int64_t step) {
 }
 
 Path begin_step(const Path& checkpoints, int64_t step) {
-  make_directories(checkpoints);
   std::error_code error;
+  if (!fs::is_directory(checkpoints, error)) {
+    make_directories(checkpoints);
+    sync_directory(
+        checkpoints.parent_path());  // a step is only as durable as the name of the folder it lies in
+  }
   for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry.path(), error);

@@ -114,7 +114,7 @@ void check_json_limits(std::string_view text, const std::string& origin, const J
   }
   constexpr int64_t kNumberBytes = 400;  // longer than any number that a double or an int64 can hold usefully
   int depth = 0;
-  int64_t values = 1, token = 0;
+  int64_t values = 1, token = 0, blanks = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -156,12 +156,19 @@ void check_json_limits(std::string_view text, const std::string& origin, const J
       case '\n':
       case '\r':
       case '\t':
+        // The parser keeps blanks until the next token.
+        if (++blanks > limits.string_bytes) {
+          refuse("has more than " + std::to_string(limits.string_bytes) + " blanks in a row", i);
+        }
+        token = 0;
+        continue;
       case ':':
         token = 0;
         break;
       default:
         if (++token > kNumberBytes) refuse("has a number or word of more than 400 characters", i);
     }
+    blanks = 0;
     if (values > limits.values) refuse("holds more than " + std::to_string(limits.values) + " values", i);
   }
 }

@@ -19,7 +19,7 @@ struct JsonLimits {
   int64_t bytes = int64_t{16} << 20;
   int depth = 32;
   int64_t values = 1'000'000;               // bounds the memory of the parsed form
-  int64_t string_bytes = int64_t{4} << 20;  // one key or string
+  int64_t string_bytes = int64_t{4} << 20;  // one key or string, or one run of blanks
 };
 
 // Checks `text` byte by byte without building anything: length, depth, number of values, length of strings

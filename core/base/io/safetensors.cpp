@@ -19,6 +19,7 @@ constexpr int64_t kHeaderLimit = 100'000'000;  // the format's own
 constexpr int64_t kTensorLimit =
     1'000'000;  // bounds the memory of a parsed header; large models have thousands
 constexpr size_t kRankLimit = 32;
+constexpr size_t kMetadataLimit = 10'000;
 constexpr int64_t kLengthBytes = 8;
 
 struct TypeRow {
@@ -74,6 +75,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(string_t& value) override {
     if (state_ == State::metadata_value) {
+      if (out_.metadata.size() == kMetadataLimit) {
+        return fail("has more than " + std::to_string(kMetadataLimit) + " entries in __metadata__");
+      }
       if (!out_.metadata.emplace(key_, std::move(value)).second) {
         return fail("has the key " + in_quotes(key_) + " twice in __metadata__");
       }

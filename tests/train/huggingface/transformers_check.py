@@ -1,12 +1,13 @@
 """Does an exported model open in transformers, with the same logits and the same tokens?
 
-usage: transformers_check.py TOROID GOLDEN_DIR     (needs torch, transformers, sentencepiece, safetensors)
+usage: transformers_check.py TOROID ENGINE_LOGITS GOLDEN_DIR [RUN...]   (needs torch, transformers, sentencepiece, safetensors)
        transformers_check.py --logits DIR...
 
 The first form imports every case of GOLDEN_DIR (models that transformers saved), exports it again in fp32, in bf16 and in
-shards, and compares transformers' logits of both; then it trains a SentencePiece model in the Gemma manner, sends it through
-import and export and compares ids. The second form checks logits that Toroid's own engine computed: each DIR holds an exported
-model in export/ and logits.safetensors with input_ids [B,T] (I64 or I32), logits [B,T,V] and, where documents are packed,
+shards, and compares transformers' logits of both, and with those that Toroid's engine computes from the checkpoint; then it
+trains a SentencePiece model in the Gemma manner, sends it through import and export and compares ids. Each RUN is exported, and
+the logits of export and engine are compared. The second form checks logits that were computed before: each DIR holds an
+exported model in export/ and logits.safetensors with input_ids [B,T] (I64), logits [B,T,V] and, where documents are packed,
 position_ids [B,T].
 """
 import json
@@ -54,7 +55,15 @@ def far(a, b):
     return float((a - b).abs().max() / b.abs().max())
 
 
-def models(program, golden):
+def engine(program, engine_program, run, folder):
+    """Exports `run` into folder/export and compares its logits with the engine's."""
+    if not (folder / "export").exists():
+        toroid(program, "export", "--checkpoint", run, "--out", folder / "export")
+    toroid(engine_program, run, folder / "logits.safetensors")
+    engine_logits(folder)
+
+
+def models(program, engine_program, golden):
     cases = [case for case in sorted(golden.iterdir()) if (case / "model.safetensors").exists()]
     for case in cases:
         spec = json.loads((case / "config.json").read_text())
@@ -67,6 +76,7 @@ def models(program, golden):
             folder = Path(folder)
             toroid(program, "import", case, "--out", folder / "run")
             toroid(program, "export", "--checkpoint", folder / "run", "--out", folder / "f32")
+            engine(program, engine_program, folder / "run", folder)
             toroid(program, "export", "--checkpoint", folder / "run", "--out", folder / "shards", "--shard-size", "20kB")
             toroid(program, "export", "--checkpoint", folder / "run", "--out", folder / "bf16", "--dtype", "BF16")
             one, many = logits_of(folder / "f32", ids), logits_of(folder / "shards", ids)
@@ -146,7 +156,7 @@ def engine_logits(folder):
     expected = logits_of(folder / "export", ids, **more)
     distance = far(given["logits"].float(), expected)
     expect(distance <= FP32_BOUND, f"{folder}: logits differ by {distance} of the largest")
-    print(f"{folder}: logits agree to {distance:.2g} of the largest")
+    print(f"{folder}: the engine's logits agree to {distance:.2g} of the largest")
 
 
 torch.set_num_threads(1)
@@ -154,7 +164,10 @@ if sys.argv[1] == "--logits":
     for name in sys.argv[2:]:
         engine_logits(Path(name))
 else:
-    models(sys.argv[1], Path(sys.argv[2]))
+    models(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    for name in sys.argv[4:]:
+        with tempfile.TemporaryDirectory() as scratch:
+            engine(sys.argv[1], sys.argv[2], Path(name), Path(scratch))
     tokenizer(sys.argv[1])
 print(f"{passed} passed, {failures} failed")
 sys.exit(failures > 0)

@@ -60,6 +60,7 @@ TEST(Json, RefusesHostileText) {
   EXPECT_NE(refusal("[" + std::string(500, '9') + "]").find("more than 400"), std::string::npos);
   EXPECT_NE(refusal("[1,2,3,4]", {.values = 3}).find("more than 3 values"), std::string::npos);
   EXPECT_NE(refusal("[\"12345\"]", {.string_bytes = 4}).find("string of more"), std::string::npos);
+  EXPECT_NE(refusal("[1,      2]", {.string_bytes = 4}).find("blanks in a row"), std::string::npos);
   EXPECT_NE(refusal("[1,2]", {.bytes = 3}).find("at most 3"), std::string::npos);
   EXPECT_NE(refusal("\"\\").find("not valid JSON"), std::string::npos);
 }
