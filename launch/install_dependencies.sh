@@ -21,7 +21,7 @@ for argument in "$@"; do
 done
 
 # level | package | why
-table='
+table=$(cat <<'TABLE'
 build | g++                        | the C++20 compiler (GCC 12), with OpenMP
 build | cmake                      | configures the build
 build | ninja-build                | runs it
@@ -29,6 +29,7 @@ build | pkg-config                 | finds libraries that ship no CMake file
 build | git                        | the version that the program states
 build | ca-certificates            | package downloads over https
 build | libdnnl-dev                | oneDNN: matrix products on the CPU
+build | ocl-icd-opencl-dev         | OpenCL's headers and loader, which oneDNN's CMake file asks for
 build | libhwy-dev                 | Highway: vector kernels, one binary for every instruction set
 build | libprotobuf-dev            | configuration messages
 build | protobuf-compiler          | compiles the .proto files
@@ -47,7 +48,8 @@ slow  | libomp-14-dev              | OpenMP for it
 slow  | clang-tidy-14              | lint
 slow  | python3-venv               | a place for transformers from PyPI, which reads our exports
 slow  | libbenchmark-dev           | timings of parts
-'
+TABLE
+)
 
 rows() {  # the rows of the levels up to the chosen one
   echo "$table" | while IFS='|' read -r row_level package why; do

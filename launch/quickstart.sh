@@ -4,7 +4,7 @@
 #   ./launch/quickstart.sh           goes on where an earlier call stopped; what is finished is skipped
 #   ./launch/quickstart.sh --again   trains again from the start (tokenizer and shards too)
 #
-# What it costs: 16 packages to build from, 25 MB of Debian documentation as the corpus, 600 steps of 8192 tokens on a
+# What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 600 steps of 8192 tokens on a
 # model of 6.6 M parameters. It writes to build/, .cache/quickstart/ and runs/quickstart/ and nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
