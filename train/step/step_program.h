@@ -9,7 +9,6 @@
 #include "core/model/layer.h"
 #include "core/op/update.h"
 #include "optim/optimizer.h"
-#include "optim/optimizer.h"
 #include "parallel/zero/zero.h"
 
 namespace toroid::train {
