@@ -44,6 +44,8 @@ struct Report {
 
 }  // namespace
 
+#pragma GCC visibility push(default)  // they stand in for those of the C library
+
 extern "C" {
 
 ssize_t write(int descriptor, const void* bytes, size_t count) {
@@ -101,3 +103,5 @@ int open(const char* path, int flags, ...) {
 }
 
 }  // extern "C"
+
+#pragma GCC visibility pop

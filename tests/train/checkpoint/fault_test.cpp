@@ -71,7 +71,7 @@ long calls_of_a_save() {
 
 TEST(CheckpointFaults, KilledAtEveryCall) {
   const long calls = calls_of_a_save();
-  ASSERT_GT(calls, 20);
+  ASSERT_GT(calls, 20) << "the shim was not loaded";
   int killed = 0;
   for (long at = 1; at <= calls; ++at) {
     TemporaryDirectory run;
@@ -93,6 +93,7 @@ TEST(CheckpointFaults, KilledWhileTheSameStepIsSavedAgain) {
   TemporaryDirectory counted;
   save(counted.path(), 1, 0, 0);
   const long calls = save(counted.path(), 1, 0, 0).calls;
+  ASSERT_GT(calls, 20) << "the shim was not loaded";
   for (long at = 1; at <= calls; ++at) {
     TemporaryDirectory run;
     ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
@@ -103,6 +104,7 @@ TEST(CheckpointFaults, KilledWhileTheSameStepIsSavedAgain) {
 
 TEST(CheckpointFaults, EveryCallFails) {
   const long calls = calls_of_a_save();
+  ASSERT_GT(calls, 20) << "the shim was not loaded";
   for (const int error : {ENOSPC, EIO, EROFS}) {
     for (long at = 1; at <= calls; ++at) {
       TemporaryDirectory run;
