@@ -16,7 +16,7 @@
 namespace toroid::cpu {
 
 struct EmbedArgs {
-  bool bf16 = false;  // the type of x and dx
+  bool bf16 = false, table_bf16 = false;  // the types of x or dx and, forward, of the table
   const int32_t* ids = nullptr;
   int64_t M = 0, V = 0, D = 0, first_row = 0;
   float scale = 1;
@@ -29,7 +29,7 @@ struct EmbedArgs {
 HWY_BEFORE_NAMESPACE();
 namespace toroid::cpu::HWY_NAMESPACE {
 
-template <class T>
+template <class Table, class T>
 void embed_rows_of(const EmbedArgs& a, int64_t first, int64_t last) {
   const Floats scale = splat(a.scale);
   for (int64_t m = first; m < last; ++m) {
@@ -39,14 +39,18 @@ void embed_rows_of(const EmbedArgs& a, int64_t first, int64_t last) {
       sweep(a.D, [=](int64_t i, auto span) HWY_ATTR { store(zero(), x + i, span); });
       continue;
     }
-    const T* const from = a.table.row<const T>(row);
+    const Table* const from = a.table.row<const Table>(row);
     sweep(a.D,
           [=](int64_t i, auto span) HWY_ATTR { store(hn::Mul(scale, load(from + i, span)), x + i, span); });
   }
 }
 
 void embed_rows(const EmbedArgs& a, int64_t first, int64_t last) {
-  a.bf16 ? embed_rows_of<Bf16>(a, first, last) : embed_rows_of<float>(a, first, last);
+  if (a.table_bf16) {
+    a.bf16 ? embed_rows_of<Bf16, Bf16>(a, first, last) : embed_rows_of<Bf16, float>(a, first, last);
+  } else {
+    a.bf16 ? embed_rows_of<float, Bf16>(a, first, last) : embed_rows_of<float, float>(a, first, last);
+  }
 }
 
 // All tokens in order, columns [first, last) of each row: whoever owns a column adds to it in that order.
@@ -83,6 +87,7 @@ EmbedArgs arguments(const Call& call, const Tensor& table, const Tensor& x) {
   const auto scale = static_cast<float>(spec.scale);
   const bool bf16 = x.type == DType::bf16;
   return {.bf16 = bf16,
+          .table_bf16 = table.type == DType::bf16,
           .ids = call[0].as<const int32_t>(),
           .M = x.rows(),
           .V = table.rows(),
@@ -95,7 +100,7 @@ EmbedArgs arguments(const Call& call, const Tensor& table, const Tensor& x) {
 
 void embed(const Call& call, std::byte*, int threads) {
   const Tensor &table = call[1], &x = call[2];
-  if (!one_type({&table, &x})) return call.kind->reference(call);
+  if (!vector_type(table) || !vector_type(x)) return call.kind->reference(call);
   const EmbedArgs args = arguments(call, table, x);
   const auto kernel = HWY_DYNAMIC_DISPATCH(embed_rows);
   parallel_ranges(args.M, 1, 2 * x.bytes(), threads,

@@ -269,6 +269,21 @@ TEST_P(VectorKernels, InitialiserIsTheGeneratorWhereverItStarts) {
   }
 }
 
+// The table may be the fp32 masters while x is in the compute type.
+TEST_P(VectorKernels, EmbedTakesATableOfAnotherType) {
+  for (const auto& [table_type, x_type] : {std::pair{DType::f32, DType::bf16}, {DType::bf16, DType::f32}}) {
+    Workbench fast(&kernels()), slow;
+    const auto make = [&](Workbench& b) {
+      return op::embed(b.integers({19}, 0, 40), b.normal(table_type, {37, 45}), b.output(x_type, {19, 45}),
+                       {.scale = 6.7, .first_row = 2});
+    };
+    const Call call = make(fast), expected = make(slow);
+    fast.run(call);
+    slow.run(expected);
+    EXPECT_EQ(bytes_in(call[2]), bytes_in(expected[2]));
+  }
+}
+
 TEST_P(VectorKernels, SkippedStepLeavesWeightsAlone) {
   Workbench bench(&kernels());
   const Tensor nan = bench.output(DType::f32, {33});
