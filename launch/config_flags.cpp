@@ -20,4 +20,10 @@ config::Resolved load_config(const ConfigFlags& flags) {
   return config::load(flags.file, flags.overrides);
 }
 
+void need_data(const config::RunConfig& run) {
+  if (run.has_data()) return;
+  throw UserError(
+      "the config has no data section; add one as in configs/quickstart.textproto (docs/config.md)");
+}
+
 }  // namespace toroid::launch

@@ -24,4 +24,7 @@ void add_config_flags(CLI::App& app, ConfigFlags& flags);
 // failed.
 config::Resolved load_config(const ConfigFlags& flags);
 
+// UserError unless the config says what text to train on, as a recipe for a published shape does not.
+void need_data(const config::RunConfig& run);
+
 }  // namespace toroid::launch

@@ -21,6 +21,7 @@ struct Flags {
 
 ExitCode run(const Flags& flags) {
   const config::RunConfig run = load_config(flags.config).run;
+  need_data(run);
   check_prepared(run.data());
   std::vector<std::string> names;
   for (const auto& source : run.data().source()) names.push_back(source.name());

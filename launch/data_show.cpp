@@ -59,6 +59,7 @@ std::string hex(uint64_t value) {
 ExitCode run(const Flags& flags) {
   if (flags.step < 0) throw UserError("--step is " + std::to_string(flags.step) + ", but steps begin at 0");
   const config::RunConfig run = load_config(flags.config).run;
+  need_data(run);
   const BatchShape shape{run.batch().global_sequences(), run.batch().tokens_per_sequence(),
                          static_cast<int32_t>(run.model().vocab()), run.train().seed()};
   const auto source = open_dataset(run.data(), shape);

@@ -19,6 +19,7 @@ struct Flags {
 
 ExitCode run(const Flags& flags) {
   const config::Resolved config = load_config(flags.config);
+  need_data(config.run);
   const config::DataConfig& data = config.run.data();
   const Prepared prepared = prepare(data, builtin_sources(), flags.options);
   std::fputs(prepared_table(prepared.manifest).c_str(), stdout);

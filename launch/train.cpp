@@ -55,6 +55,7 @@ ExitCode train_verb(const Flags& flags) {
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);
   if (flags.print_config || flags.check) return ExitCode::done;
 
+  if (!flags.dry_run) need_data(resolved.run);
   train::TrainOptions options;
   options.config = resolved.run;
   options.config_text = config::to_text(resolved);

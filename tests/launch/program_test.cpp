@@ -90,7 +90,15 @@ TEST(Train, bad_input_is_one_sentence_and_exit_code_2) {
       {"train", "--config", kTiny, "--set", "model.heads=6", "--set", "model.kv_heads=4", "--check"},
       "model.heads (6) is not a multiple of model.kv_heads (4)");
   expect_refused({"train", "--resume", "no/such/run"}, "no/such/run");
+  expect_refused({"train", "--config", kTiny}, "the config has no data section");
+  expect_refused({"prepare", "--config", kTiny}, "the config has no data section");
   expect_refused({"train", "--config", kTiny, "--again", "--resume", "x"}, "give one of them");
+}
+
+TEST(Train, a_dry_run_needs_no_data) {
+  const Ended ended = toroid({"train", "--config", kTiny, "--dry-run"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_NE(ended.out.find("memory at the peak, by holder"), std::string::npos);
 }
 
 TEST(Train, a_full_disk_behind_a_redirection_is_noticed) {
