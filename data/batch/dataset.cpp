@@ -185,10 +185,14 @@ std::unique_ptr<BatchSource> open_dataset(const Path& directory, const std::vect
 
 std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, const BatchShape& shape,
                                           const SkipList& skips) {
-  check_prepared(config);
+  const PreparedManifest manifest = check_prepared(config);
   std::vector<DatasetSource> sources;
-  for (const config::SourceConfig& source : config.source())
-    sources.push_back({source.name(), source.weight()});
+  for (int i = 0; i < config.source_size(); ++i) {
+    const config::SourceConfig& source = config.source(i);
+    const bool missing =
+        source.may_be_missing() && manifest.sources.at(static_cast<size_t>(i)).train.documents == 0;
+    sources.push_back({source.name(), missing ? 0 : source.weight()});
+  }
   return open_dataset(Path(config.directory()), sources, shape, skips);
 }
 

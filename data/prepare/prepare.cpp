@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/base/text.h"
 #include "data/check.h"
 #include "data/data.pb.h"
@@ -390,7 +391,12 @@ void require_training_text(const config::DataConfig& config, const PreparedManif
                            const Texts& texts) {
   for (size_t s = 0; s < manifest.sources.size(); ++s) {
     const PreparedSource& source = manifest.sources[s];
-    if (texts.train[s].documents() > 0 || config.source(static_cast<int>(s)).weight() == 0) continue;
+    const config::SourceConfig& wanted = config.source(static_cast<int>(s));
+    if (texts.train[s].documents() > 0 || wanted.weight() == 0) continue;
+    if (wanted.may_be_missing()) {
+      log::warn("source '{}' holds no document; going on without it", source.name);
+      continue;
+    }
     throw UserError("source '" + source.name + "' has a weight but no training document: " +
                     with_commas(source.counts.files) + " files gave " + with_commas(source.counts.documents) +
                     " documents, of which " + with_commas(source.duplicates) +

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <filesystem>
 #include <utility>
 
 #include "core/base/error.h"
@@ -69,8 +70,10 @@ std::unique_ptr<Source> make_file_source(const config::SourceConfig& config, con
                                          const std::vector<std::string>& names, ReadFile read) {
   FilePatterns patterns{names, {config.exclude().begin(), config.exclude().end()}};
   if (config.include_size() > 0) patterns.include.assign(config.include().begin(), config.include().end());
-  FileList list = list_files(path, patterns);
-  if (list.files.empty()) {
+  FileList list;
+  std::error_code ignored;
+  if (!config.may_be_missing() || std::filesystem::exists(path, ignored)) list = list_files(path, patterns);
+  if (list.files.empty() && !config.may_be_missing()) {
     std::string wanted;
     for (const std::string& pattern : patterns.include) wanted.append(" ").append(printable(pattern));
     throw UserError("source '" + printable(config.name()) + "': no file below '" +

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "data/batch/dataset.h"
 #include "data/check.h"
 #include "data/data.pb.h"
 #include "data/shard/shard.h"
@@ -245,6 +246,17 @@ TEST_F(Prepare, ASourceWithoutDocumentsIsAnError) {
   config::DataConfig unused = config(more);
   unused.mutable_source(3)->set_weight(0);
   EXPECT_EQ(run(unused).manifest.sources[3].counts.dropped_empty, 1);
+}
+
+TEST_F(Prepare, ASourceThatMayBeMissingIsGoneOnWithout) {
+  const std::string more = "source { name: 'gone' path: 'gone' format: HTML may_be_missing: true weight: 5 }";
+  EXPECT_EQ(run(config(more)).manifest.sources[3].counts.files, 0);
+  const auto batches = open_dataset(config(more), {4, 32, 640, 1});
+  EXPECT_EQ(batches->batch(0).sequences, 4);
+  write(root_ / "corpus/gone/back.html", "<p>It is back.");
+  EXPECT_EQ(run(config(more)).manifest.sources[3].counts.files, 1);
+  fs::remove_all(root_ / "corpus/gone");
+  EXPECT_NE(failure(config("source { name: 'gone' path: 'gone' format: HTML }")), "");
 }
 
 TEST_F(Prepare, OneDirectoryIsPreparedByOneProcessAtATime) {
