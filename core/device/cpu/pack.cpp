@@ -180,19 +180,25 @@ struct Buffer64 {
   std::byte* row(int64_t r) { return data + r * kBufferStride; }
 };
 
+// Where the next buffer begins: its rows are fetched ahead, each being too short a stretch for the hardware
+// to see it coming.
+struct Corner {
+  int64_t row, column;
+};
+
 // Rows [first_row, first_row + rows) of columns [first, first + count) into the buffer; what lies beyond the
 // source, up to `rows` and `padded` columns, is zero.
 void fill(Buffer64& buffer, const RowSource& source, DType value_type, DType type, int64_t first_row,
-          int64_t rows, int64_t first, int64_t count, int64_t padded) {
+          int64_t rows, int64_t first, int64_t count, int64_t padded, Corner next) {
   const bool round = value_type == DType::bf16 && type == DType::f32;
   const auto size = static_cast<size_t>(bytes_of(type));
   const int64_t present = std::clamp<int64_t>(source.columns() - first, 0, count);
   for (int64_t r = 0; r < rows; ++r) {
     std::byte* to = buffer.row(r);
-    // The rows of the next buffer: too short a stretch of each for the hardware to see them coming.
-    if (present > 0 && first_row + r + rows < source.rows()) {
-      const RowSource::Row next = source.row(first_row + r + rows, first);
-      for (int64_t at = 0; at < present * bytes_of(next.type); at += 64) hwy::Prefetch(next.data + at);
+    if (next.row + r < source.rows() && next.column < source.columns()) {
+      const RowSource::Row soon = source.row(next.row + r, next.column);
+      const int64_t bytes = std::min(count, source.columns() - next.column) * bytes_of(soon.type);
+      for (int64_t at = 0; at < bytes; at += 64) hwy::Prefetch(soon.data + at);
     }
     const int64_t filled = first_row + r < source.rows() ? present : 0;
     if (filled > 0) {
@@ -279,7 +285,9 @@ void pack_transposed(const RowSource& source, DType value_type, const PackedForm
     auto* to = reinterpret_cast<uint32_t*>(packed + format.column_bytes(block * format.n_block));
     for (int64_t k = 0; k < padded_k; k += chunk) {
       const int64_t count = std::min(chunk, padded_k - k);
-      fill(buffer, source, value_type, format.type, block * format.n_block, format.n_block, k, count, count);
+      fill(buffer, source, value_type, format.type, block * format.n_block, format.n_block, k, count, count,
+           k + chunk < padded_k ? Corner{block * format.n_block, k + chunk}
+                                : Corner{(block + 1) * format.n_block, 0});
       HWY_DYNAMIC_DISPATCH(transpose_words)
       (reinterpret_cast<const uint32_t*>(buffer.data), kBufferStride / 4, format.n_block,
        count / format.group, to + k / format.group * format.n_block, format.n_block);
@@ -299,7 +307,9 @@ void pack_straight(const RowSource& source, DType value_type, const PackedFormat
   for (int64_t block = first; block < last; ++block) {
     for (int64_t n = 0; n < format.padded_n(); n += chunk) {
       const int64_t count = std::min(chunk, format.padded_n() - n);
-      fill(buffer, source, value_type, format.type, block * format.k_block, format.k_block, n, count, count);
+      fill(buffer, source, value_type, format.type, block * format.k_block, format.k_block, n, count, count,
+           n + chunk < format.padded_n() ? Corner{block * format.k_block, n + chunk}
+                                         : Corner{(block + 1) * format.k_block, 0});
       for (int64_t j = 0; j < count; j += format.n_block) {
         std::byte* to = packed + format.column_bytes(n + j) + block * format.k_block * format.n_block * size;
         for (int64_t k = 0; k < format.k_block; k += format.group) {
@@ -329,7 +339,9 @@ void transpose_block(const RowSource& source, int64_t first_row, int64_t rows, i
     for (int64_t c = 0; c < columns; c += chunk) {
       const int64_t width = std::min(chunk, columns - c), padded = up(width, unit),
                     even_width = width / unit * unit;
-      fill(buffer, source, type, type, first_row + r, up(height, unit), first_column + c, width, padded);
+      fill(buffer, source, type, type, first_row + r, up(height, unit), first_column + c, width, padded,
+           c + chunk < columns ? Corner{first_row + r, first_column + c + chunk}
+                               : Corner{first_row + r + kBufferRows, first_column});
       // Whole squares go straight to their place; those on the edge through a small square of their own.
       const auto turn = [&](int64_t row, int64_t height_of, int64_t column, int64_t width_of, std::byte* out,
                             int64_t stride) {
