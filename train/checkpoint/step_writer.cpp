@@ -1,12 +1,12 @@
 #include "train/checkpoint/step_writer.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <set>
@@ -99,7 +99,7 @@ Path begin_step(const Path& checkpoints, int64_t step) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry.path(), error);
   }
-  const Path temporary = checkpoints / (".saving-" + step_name(step));
+  Path temporary = checkpoints / (".saving-" + step_name(step));
   if (::mkdir(temporary.c_str(), 0755) != 0) {
     throw SystemError("cannot create directory " + in_quotes(temporary.string()), errno);
   }

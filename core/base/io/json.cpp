@@ -193,7 +193,7 @@ JsonDocument JsonDocument::parse(std::string_view text, const std::string& origi
 }
 
 JsonView JsonDocument::root() const {
-  return JsonView(value_.get(), origin_.get(), "");
+  return {value_.get(), origin_.get(), ""};
 }
 
 void JsonView::refuse(const std::string& what) const {
@@ -233,8 +233,7 @@ JsonView JsonView::at(std::string_view key) const {
     const std::string meant = object.size() <= 1000 ? did_you_mean(key, keys()) : "";
     refuse("has no key " + in_quotes(key) + (meant.empty() ? "" : " (it has " + in_quotes(meant) + ")"));
   }
-  return JsonView(&found->second, origin_,
-                  place_.empty() ? std::string(key) : place_ + "." + std::string(key));
+  return {&found->second, origin_, place_.empty() ? std::string(key) : place_ + "." + std::string(key)};
 }
 
 std::optional<JsonView> JsonView::find(std::string_view key) const {
@@ -259,7 +258,7 @@ size_t JsonView::size() const {
 
 JsonView JsonView::at(size_t index) const {
   if (index >= size() || !is_array()) refuse("has no element " + std::to_string(index));
-  return JsonView(&(*value_)[index], origin_, place_ + "[" + std::to_string(index) + "]");
+  return {&(*value_)[index], origin_, place_ + "[" + std::to_string(index) + "]"};
 }
 
 std::vector<JsonView> JsonView::elements() const {
