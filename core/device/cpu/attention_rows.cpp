@@ -160,7 +160,9 @@ void gradients_bf16(const ScoreGradients& g) {
     Bf16* p = static_cast<Bf16*>(g.p) + row * g.queries;
     Bf16* ds = static_cast<Bf16*>(g.ds) + row * g.queries;
     for (int64_t block = 0; block < g.queries; block += g.n_block) {
-      auto* packed = static_cast<uint32_t*>(g.packed) + (block * g.padded_keys + row * g.n_block) / 2;
+      uint32_t* const packed = g.packed == nullptr ? nullptr
+                                                   : static_cast<uint32_t*>(g.packed) +
+                                                         (block * g.padded_keys + row * g.n_block) / 2;
       sweep(std::min(g.n_block, g.queries - block), [&](int64_t i, auto span) {
         const int64_t j = block + i;
         const Pair even = gradients_at<Bf16, kCapped>(g, row, j, span);
@@ -171,7 +173,7 @@ void gradients_bf16(const ScoreGradients& g) {
         store(odd.ds, ds + g.queries + j, span);
         const Words low = hn::ShiftRight<16>(round_words(even.ds));
         const Words high = hn::And(round_words(odd.ds), hn::Set(d, 0xffff0000u));
-        store_words(hn::Or(low, high), packed + i, span);
+        if (g.packed != nullptr) store_words(hn::Or(low, high), packed + i, span);
       });
     }
   }
