@@ -29,7 +29,7 @@ void embed_reference(const Call& call) {
     if (row < 0 || row >= V) continue;
     for (int64_t d = 0; d < D; ++d) {
       x[m * static_cast<size_t>(D) + static_cast<size_t>(d)] =
-          scale * table[static_cast<size_t>(row * D + d)];
+          scale * rounded(out.type, table[static_cast<size_t>(row * D + d)]);
     }
   }
   store(out, x);

@@ -40,8 +40,8 @@ void embed_rows_of(const EmbedArgs& a, int64_t first, int64_t last) {
       continue;
     }
     const Table* const from = a.table.row<const Table>(row);
-    sweep(a.D,
-          [=](int64_t i, auto span) HWY_ATTR { store(hn::Mul(scale, load(from + i, span)), x + i, span); });
+    sweep(a.D, [=](int64_t i, auto span)
+                   HWY_ATTR { store(hn::Mul(scale, rounded<T>(load(from + i, span))), x + i, span); });
   }
 }
 

@@ -99,8 +99,12 @@ TEST(HuggingFaceConfig, RefusesToExportWhatTransformersLacks) {
 TEST(Half, EveryValueComesBackAndRoundingIsToNearestEven) {
   for (uint32_t bits = 0; bits < 65536; ++bits) {
     const auto half = static_cast<uint16_t>(bits);
-    if (!std::isnan(from_f16(half))) EXPECT_EQ(to_f16(from_f16(half)), half);
-    if (!std::isnan(from_bf16(half))) EXPECT_EQ(to_bf16(from_bf16(half)), half);
+    if (!std::isnan(from_f16(half))) {
+      EXPECT_EQ(to_f16(from_f16(half)), half);
+    }
+    if (!std::isnan(from_bf16(half))) {
+      EXPECT_EQ(to_bf16(from_bf16(half)), half);
+    }
   }
   EXPECT_EQ(to_bf16(1.0F + 0x1p-8F), 0x3f80);  // half-way: to even
   EXPECT_EQ(to_bf16(1.0F + 0x1p-8F + 0x1p-12F), 0x3f81);
