@@ -109,9 +109,10 @@ TEST(Layers, AnInjectedIncludeIsFound) {
 TEST(Layers, AnInjectedLinkIsFound) {
   const Scratch scratch;
   ASSERT_FALSE(scratch.path().empty());
-  const std::string command = std::string("\"") + TOROID_CMAKE + "\" -S \"" + TOROID_SOURCE_DIR +
-                              "/tests/layers/forbidden\" -B \"" + scratch.path().string() + "\" > \"" +
-                              (scratch.path() / "log").string() + "\" 2>&1";
+  const std::string command = std::string("\"") + TOROID_CMAKE + "\" -G \"" + TOROID_GENERATOR + "\" -S \"" +
+                              TOROID_SOURCE_DIR + "/tests/layers/forbidden\" -B \"" +
+                              scratch.path().string() + "\" > \"" + (scratch.path() / "log").string() +
+                              "\" 2>&1";
   ASSERT_EQ(std::system(command.c_str()), 0) << contents(scratch.path() / "log");
   const auto found = check_links(contents(scratch.path() / "link_graph.txt"));
   ASSERT_EQ(found.size(), 1u) << join(found);
