@@ -78,14 +78,19 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer) {
   // With post-norms Hugging Face's post_attention_layernorm follows the attention; without, it precedes the
   // MLP.
   norm(c.post_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm", D);
+  if (c.gated_mlp) matrix("mlp.gate_proj", c.ffn, D, 0);
   matrix("mlp.up_proj", c.ffn, D, 0);
   matrix("mlp.down_proj", D, c.ffn, 1);
-  if (c.gated_mlp) matrix("mlp.gate_proj", c.ffn, D, 0);
   if (c.post_norms) norm("post_attention_layernorm", D);
   if (c.post_norms) norm("post_feedforward_layernorm", D);
   if (c.qk_norm) norm("self_attn.q_norm", c.head_dim);
   if (c.qk_norm) norm("self_attn.k_norm", c.head_dim);
-  unit.packs = {{{1, 2, 3}}, {{4}}, c.gated_mlp ? PackSpec{{8, 6}} : PackSpec{{6}}, {{7}}};
+  unit.packs = {{{1, 2, 3}}, {{4}}};
+  if (c.gated_mlp) {
+    unit.packs.insert(unit.packs.end(), {PackSpec{{6, 7}}, PackSpec{{8}}});
+  } else {
+    unit.packs.insert(unit.packs.end(), {PackSpec{{6}}, PackSpec{{7}}});
+  }
   return unit;
 }
 

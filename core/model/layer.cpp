@@ -15,15 +15,15 @@ namespace toroid {
 namespace {
 
 // Indices of a layer's tensors and packs (decoder_units in decoder_config.cpp).
-enum LayerTensor : size_t { input_norm, q_proj, k_proj, v_proj, o_proj, mlp_norm, up_proj, down_proj };
+// Matrices that are multiplied together are neighbours.
+enum LayerTensor : size_t { input_norm, q_proj, k_proj, v_proj, o_proj, mlp_norm, first_mlp };
 enum LayerPack : size_t { qkv_pack, o_pack, pre_pack, down_pack };
-constexpr size_t kFirstOptional = 8;
 
-size_t gate_proj() {
-  return kFirstOptional;
+size_t down_proj(const DecoderConfig& c) {
+  return first_mlp + (c.gated_mlp ? 2 : 1);
 }
 size_t attention_post_norm(const DecoderConfig& c) {
-  return kFirstOptional + (c.gated_mlp ? 1 : 0);
+  return down_proj(c) + 1;
 }
 size_t mlp_post_norm(const DecoderConfig& c) {
   return attention_post_norm(c) + 1;
@@ -274,7 +274,7 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
     c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
                                pass.activation_spec()));
   }
-  weight_gradient(c, d_down, saved[Slot::act].tensor, gradients[down_proj]);
+  weight_gradient(c, d_down, saved[Slot::act].tensor, gradients.subspan(down_proj(config_), 1));
   pass.drop(Slot::act);
   d_down_owner = Array{};
 
@@ -292,13 +292,7 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
                                pass.norm_spec()));
   }
   d_out = Array{};
-  if (config_.gated_mlp) {
-    weight_gradient(c, d_pre.slice_columns(0, config_.ffn), saved[Slot::h2].tensor, gradients[gate_proj()]);
-    weight_gradient(c, d_pre.slice_columns(config_.ffn, config_.ffn), saved[Slot::h2].tensor,
-                    gradients[up_proj]);
-  } else {
-    weight_gradient(c, d_pre, saved[Slot::h2].tensor, gradients[up_proj]);
-  }
+  weight_gradient(c, d_pre, saved[Slot::h2].tensor, gradients.subspan(first_mlp, config_.gated_mlp ? 2 : 1));
   for (const Slot slot : {Slot::pre, Slot::h2, Slot::rstd2, Slot::mid}) pass.drop(slot);
 
   Array d_x = pass.temporary(D);
@@ -337,7 +331,7 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
   {
     Array d_attended = pass.temporary(q);
     contract_backward(c, d_projected, w.packs[o_pack], d_attended.tensor, {D}, 1);
-    weight_gradient(c, d_projected, saved[Slot::attended].tensor, gradients[o_proj]);
+    weight_gradient(c, d_projected, saved[Slot::attended].tensor, gradients.subspan(o_proj, 1));
     d_projected_owner = Array{};
     const Pass::Heads heads = pass.split(rotated), d_heads = pass.split(d_qkv.tensor);
     c.launch(op::attention_grad(d_attended.tensor, heads.q, heads.k, heads.v, saved[Slot::attended].tensor,
@@ -371,10 +365,7 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
                                gradients[input_norm].tensor, have_h1 ? Tensor{} : saved[Slot::h1].tensor,
                                pass.norm_spec()));
   }
-  const Pass::Heads d_heads = pass.split(d_qkv.tensor);
-  weight_gradient(c, d_heads.q, saved[Slot::h1].tensor, gradients[q_proj]);
-  weight_gradient(c, d_heads.k, saved[Slot::h1].tensor, gradients[k_proj]);
-  weight_gradient(c, d_heads.v, saved[Slot::h1].tensor, gradients[v_proj]);
+  weight_gradient(c, d_qkv.tensor, saved[Slot::h1].tensor, gradients.subspan(q_proj, 3));
 }
 
 Array Layer::extend(Context& c, const Weights& w, const Microbatch& batch, Array x, Cache& cache) const {

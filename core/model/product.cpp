@@ -30,9 +30,22 @@ void contract_backward(const Context& c, const Tensor& dy, const PackedMatrix& w
   c.launch(op::cast(sum.tensor, dx));
 }
 
-void weight_gradient(const Context& c, const Tensor& dy, const Tensor& x, Gradient& gradient) {
-  c.launch(op::matmul_dw(dy, x, gradient.tensor, {!gradient.fresh}));
-  gradient.fresh = false;
+void weight_gradient(const Context& c, const Tensor& dy, const Tensor& x, std::span<Gradient> gradients) {
+  int64_t column = 0;
+  for (size_t first = 0; first < gradients.size();) {
+    Tensor joined = gradients[first].tensor;
+    size_t last = first + 1;
+    for (; last < gradients.size(); ++last) {
+      const Gradient& next = gradients[last];
+      const bool neighbour = next.tensor.block == joined.block && next.fresh == gradients[first].fresh &&
+                             next.tensor.offset_bytes == joined.offset_bytes + joined.bytes();
+      if (!neighbour) break;
+      joined.shape = {joined.rows() + next.tensor.rows(), joined.columns()};
+    }
+    c.launch(op::matmul_dw(dy.slice_columns(column, joined.rows()), x, joined, {!gradients[first].fresh}));
+    column += joined.rows();
+    for (; first < last; ++first) gradients[first].fresh = false;
+  }
 }
 
 }  // namespace toroid

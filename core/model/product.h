@@ -14,7 +14,8 @@ void contract(const Context& c, const Tensor& x, const Tensor& w_forward, const 
 void contract_backward(const Context& c, const Tensor& dy, const PackedMatrix& w, const Tensor& dx,
                        std::initializer_list<int64_t> columns, int64_t slices);
 
-// dW (+)= dy^T x
-void weight_gradient(const Context& c, const Tensor& dy, const Tensor& x, Gradient& gradient);
+// dW (+)= dy^T x for matrices whose rows are stacked in dy's columns; gradients that are neighbours in memory
+// are one product.
+void weight_gradient(const Context& c, const Tensor& dy, const Tensor& x, std::span<Gradient> gradients);
 
 }  // namespace toroid
