@@ -41,7 +41,7 @@ if [ -n "$slow" ]; then
   closing=()
   for preset in release asan tsan clang fuzz; do
     start=$SECONDS
-    if ! TOROID_TEST_SLOW=$([ "$preset" = release ] && echo yes) "$0" --preset "$preset" -- "$@" 2>&1 | tee "$log"; then
+    if ! TOROID_TEST_SLOW=$([ "$preset" = release ] && echo yes) ./launch/test.sh --preset "$preset" -- "$@" 2>&1 | tee "$log"; then
       failed+=("$preset")
     fi
     line=$(grep -E 'tests passed, [0-9]+ tests failed|No tests were found' "$log" | tail -n 1 || true)
