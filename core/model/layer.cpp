@@ -83,6 +83,10 @@ class Layer::Pass {
   Tensor post_weight(size_t index) const { return config.post_norms ? weights.tensors[index] : Tensor{}; }
   int64_t slices() const { return config.canonical_slices(); }
   Slot attention_input() const { return config.qk_norm ? Slot::rotated : Slot::qkv; }
+  // The gradient of a branch's result from that of the sum it was added to: the same tensor, borrowed, or,
+  // where the branch has a post-norm, the gradient through it. The norm's input and rstd are used up.
+  Array through_post_norm(const Tensor& d_sum, Slot branch, Slot rstd, size_t weight,
+                          std::span<Gradient> gradients);
   Array temporary(int64_t columns) { return c.array({rows_, columns}, kTemporary); }
 
   struct Heads {
@@ -212,6 +216,18 @@ Array Layer::Pass::out() {
   return out;
 }
 
+Array Layer::Pass::through_post_norm(const Tensor& d_sum, Slot branch, Slot rstd, size_t weight,
+                                     std::span<Gradient> gradients) {
+  if (!config.post_norms) return {d_sum, Buffer()};
+  begin_adding(c, gradients[weight]);
+  Array d_branch = temporary(config.d_model);
+  c.launch(op::rms_norm_grad(d_sum, saved[branch].tensor, weights.tensors[weight], saved[rstd].tensor, {},
+                             d_branch.tensor, gradients[weight].tensor, {}, norm_spec()));
+  drop(branch);
+  drop(rstd);
+  return d_branch;
+}
+
 Layer::Layer(const DecoderConfig& config, int64_t index)
     : config_(config), local_(config.local[static_cast<size_t>(index)]) {}
 
@@ -251,32 +267,20 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
   pass.value(Slot::rstd2);
   c.phase = Phase::backward;
 
-  // MLP. d_down is d_out itself where there is no post-norm.
-  Array d_down_owner;
-  Tensor d_down = d_out.tensor;
-  if (config_.post_norms) {
-    const size_t index = mlp_post_norm(config_);
-    begin_adding(c, gradients[index]);
-    d_down_owner = pass.temporary(D);
-    d_down = d_down_owner.tensor;
-    c.launch(op::rms_norm_grad(d_out.tensor, saved[Slot::down].tensor, w.tensors[index],
-                               saved[Slot::rstd_post2].tensor, {}, d_down, gradients[index].tensor, {},
-                               pass.norm_spec()));
-    pass.drop(Slot::down);
-    pass.drop(Slot::rstd_post2);
-  }
+  Array d_down =
+      pass.through_post_norm(d_out.tensor, Slot::down, Slot::rstd_post2, mlp_post_norm(config_), gradients);
   {
     Array d_act = pass.temporary(config_.ffn);
-    contract_backward(c, d_down, w.packs[down_pack], d_act.tensor, {config_.ffn}, 1);
+    contract_backward(c, d_down.tensor, w.packs[down_pack], d_act.tensor, {config_.ffn}, 1);
     const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
     if (!have_act) saved[Slot::act] = pass.temporary(config_.ffn);
     const Tensor pre = saved[Slot::pre].tensor;
     c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
                                pass.activation_spec()));
   }
-  weight_gradient(c, d_down, saved[Slot::act].tensor, gradients.subspan(down_proj(config_), 1));
+  weight_gradient(c, d_down.tensor, saved[Slot::act].tensor, gradients.subspan(down_proj(config_), 1));
   pass.drop(Slot::act);
-  d_down_owner = Array{};
+  d_down = Array{};
 
   const Tensor d_pre = saved[Slot::pre].tensor;
   Array d_mid = pass.temporary(D);
@@ -315,24 +319,14 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
   pass.value(Slot::rstd1);
   c.phase = Phase::backward;
 
-  Array d_projected_owner;
-  Tensor d_projected = d_mid.tensor;
-  if (config_.post_norms) {
-    const size_t index = attention_post_norm(config_);
-    begin_adding(c, gradients[index]);
-    d_projected_owner = pass.temporary(D);
-    d_projected = d_projected_owner.tensor;
-    c.launch(op::rms_norm_grad(d_mid.tensor, saved[Slot::projected].tensor, w.tensors[index],
-                               saved[Slot::rstd_post1].tensor, {}, d_projected, gradients[index].tensor, {},
-                               pass.norm_spec()));
-    pass.drop(Slot::projected);
-  }
+  Array d_projected = pass.through_post_norm(d_mid.tensor, Slot::projected, Slot::rstd_post1,
+                                             attention_post_norm(config_), gradients);
   Array d_qkv = pass.temporary(config_.qkv_columns());
   {
     Array d_attended = pass.temporary(q);
-    contract_backward(c, d_projected, w.packs[o_pack], d_attended.tensor, {D}, 1);
-    weight_gradient(c, d_projected, saved[Slot::attended].tensor, gradients.subspan(o_proj, 1));
-    d_projected_owner = Array{};
+    contract_backward(c, d_projected.tensor, w.packs[o_pack], d_attended.tensor, {D}, 1);
+    weight_gradient(c, d_projected.tensor, saved[Slot::attended].tensor, gradients.subspan(o_proj, 1));
+    d_projected = Array{};
     const Pass::Heads heads = pass.split(rotated), d_heads = pass.split(d_qkv.tensor);
     c.launch(op::attention_grad(d_attended.tensor, heads.q, heads.k, heads.v, saved[Slot::attended].tensor,
                                 saved[Slot::lse].tensor, pass.batch.starts, d_heads.q, d_heads.k, d_heads.v,
