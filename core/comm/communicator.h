@@ -1,28 +1,54 @@
-// Collectives on one mesh axis, issued on one queue. A group of one hands the same array on.
+// Collectives on one mesh axis, issued on one queue in program order by every rank of the group. A group of
+// one hands the same array on.
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
-#include <utility>
 
 #include "core/device/device.h"
 
 namespace toroid {
 
 enum class Combine : uint8_t { sum, max };
-// The type that travels: exact is fp32; in a group of one nothing travels and the compute type is kept.
+// The type in which summands travel: exact is fp32; bf16 halves the bytes and is rounded once a hop. In a
+// group of one nothing travels.
 enum class Wire : uint8_t { exact, bf16 };
+
+// Names the collective in reports; every rank of the group gives the same.
+struct CollectiveLabel {
+  std::string tensor;                    // "layer.3 weights"
+  std::string_view holder = "transfer";  // of the memory that the result takes
+  Phase phase = Phase::forward;
+};
+
+// A rank's place in a group.
+struct Place {
+  int rank = 0, size = 1;
+};
 
 class Communicator {
  public:
   virtual ~Communicator() = default;
-  // Along dim 0. The result may be the input, or borrowed.
-  virtual Array all_gather(Array in, std::string_view holder) = 0;
-  virtual Array reduce_scatter(Array in, Wire wire, std::string_view holder) = 0;
-  virtual void all_reduce(const Tensor& in_place, Combine combine, Wire wire) = 0;
+  // [rows, ...] -> [size * rows, ...] along dim 0, in the order of the ranks. The result may be the input, or
+  // borrowed.
+  virtual Array all_gather(Array in, const CollectiveLabel& label) = 0;
+  // [size * rows, ...] -> this rank's [rows, ...] of the sum over the ranks.
+  virtual Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) = 0;
+  virtual void all_reduce(const Tensor& in_place, Combine combine, Wire wire,
+                          const CollectiveLabel& label) = 0;
+  virtual void broadcast(const Tensor& in_place, int root, const CollectiveLabel& label) = 0;
+  // Block i of `in` (along dim 0, `size` equal blocks) goes to rank i; block j of `out` comes from rank j.
+  virtual void all_to_all(const Tensor& in, const Tensor& out, const CollectiveLabel& label) = 0;
+  virtual void send(const Tensor& from, int peer, const CollectiveLabel& label) = 0;
+  virtual void receive(const Tensor& to, int peer, const CollectiveLabel& label) = 0;
+  // Done, on this group's queue, once every rank has issued it.
+  virtual Event barrier(const CollectiveLabel& label) = 0;
+
   virtual Tensor own(const Tensor& gathered) const = 0;           // this rank's rows
   virtual DType wire_type(DType compute, DType exact) const = 0;  // compute in a group of one
-  virtual std::pair<int, int> place() const = 0;  // {rank in the group, size}: for slice tables
+  virtual Place place() const = 0;                                // for slice tables, not for layers
+  virtual std::string_view axis() const = 0;
 };
 
 std::unique_ptr<Communicator> make_group_of_one();

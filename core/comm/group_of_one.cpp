@@ -1,3 +1,4 @@
+#include "core/base/error.h"
 #include "core/comm/communicator.h"
 
 namespace toroid {
@@ -5,12 +6,21 @@ namespace {
 
 class GroupOfOne final : public Communicator {
  public:
-  Array all_gather(Array in, std::string_view) override { return in; }
-  Array reduce_scatter(Array in, Wire, std::string_view) override { return in; }
-  void all_reduce(const Tensor&, Combine, Wire) override {}
+  Array all_gather(Array in, const CollectiveLabel&) override { return in; }
+  Array reduce_scatter(Array in, Wire, const CollectiveLabel&) override { return in; }
+  void all_reduce(const Tensor&, Combine, Wire, const CollectiveLabel&) override {}
+  void broadcast(const Tensor&, int, const CollectiveLabel&) override {}
+  void all_to_all(const Tensor&, const Tensor&, const CollectiveLabel&) override { no_peer(); }
+  void send(const Tensor&, int, const CollectiveLabel&) override { no_peer(); }
+  void receive(const Tensor&, int, const CollectiveLabel&) override { no_peer(); }
+  Event barrier(const CollectiveLabel&) override { return {}; }
   Tensor own(const Tensor& gathered) const override { return gathered; }
   DType wire_type(DType compute, DType) const override { return compute; }
-  std::pair<int, int> place() const override { return {0, 1}; }
+  Place place() const override { return {}; }
+  std::string_view axis() const override { return "one"; }
+
+ private:
+  [[noreturn]] static void no_peer() { throw InternalError("a group of one has no peer to send to"); }
 };
 
 }  // namespace

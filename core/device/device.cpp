@@ -24,7 +24,7 @@ void Device::free(Block* block) {
   note_peak();
   statistics_.bytes_now -= block->bytes;
   bytes_by_holder_[block->holder] -= block->bytes;
-  on_free(block->address, block->bytes, block->holder);
+  on_free(*block);
   delete block;
 }
 
@@ -102,6 +102,14 @@ void Device::copy(const Tensor& to, const Tensor& from, Queue queue) {
   const std::array<Operand, 2> operands{Operand{from, Access::in}, Operand{to, Access::out}};
   order(queue, operands);
   on_copy(to, from, queue);
+}
+
+void Device::transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                      const CollectiveNote& note, Queue queue) {
+  require(queue != Queue::compute && queue != Queue::host,
+          "a collective is issued on a queue of communication");
+  order(queue, operands);
+  on_transfer(std::move(transfer), note, Event{queue, issued_[static_cast<size_t>(queue)]});
 }
 
 Event Device::record(Queue queue) {

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/base/clock.h"
+#include "core/comm/transfer.h"
 #include "core/device/block.h"
 #include "core/op/op.h"
 
@@ -38,6 +39,9 @@ class Device {
   void launch(const Call& call, Queue queue = Queue::compute);
   // Dense tensors of one type and size.
   void copy(const Tensor& to, const Tensor& from, Queue queue = Queue::compute);
+  // Issues a collective on a queue of communication. A device without numbers only takes note of it.
+  void transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                const CollectiveNote& note, Queue queue);
   Event record(Queue queue);
   void wait(Queue queue, Event event);
 
@@ -64,9 +68,12 @@ class Device {
   friend class RecordingDevice;
   // What an implementation supplies. on_allocate returns nullptr only on a device without numbers.
   virtual void* on_allocate(int64_t bytes, const std::string& holder) = 0;
-  virtual void on_free(void* address, int64_t bytes, const std::string& holder) = 0;
+  // Takes effect once every queue that uses the block has passed its last use.
+  virtual void on_free(const Block& block) = 0;
   virtual void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) = 0;
   virtual void on_copy(const Tensor& to, const Tensor& from, Queue queue) = 0;
+  // `ticket` is done when the transfer is.
+  virtual void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) = 0;
   virtual void on_record(Event event) = 0;
   virtual void on_wait(Queue queue, Event event) = 0;
   virtual void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) = 0;

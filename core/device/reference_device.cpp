@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <new>
+#include <thread>
 
 #include "core/base/error.h"
 
@@ -40,8 +41,8 @@ void* ReferenceDevice::on_allocate(int64_t bytes, const std::string& holder) {
   return address;
 }
 
-void ReferenceDevice::on_free(void* address, int64_t, const std::string&) {
-  ::operator delete(address, kAlignment);
+void ReferenceDevice::on_free(const Block& block) {
+  ::operator delete(block.address, kAlignment);
 }
 
 void ReferenceDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue) {
@@ -50,6 +51,10 @@ void ReferenceDevice::on_launch(const Call& call, const Kernel& kernel, std::byt
 
 void ReferenceDevice::on_copy(const Tensor& to, const Tensor& from, Queue) {
   std::memmove(to.data(), from.data(), static_cast<size_t>(from.bytes()));
+}
+
+void ReferenceDevice::on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote&, Event) {
+  while (!transfer->advance()) std::this_thread::yield();
 }
 
 void ReferenceDevice::on_write(const Tensor& to, std::span<const std::byte> from, Queue) {

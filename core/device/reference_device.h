@@ -20,9 +20,10 @@ class ReferenceDevice final : public Device {
 
  protected:
   void* on_allocate(int64_t bytes, const std::string& holder) override;
-  void on_free(void* address, int64_t bytes, const std::string& holder) override;
+  void on_free(const Block& block) override;
   void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
   void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
   void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;

@@ -1,5 +1,6 @@
 #include "core/device/cpu/cpu_device.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/error.h"
@@ -12,13 +13,42 @@ namespace {
 
 constexpr size_t kEventsKept = 8192;  // of a queue: many steps' worth
 
+bool is_communication(Queue queue) {
+  return queue != Queue::compute && queue != Queue::host;
+}
+
 }  // namespace
 
-CpuDevice::CpuDevice(std::shared_ptr<const KernelRegistry> kernels)
-    : Device(std::move(kernels)), memory_(available_memory()) {}
+CpuDevice::CpuDevice(std::shared_ptr<const KernelRegistry> kernels,
+                     std::shared_ptr<cpu::TransferThread> transfers)
+    : Device(std::move(kernels)), transfers_(std::move(transfers)), memory_(available_memory()) {}
 
-void CpuDevice::synchronize(Event, Seconds) {}
-void CpuDevice::on_wait(Queue, Event) {}
+// A transfer that is still under way writes into memory that is about to go.
+CpuDevice::~CpuDevice() {
+  if (transfers_ != nullptr) transfers_->drop();
+}
+
+void CpuDevice::synchronize(Event event, Seconds deadline) {
+  if (is_communication(event.queue) && transfers_ != nullptr) transfers_->wait(event, deadline);
+}
+
+void CpuDevice::on_wait(Queue queue, Event event) {
+  // Whatever was issued on the calling thread has run.
+  if (!is_communication(event.queue) || transfers_ == nullptr) return;
+  if (is_communication(queue)) {
+    transfers_->enqueue_wait(queue, event);
+  } else {
+    transfers_->wait(event);
+  }
+}
+
+void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) {
+  if (transfers_ == nullptr) {
+    throw InternalError("a collective (" + note.operation + " of " + note.tensor +
+                        ") was issued on a device without peers");
+  }
+  transfers_->enqueue(ticket, std::move(transfer));
+}
 
 void CpuDevice::on_record(Event event) {
   auto& times = recorded_[static_cast<size_t>(event.queue)];
@@ -38,6 +68,7 @@ Seconds CpuDevice::elapsed(Event from, Event to) const {
 }
 
 void* CpuDevice::on_allocate(int64_t bytes, const std::string& holder) {
+  if (!deferred_.empty()) free_deferred();
   // Linux promises more memory than it has and kills the process that believes it, so what this device holds
   // is kept within what was available when it was made.
   if (memory_ > 0 && allocator_.live_bytes() + bytes > memory_) {
@@ -52,15 +83,41 @@ void* CpuDevice::on_allocate(int64_t bytes, const std::string& holder) {
   return address;
 }
 
-void CpuDevice::on_free(void* address, int64_t, const std::string&) {
-  allocator_.free(address);
+bool CpuDevice::in_use(const Deferred& block) const {
+  for (size_t queue = 0; queue < kQueues; ++queue) {
+    const Event last{static_cast<Queue>(queue), block.last_use[queue]};
+    if (is_communication(last.queue) && last.ticket > 0 && !transfers_->done(last)) return true;
+  }
+  return false;
 }
 
-void CpuDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue) {
+void CpuDevice::on_free(const Block& block) {
+  Deferred freed{block.address, {}};
+  for (size_t queue = 0; queue < kQueues; ++queue) {
+    freed.last_use[queue] = std::max(block.read[queue], block.written[queue]);
+  }
+  if (transfers_ != nullptr && in_use(freed)) {
+    deferred_.push_back(freed);
+  } else {
+    allocator_.free(freed.address);
+  }
+}
+
+void CpuDevice::free_deferred() {
+  std::erase_if(deferred_, [this](const Deferred& block) {
+    if (in_use(block)) return false;
+    allocator_.free(block.address);
+    return true;
+  });
+}
+
+void CpuDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
+  require(!is_communication(queue), "the CPU runs operators on its calling thread");
   kernel.run(call, workspace, kernels().threads());
 }
 
-void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Queue) {
+void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
+  require(!is_communication(queue), "the CPU copies on its calling thread");
   std::byte *const target = to.data(), *const source = from.data();
   cpu::parallel_ranges(from.bytes(), 4096, 2 * from.bytes(), kernels().threads(), [=](cpu::Range range) {
     std::memcpy(target + range.first, source + range.first, static_cast<size_t>(range.size()));

@@ -1,21 +1,25 @@
-// The CPU: the compute queue is the calling thread, kernels share one OpenMP team, and whatever has been
-// issued has run when the call returns. (The queues of communication get their own thread with the first
-// Communicator that needs one.)
+// The CPU: the compute queue is the calling thread, kernels share one OpenMP team, and what has been issued
+// there has run when the call returns. The queues of communication are served by one TransferThread.
 #pragma once
 
 #include <array>
 #include <chrono>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "core/device/cpu/allocator.h"
+#include "core/device/cpu/transfer_thread.h"
 #include "core/device/device.h"
 
 namespace toroid {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(std::shared_ptr<const KernelRegistry> kernels);
+  // `transfers`: who serves the queues of communication; nullptr where there are no peers.
+  explicit CpuDevice(std::shared_ptr<const KernelRegistry> kernels,
+                     std::shared_ptr<cpu::TransferThread> transfers = nullptr);
+  ~CpuDevice() override;
 
   void synchronize(Event event, Seconds deadline) override;
   // Between two recorded events; InternalError where either was never recorded, or thousands of events ago.
@@ -28,9 +32,10 @@ class CpuDevice final : public Device {
 
  protected:
   void* on_allocate(int64_t bytes, const std::string& holder) override;
-  void on_free(void* address, int64_t bytes, const std::string& holder) override;
+  void on_free(const Block& block) override;
   void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
   void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
   void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;
@@ -40,6 +45,16 @@ class CpuDevice final : public Device {
   using Time = std::chrono::steady_clock::time_point;
   Time time_of(Event event) const;
 
+  // A block that was freed while a queue of communication still used it.
+  struct Deferred {
+    void* address;
+    std::array<uint64_t, kQueues> last_use;
+  };
+  bool in_use(const Deferred& block) const;
+  void free_deferred();
+
+  std::shared_ptr<cpu::TransferThread> transfers_;
+  std::vector<Deferred> deferred_;
   cpu::CachingAllocator allocator_;
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
   std::array<std::map<uint64_t, Time>, kQueues> recorded_;  // by ticket

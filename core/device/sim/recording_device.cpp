@@ -38,9 +38,9 @@ void* RecordingDevice::on_allocate(int64_t bytes, const std::string& holder) {
   return inner_ == nullptr ? nullptr : inner_->on_allocate(bytes, holder);
 }
 
-void RecordingDevice::on_free(void* address, int64_t bytes, const std::string& holder) {
-  keep(Record::Kind::free, holder, bytes, Queue::compute);
-  if (inner_ != nullptr) inner_->on_free(address, bytes, holder);
+void RecordingDevice::on_free(const Block& block) {
+  keep(Record::Kind::free, block.holder, block.bytes, Queue::compute);
+  if (inner_ != nullptr) inner_->on_free(block);
 }
 
 void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
@@ -63,6 +63,18 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byt
 void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
   keep(Record::Kind::copy, to.text(), to.bytes(), queue);
   if (inner_ != nullptr) inner_->on_copy(to, from, queue);
+}
+
+void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note,
+                                  Event ticket) {
+  if (keep_) {
+    keep(Record::Kind::transfer, note.operation + " " + note.axis + " " + note.tensor, note.bytes,
+         ticket.queue);
+    records_.back().op = "collective";
+    records_.back().phase = note.phase;
+    records_.back().note = note;
+  }
+  if (inner_ != nullptr) inner_->on_transfer(std::move(transfer), note, ticket);
 }
 
 void RecordingDevice::on_record(Event event) {

@@ -11,15 +11,16 @@
 namespace toroid {
 
 struct Record {
-  enum class Kind : uint8_t { launch, copy, allocate, free };
+  enum class Kind : uint8_t { launch, copy, transfer, allocate, free };
   Kind kind = Kind::launch;
   std::string text;  // the call with its operands, or the holder
   std::string_view op;
   Cost cost;
   Phase phase = Phase::forward;
   Queue queue = Queue::compute;
-  int64_t bytes = 0;  // of an allocation, a free or a copy
-  Seconds time{0};    // where `timed`
+  int64_t bytes = 0;    // of an allocation, a free, a copy or a collective's whole array
+  CollectiveNote note;  // of a transfer
+  Seconds time{0};      // where `timed`
 };
 
 class RecordingDevice final : public Device {
@@ -42,9 +43,10 @@ class RecordingDevice final : public Device {
 
  protected:
   void* on_allocate(int64_t bytes, const std::string& holder) override;
-  void on_free(void* address, int64_t bytes, const std::string& holder) override;
+  void on_free(const Block& block) override;
   void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
   void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
   void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;

@@ -1,0 +1,29 @@
+// A collective under way on a queue of communication, and what is said of it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/op/op.h"
+
+namespace toroid {
+
+// What a collective moves, for records, for the table that peers read and for reports of an expired deadline.
+struct CollectiveNote {
+  std::string operation;  // "all_gather"
+  std::string axis;       // "data"
+  std::string tensor;     // "layer.3 weights"
+  int64_t bytes = 0;      // of the whole array: gathered, or before scattering
+  int ranks = 1;          // of the group
+  Phase phase = Phase::forward;
+};
+
+class Transfer {
+ public:
+  virtual ~Transfer() = default;
+  // Does what can be done without waiting and says whether all is done. The thread that serves the queues of
+  // communication calls it again and again; an exception ends the transfer and reaches whoever waits for it.
+  virtual bool advance() = 0;
+};
+
+}  // namespace toroid

@@ -1,0 +1,173 @@
+#include "core/device/cpu/transfer_thread.h"
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+
+#include "core/base/error.h"
+
+namespace toroid::cpu {
+namespace {
+
+using std::chrono::microseconds;
+
+constexpr int kSpins = 64;                             // looks before the core is given away
+constexpr int kYields = 256;                           // looks that only give it away
+constexpr microseconds kShortest{20}, kLongest{1000};  // sleeps between looks after that
+
+}  // namespace
+
+TransferThread::TransferThread() : thread_([this] { run(); }) {}
+
+TransferThread::~TransferThread() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  thread_.join();
+}
+
+void TransferThread::enqueue(Event ticket, std::unique_ptr<Transfer> transfer) {
+  {
+    const std::lock_guard lock(mutex_);
+    queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}});
+  }
+  work_.notify_one();
+}
+
+void TransferThread::enqueue_wait(Queue queue, Event on) {
+  if (done(on)) return;
+  {
+    const std::lock_guard lock(mutex_);
+    queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on});
+  }
+  work_.notify_one();
+}
+
+bool TransferThread::done(Event event) const {
+  return finished_[static_cast<size_t>(event.queue)].load(std::memory_order_acquire) >= event.ticket;
+}
+
+void TransferThread::wait(Event event, Seconds deadline) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (done(event)) return;
+  }
+  std::unique_lock lock(mutex_);
+  const auto over = [&] { return done(event) || failure_ != nullptr; };
+  if (deadline.count() <= 0) {
+    progress_.wait(lock, over);
+  } else if (!progress_.wait_for(lock, deadline, over)) {
+    throw SystemError("a transfer did not end within " + std::to_string(deadline.count()) + " s");
+  }
+  if (!done(event)) std::rethrow_exception(failure_);
+}
+
+void TransferThread::call(const std::function<void()>& work) {
+  std::promise<void> promise;
+  {
+    const std::lock_guard lock(mutex_);
+    calls_.push_back([&] {
+      try {
+        work();
+        promise.set_value();
+      } catch (...) {
+        promise.set_exception(std::current_exception());
+      }
+    });
+  }
+  work_.notify_one();
+  promise.get_future().get();
+}
+
+void TransferThread::drop() {
+  call([this] {
+    const std::lock_guard lock(mutex_);
+    for (auto& queue : queues_) queue.clear();
+  });
+}
+
+TransferThread::Entry* TransferThread::head(size_t queue) {
+  const std::lock_guard lock(mutex_);
+  return queues_[queue].empty() ? nullptr : &queues_[queue].front();
+}
+
+void TransferThread::pop(size_t queue) {
+  const std::lock_guard lock(mutex_);
+  queues_[queue].pop_front();
+}
+
+void TransferThread::fail(std::exception_ptr failure) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_ == nullptr) failure_ = std::move(failure);
+    for (auto& queue : queues_) queue.clear();
+  }
+  progress_.notify_all();
+}
+
+// One look at the head of each queue; whether anything ended.
+bool TransferThread::advance_heads() {
+  bool ended = false;
+  for (size_t queue = 0; queue < kQueues; ++queue) {
+    Entry* const entry = head(queue);
+    if (entry == nullptr) continue;
+    if (entry->transfer == nullptr) {
+      if (!done(entry->on)) continue;
+      pop(queue);
+      ended = true;
+      continue;
+    }
+    if (!entry->transfer->advance()) continue;
+    const uint64_t ticket = entry->ticket;
+    pop(queue);
+    {
+      const std::lock_guard lock(mutex_);  // or a waiter could miss it between its look and its sleep
+      finished_[queue].store(ticket, std::memory_order_release);
+    }
+    progress_.notify_all();
+    ended = true;
+  }
+  return ended;
+}
+
+void TransferThread::run() {
+  int looks = 0;
+  microseconds sleep = kShortest;
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      const auto empty = [](const auto& queue) { return queue.empty(); };
+      work_.wait(lock, [&] {
+        return stopping_ || !calls_.empty() || !std::all_of(queues_.begin(), queues_.end(), empty);
+      });
+      if (!calls_.empty()) {
+        const std::function<void()> work = std::move(calls_.front());
+        calls_.pop_front();
+        lock.unlock();
+        work();
+        continue;
+      }
+      if (stopping_) return;
+    }
+    try {
+      if (advance_heads()) {
+        looks = 0;
+        sleep = kShortest;
+        continue;
+      }
+    } catch (...) {
+      fail(std::current_exception());
+      continue;
+    }
+    if (++looks < kSpins) continue;
+    if (looks < kYields) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::this_thread::sleep_for(sleep);
+    sleep = std::min(2 * sleep, kLongest);
+  }
+}
+
+}  // namespace toroid::cpu

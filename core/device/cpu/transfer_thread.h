@@ -1,0 +1,67 @@
+// The one thread that serves a CPU device's queues of communication. The head of every queue is in flight;
+// the thread asks each in turn to advance, spins briefly when none can, then sleeps between looks, and sleeps
+// for good while there is nothing to do. Libraries that want to be called from one thread only (MPI) are
+// called from this one.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "core/base/clock.h"
+#include "core/comm/transfer.h"
+#include "core/device/block.h"
+
+namespace toroid::cpu {
+
+class TransferThread {
+ public:
+  TransferThread();
+  // Entries that are not done are dropped.
+  ~TransferThread();
+  TransferThread(const TransferThread&) = delete;  // owns a thread
+  TransferThread& operator=(const TransferThread&) = delete;
+
+  // Appends to the ticket's queue; tickets of a queue rise.
+  void enqueue(Event ticket, std::unique_ptr<Transfer> transfer);
+  // What is appended to `queue` from now on starts once `on` is done.
+  void enqueue_wait(Queue queue, Event on);
+
+  bool done(Event event) const;
+  // Returns when `event` is done; rethrows what ended a transfer, after which nothing further runs.
+  // SystemError when `deadline` (zero: none) has passed.
+  void wait(Event event, Seconds deadline = Seconds(0));
+  // Drops all entries that are not done; when it returns, none is being advanced.
+  void drop();
+  // Runs `work` on the thread, between two looks at the queues, and returns when it has run; rethrows.
+  void call(const std::function<void()>& work);
+
+ private:
+  struct Entry {
+    uint64_t ticket = 0;  // 0: a wait
+    std::unique_ptr<Transfer> transfer;
+    Event on;
+  };
+  void run();
+  bool advance_heads();
+  Entry* head(size_t queue);
+  void pop(size_t queue);
+  void fail(std::exception_ptr failure);
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_, progress_;
+  std::array<std::deque<Entry>, kQueues> queues_;  // a head stays in place while it is advanced
+  std::array<std::atomic<uint64_t>, kQueues> finished_{};
+  std::deque<std::function<void()>> calls_;
+  std::exception_ptr failure_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace toroid::cpu
