@@ -1,6 +1,6 @@
 // The exception family. Throw UserError for bad input (say what was found, what was expected, what to do),
-// SystemError where the machine failed (disk, memory, network), InternalError for a bug. Only main ends the
-// process.
+// SystemError where the machine failed (disk, memory, network), PeerError where another rank is the cause,
+// InternalError for a bug. Only main ends the process.
 #pragma once
 
 #include <stdexcept>
@@ -43,6 +43,12 @@ class SystemError : public Error {
 class InternalError : public Error {
  public:
   explicit InternalError(const std::string& message) : Error(ExitCode::internal_error, message) {}
+};
+
+// A peer did not come in time, is gone, or does something else than this rank; the message says who and what.
+class PeerError : public Error {
+ public:
+  explicit PeerError(const std::string& message) : Error(ExitCode::lost_peer, message) {}
 };
 
 // Throws InternalError unless `condition` holds. For relations that only a bug can break.
