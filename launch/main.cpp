@@ -12,16 +12,17 @@
 #include "core/base/text.h"
 #include "launch/verb.h"
 #include "launch/version.h"
+#include "train/plugins.h"
 
 namespace {
 
 using namespace toroid;
 
-void add_verbs(launch::Verbs& verbs) {
+void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_prepare(verbs);
   launch::add_data_show(verbs);
   launch::add_data_entropy(verbs);
-  launch::add_train(verbs);
+  launch::add_train(verbs, plugins);
   launch::add_generate(verbs);
   launch::add_import(verbs);
   launch::add_export(verbs);
@@ -104,8 +105,9 @@ int run(std::vector<std::string> arguments) {
   program.get_formatter()->column_width(34);
   program.require_subcommand(1);
   program.footer("`toroid VERB --help` lists a verb's flags. Exit codes: docs/exit_codes.md.");
+  const train::Plugins plugins;
   launch::Verbs verbs(program);
-  add_verbs(verbs);
+  add_verbs(verbs, plugins);
   try {
     program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::Success& asked) {  // --help and --version

@@ -5,7 +5,7 @@
 #include "core/model/check.h"
 #include "launch/config_flags.h"
 #include "launch/verb.h"
-#include "optim/schedule/registry.h"
+#include "train/plugins.h"
 #include "train/run.h"
 
 namespace toroid::launch {
@@ -46,11 +46,10 @@ void print_summary(const std::string& name, const config::RunConfig& run) {
             << " tokens\n";
 }
 
-ExitCode train_verb(const Flags& flags) {
+ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   check_flags(flags);
   const config::Resolved resolved = load_train_config(flags);
-  // A schedule of an unknown name is bad input, so it is found by --check too.
-  (void)optim::builtin_schedules().make(resolved.run.optim().schedule());
+  plugins.check(resolved.run);
   if (flags.print_config) std::cout << config::to_text(resolved);
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);
   if (flags.print_config || flags.check) return ExitCode::done;
@@ -67,16 +66,16 @@ ExitCode train_verb(const Flags& flags) {
   options.record = flags.record;
   if (options.out.empty() && options.resume.empty())
     options.out = Path("runs") / Path(flags.config.file).stem();
-  return train::run(options);
+  return train::run(options, plugins);
 }
 
 }  // namespace
 
-void add_train(Verbs& verbs) {
+void add_train(Verbs& verbs, const train::Plugins& plugins) {
   const auto flags = std::make_shared<Flags>();
   CLI::App& app =
       verbs.add("train", "Train a model: toroid train --config FILE [--set PATH=VALUE]... [--out DIR]",
-                "Training", [flags] { return train_verb(*flags); });
+                "Training", [flags, &plugins] { return train_verb(*flags, plugins); });
   add_config_flags(app, flags->config);
   app.add_option("--out", flags->out, "Run directory to write to; runs/<name of the config> if not given")
       ->type_name("DIR");

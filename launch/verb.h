@@ -12,6 +12,10 @@ namespace CLI {
 class App;
 }
 
+namespace toroid::train {
+struct Plugins;
+}
+
 namespace toroid::launch {
 
 class Verbs {
@@ -41,7 +45,7 @@ class Verbs {
   std::unique_ptr<Impl> impl_;
 };
 
-void add_train(Verbs&);
+void add_train(Verbs&, const train::Plugins&);  // the plugins outlive the verbs
 void add_prepare(Verbs&);
 void add_data_show(Verbs&);
 void add_data_entropy(Verbs&);

@@ -1,9 +1,15 @@
 #include "train/plugins.h"
 
+#include "configs/run.pb.h"
 #include "core/device/cpu/cpu_kernels.h"
 
 namespace toroid::train {
 
 Plugins::Plugins() : cpu_kernels(make_cpu_kernels) {}
+
+void Plugins::check(const config::RunConfig& run) const {
+  (void)optimizers.make(run.optim());
+  (void)schedules.make(run.optim().schedule());
+}
 
 }  // namespace toroid::train

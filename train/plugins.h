@@ -10,6 +10,10 @@
 #include "optim/optimizer.h"
 #include "optim/schedule/registry.h"
 
+namespace toroid::config {
+class RunConfig;
+}
+
 namespace toroid::train {
 
 struct Plugins {
@@ -19,6 +23,10 @@ struct Plugins {
   std::function<std::shared_ptr<KernelRegistry>(int threads)> cpu_kernels;
 
   Plugins();
+
+  // UserError where the config names an optimizer or a schedule that is not here, or gives one wrong
+  // parameters.
+  void check(const config::RunConfig& run) const;
 };
 
 }  // namespace toroid::train

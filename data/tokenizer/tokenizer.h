@@ -4,7 +4,9 @@
 // tag that stands in the text is cut after its first character and the parts are encoded. decode() gives the
 // text back byte for byte. Three things SentencePiece alone would lose become byte pieces: bytes that are not
 // UTF-8, the character U+2581 (its own sign for a space), and nothing else. These and the cut tags are the
-// escapes; between two escapes the ids are SentencePiece's own.
+// escapes; between two escapes the ids are SentencePiece's own. (So that time and memory stay in proportion
+// to the text, a part without a place to cut is cut after 64 KiB all the same; only there may the ids
+// differ.)
 #pragma once
 
 #include <cstdint>

@@ -15,7 +15,7 @@ namespace toroid {
 
 struct TokenizerTraining {
   int32_t vocab = 8192;
-  int threads = 1;  // the result does not depend on it
+  int threads = 1;  // the pieces do not depend on it, but the model's bytes record the number
 };
 
 // The pieces that are there whatever the text is; a vocabulary must be larger.

@@ -4,83 +4,19 @@
 
 #include <csignal>
 #include <cstring>
-#include <fstream>
 #include <thread>
 
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/op/update.h"
 #include "data/prepare/prepare.h"
 #include "optim/optim.pb.h"
-#include "train/checkpoint/checkpoint.h"
-#include "train/config/load.h"
+#include "tests/train/runs.h"
 #include "train/run.h"
 
 namespace toroid::train {
 namespace {
 
-// A corpus of made-up documents, prepared once for all tests.
-class PretrainTest : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    root_ = std::filesystem::temp_directory_path() / ("pretrain_test." + std::to_string(::getpid()));
-    std::filesystem::create_directories(root_ / "corpus" / "text");
-    for (int i = 0; i < 120; ++i) {
-      std::ofstream out(root_ / "corpus" / "text" / ("doc" + std::to_string(i) + ".txt"));
-      for (int j = 0; j < 30; ++j) {
-        out << "Document " << i << " counts " << i * j << " and says word" << (i * 7 + j * 3) % 50
-            << ", then word" << (i + j * j) % 41 << ".\n";
-      }
-    }
-    (void)prepare(resolved({}).run.data(), builtin_sources());
-  }
-  static void TearDownTestSuite() { std::filesystem::remove_all(root_); }
-
-  static config::Resolved resolved(std::vector<std::string> overrides) {
-    const std::string text = R"(
-      model { d_model: 32 layers: 2 heads: 4 kv_heads: 2 head_dim: 8 ffn: 48 vocab: 640 }
-      batch { tokens_per_sequence: 32 global_sequences: 4 sequences_per_replica: 2 }
-      optim { adamw { weight_decay: 0.1 } schedule { cosine { peak: 1e-2 warmup: 2 } } ema { decay: 0.9 } }
-      train { steps: 8 seed: 3 precision: BF16 threads: 2 validate { every: 4 sequences: 4 }
-              checkpoint { every: 2 keep: 8 } }
-      data { directory: ")" + (root_ / "data").string() +
-                             R"(" corpus: ")" + (root_ / "corpus").string() + R"("
-             tokenizer { train { vocab: 640 } } validation_fraction: 0.1
-             source { name: "text" path: "text" format: TEXT } })";
-    return config::load_text(text, "pretrain_test", overrides);
-  }
-
-  static TrainOptions options(const std::string& out, const std::vector<std::string>& overrides = {}) {
-    TrainOptions options;
-    const config::Resolved config = resolved(overrides);
-    options.config = config.run;
-    options.config_text = config::to_text(config);
-    options.out = root_ / out;
-    return options;
-  }
-
-  static std::string metrics(const std::string& out) {
-    // Without the timings, which differ from run to run.
-    std::ifstream in(root_ / out / "metrics.jsonl");
-    std::string all;
-    for (std::string line; std::getline(in, line);) {
-      const size_t from = line.find("\"tokens_per_s\""), to = line.find("\"skipped\"");
-      if (from != std::string::npos) line.erase(from, to - from);
-      all += line + "\n";
-    }
-    return all;
-  }
-
-  static std::map<std::string, uint64_t> hashes(const std::string& out) {
-    std::map<std::string, uint64_t> all;
-    const CheckpointReader reader(root_ / out);
-    for (const CheckpointTensor& tensor : reader.tensors()) {
-      all[tensor.part + " " + tensor.name] = tensor.hash;
-    }
-    return all;
-  }
-
-  static inline Path root_;
-};
+using PretrainTest = RunsTest;
 
 TEST_F(PretrainTest, TwoRunsOfOneConfigAreBitEqual) {
   EXPECT_EQ(run(options("a")), ExitCode::done);
@@ -241,8 +177,10 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
                                            "optim.schedule.custom.name=halving",
                                            "optim.schedule.custom.parameter[0].key=peak",
                                            "optim.schedule.custom.parameter[0].value=1e-3"};
-  TrainOptions options = PretrainTest::options("more_run", overrides);
+  TrainOptions options = RunsTest::options("more_run", overrides);
   (void)prepare(options.config.data(), sources);
+  EXPECT_NO_THROW(plugins.check(options.config));
+  EXPECT_THROW(Plugins().check(options.config), UserError);
   EXPECT_EQ(run(options, plugins), ExitCode::done);
   EXPECT_NE(metrics("more_run").find("\"learning_rate\":0.000500"), std::string::npos) << metrics("more_run");
 }

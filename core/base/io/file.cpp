@@ -1,7 +1,6 @@
 #include "core/base/io/file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -86,37 +85,6 @@ std::string read_file(const Path& path, int64_t limit) {
   std::string text(static_cast<size_t>(file.size()), '\0');
   file.read_at(0, std::as_writable_bytes(std::span(text.data(), text.size())));
   return text;
-}
-
-MappedFile::MappedFile(const Path& path) : path_(path) {
-  int64_t size = 0;
-  const int descriptor = open_regular(path, &size);
-  size_ = static_cast<size_t>(size);
-  if (size_ > 0) {
-    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
-    const int error = errno;
-    ::close(descriptor);
-    if (address == MAP_FAILED) throw SystemError("cannot map " + quoted(path), error);
-    data_ = static_cast<const std::byte*>(address);
-  } else {
-    ::close(descriptor);
-  }
-}
-
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
 }
 
 OutputFile::OutputFile(const Path& path)

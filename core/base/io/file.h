@@ -1,4 +1,4 @@
-// Files: bounded reads, read-only maps that survive a shrinking file, and writes that are whole or absent.
+// Files: bounded reads, and writes that are whole or absent.
 #pragma once
 
 #include <cstddef>
@@ -42,25 +42,6 @@ class InputFile {
   Path path_;
   int descriptor_ = -1;
   int64_t size_ = 0;
-};
-
-// Read-only memory map of a whole regular file. A file that shrinks while it is mapped raises SIGBUS on
-// access; readers of files that others may change use InputFile instead.
-class MappedFile {
- public:
-  explicit MappedFile(const Path& path);
-  ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  MappedFile(const MappedFile&) = delete;  // a mapping has one owner
-
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-  const Path& path() const { return path_; }
-
- private:
-  Path path_;
-  const std::byte* data_ = nullptr;
-  size_t size_ = 0;
 };
 
 // A file that is being written: everything written, synced and closed by commit(), or an exception

@@ -69,6 +69,21 @@ TEST(Checkpoint, KeepsTheNewestAndSavesAStepAgain) {
   EXPECT_EQ(std::distance(fs::directory_iterator(run / "checkpoints"), fs::directory_iterator()), 2);
 }
 
+TEST(Checkpoint, IsReadBackBesideTheCaller) {
+  TemporaryDirectory run;
+  Checkpoints checkpoints(run.path(), 2);
+  for (const int64_t step : {1, 2, 3, 4}) {
+    {
+      const SmallRun saved(step, 4000);
+      checkpoints.save(saved.state, saved.slices);
+    }  // the slices are gone while the file is read back
+    CheckpointReader reader(run / "checkpoints" / step_name(step));
+    EXPECT_TRUE(SmallRun(step, 4000).matches(reader));
+  }
+  EXPECT_TRUE(checkpoints.wait());
+  EXPECT_EQ(checkpoint_steps(run.path()), (std::vector<int64_t>{3, 4}));
+}
+
 TEST(Checkpoint, PruningSparesStepsAheadOfTheOneSaved) {
   TemporaryDirectory run;
   for (const int64_t step : {10, 20, 5}) {
