@@ -1,0 +1,39 @@
+// Every rank exchanges with every other at once: one round, n - 1 messages a rank. Ranks begin with their
+// next neighbour, so that not all send to the same one first. Each sum is made by its owner, in the order of
+// the ranks that come after it.
+#include "parallel/schedule/algorithms.h"
+
+namespace toroid::schedule {
+
+Plan gather_direct(int size, int rank) {
+  Plan plan{size, size > 1 ? 1 : 0, {}};
+  for (int i = 1; i < size; ++i) {
+    const int peer = (rank + i) % size;
+    plan.moves.push_back(send_of(0, peer, {rank}));
+    plan.moves.push_back(receive_of(0, peer, {peer}));
+  }
+  return plan;
+}
+
+Plan broadcast_direct(int size, int rank, int root) {
+  Plan plan{1, size > 1 ? 1 : 0, {}};
+  if (rank != root) {
+    plan.moves.push_back(receive_of(0, root, {}));
+  } else {
+    for (int i = 1; i < size; ++i) plan.moves.push_back(send_of(0, (root + i) % size, {}));
+  }
+  return plan;
+}
+
+Plan all_to_all_direct(int size, int rank) {
+  Plan plan{size, size > 1 ? 1 : 0, {}};
+  for (int i = 1; i < size; ++i) {
+    const int to = (rank + i) % size;
+    const int from = (rank - i + size) % size;
+    plan.moves.push_back(send_of(0, to, {to}));
+    plan.moves.push_back(receive_of(0, from, {from}));
+  }
+  return plan;
+}
+
+}  // namespace toroid::schedule

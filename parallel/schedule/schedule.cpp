@@ -1,0 +1,143 @@
+#include "parallel/schedule/schedule.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/base/error.h"
+#include "parallel/schedule/algorithms.h"
+
+namespace toroid::schedule {
+namespace {
+
+bool power_of_two(int value) {
+  return (value & (value - 1)) == 0;
+}
+
+// `backwards`: as it is played backwards for a reduce_scatter, in which chunks then travel forward again.
+Plan gather(Algorithm algorithm, const GroupShape& shape, int rank, bool backwards) {
+  switch (algorithm) {
+    case Algorithm::ring:
+      return gather_ring(shape, rank, backwards ? -1 : 1);
+    case Algorithm::bidirectional_ring:
+      return gather_bidirectional_ring(shape, rank);
+    case Algorithm::torus:
+      return gather_torus(shape, rank);
+    case Algorithm::halving_doubling:
+      return gather_doubling(shape.size(), rank);
+    case Algorithm::direct:
+      return gather_direct(shape.size(), rank);
+  }
+  throw InternalError("an unknown algorithm");
+}
+
+Plan scatter(Algorithm algorithm, const GroupShape& shape, int rank) {
+  Plan plan = gather(algorithm, shape, rank, true);
+  for (Move& move : plan.moves) {
+    move.round = plan.rounds - 1 - move.round;
+    move.receive = !move.receive;
+    move.combine = move.receive;
+  }
+  sort_by_round(plan.moves);
+  return plan;
+}
+
+Plan scatter_and_gather(Algorithm algorithm, const GroupShape& shape, int rank) {
+  Plan plan = scatter(algorithm, shape, rank);
+  Plan second = gather(algorithm, shape, rank, false);
+  for (Move& move : second.moves) {
+    move.round += plan.rounds;
+    plan.moves.push_back(move);
+  }
+  plan.rounds += second.rounds;
+  return plan;
+}
+
+}  // namespace
+
+bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape) {
+  const bool doubling = algorithm == Algorithm::halving_doubling;
+  if (operation == Operation::all_to_all) return algorithm == Algorithm::direct;
+  if (operation == Operation::broadcast) return doubling || algorithm == Algorithm::direct;
+  return !doubling || power_of_two(shape.size());
+}
+
+Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root) {
+  const int size = shape.size();
+  require(shape.rows >= 1 && shape.columns >= 1, "a group has ranks");
+  require(rank >= 0 && rank < size && root >= 0 && root < size, "rank and root are of the group");
+  if (!serves(algorithm, operation, shape)) {
+    throw UserError("the algorithm " + std::string(name(algorithm)) + " has no " +
+                    std::string(name(operation)) + " for " + std::to_string(shape.rows) + " x " +
+                    std::to_string(shape.columns) + " ranks");
+  }
+  switch (operation) {
+    case Operation::all_gather:
+      return gather(algorithm, shape, rank, false);
+    case Operation::reduce_scatter:
+      return scatter(algorithm, shape, rank);
+    case Operation::all_reduce:
+      return scatter_and_gather(algorithm, shape, rank);
+    case Operation::broadcast:
+      return algorithm == Algorithm::direct ? broadcast_direct(size, rank, root)
+                                            : broadcast_doubling(size, rank, root);
+    case Operation::all_to_all:
+      return all_to_all_direct(size, rank);
+  }
+  throw InternalError("an unknown operation");
+}
+
+Move send_of(int round, int peer, const Chunks& chunks) {
+  Move move;
+  move.round = round;
+  move.peer = peer;
+  move.first = chunks.first;
+  move.count = chunks.count;
+  move.blocks = chunks.blocks;
+  move.stride = chunks.blocks > 1 ? chunks.stride : 0;
+  return move;
+}
+
+Move receive_of(int round, int peer, const Chunks& chunks) {
+  Move move = send_of(round, peer, chunks);
+  move.receive = true;
+  return move;
+}
+
+void sort_by_round(std::vector<Move>& moves) {
+  std::stable_sort(moves.begin(), moves.end(),
+                   [](const Move& a, const Move& b) { return a.round < b.round; });
+}
+
+std::string_view name(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::ring:
+      return "ring";
+    case Algorithm::bidirectional_ring:
+      return "bidirectional_ring";
+    case Algorithm::torus:
+      return "torus";
+    case Algorithm::halving_doubling:
+      return "halving_doubling";
+    case Algorithm::direct:
+      return "direct";
+  }
+  return "unknown";
+}
+
+std::string_view name(Operation operation) {
+  switch (operation) {
+    case Operation::all_gather:
+      return "all_gather";
+    case Operation::reduce_scatter:
+      return "reduce_scatter";
+    case Operation::all_reduce:
+      return "all_reduce";
+    case Operation::broadcast:
+      return "broadcast";
+    case Operation::all_to_all:
+      return "all_to_all";
+  }
+  return "unknown";
+}
+
+}  // namespace toroid::schedule

@@ -1,0 +1,65 @@
+// A collective is a schedule before it is a transfer: a pure function from (algorithm, collective, shape of
+// the group, rank) to that rank's moves. One executor sends the moves, another plays them on simulated links.
+//
+// The array is cut into chunks of nearly equal size; chunk c of an all_gather or a reduce_scatter belongs to
+// rank c / chunks_per_rank. Moves of one round are under way together; a rank starts its round r + 1 when its
+// own moves of round r are done. Ranks number the group's shape row by row.
+//
+// What holds for every plan: a rank sends at most one message to a peer in a round; in one round no chunk is
+// both sent and received; a rank's receives are combined in the order of its list. In an all_to_all a send's
+// chunks are of the input (chunk i goes to rank i) and a receive's of the output (chunk j is from rank j); a
+// rank's own chunk is the caller's to copy.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace toroid::schedule {
+
+enum class Operation : uint8_t { all_gather, reduce_scatter, all_reduce, broadcast, all_to_all };
+enum class Algorithm : uint8_t {
+  ring,                // one direction
+  bidirectional_ring,  // half of every chunk each way
+  torus,               // half of the array rows first, half columns first; both directions
+  halving_doubling,    // recursive, partners at distance 1, 2, 4 ...: sums are balanced binary trees
+  direct,              // every rank exchanges with every other: one round, for few ranks or few bytes
+};
+
+// The group's ranks laid on torus dimensions: {1, n} is a ring, {rows, columns} a 2D torus.
+struct GroupShape {
+  int rows = 1, columns = 1;
+  // Whether the links close the ring of the `rows` ranks of a column, and of the `columns` ranks of a row.
+  // Two ranks have one link between them either way.
+  bool wrap_rows = true, wrap_columns = true;
+  int size() const { return rows * columns; }
+};
+
+// One message of one rank in one round.
+struct Move {
+  int round = 0;
+  int peer = 0;                  // rank in the group
+  bool receive = false;          // else a send
+  bool combine = false;          // a receive that is added to what is there, instead of overwriting it
+  int64_t first = 0, count = 0;  // chunks [first, first + count) ...
+  int64_t blocks = 1;            // ... and again `stride` further on, `blocks` runs in all: one message
+  int64_t stride = 0;
+};
+
+struct Plan {
+  int64_t chunks = 0;  // of the whole array
+  int rounds = 0;
+  std::vector<Move> moves;  // this rank's, by round
+};
+
+// Whether the algorithm has this operation on this shape: rings and the torus have no broadcast, all_to_all
+// is direct alone, and halving_doubling wants a power of two except for broadcast.
+bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape);
+
+// `root` is for broadcast. UserError where the algorithm does not serve it.
+Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root = 0);
+
+std::string_view name(Algorithm algorithm);
+std::string_view name(Operation operation);
+
+}  // namespace toroid::schedule

@@ -1,0 +1,132 @@
+// What schedules put on the links of a torus, counted and as the formulas say.
+#include "parallel/schedule/links.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "parallel/schedule/algorithms.h"
+#include "tests/parallel/schedule/shapes.h"
+
+namespace toroid::test {
+namespace {
+
+using schedule::Algorithm;
+using schedule::Direction;
+using schedule::GroupShape;
+using schedule::Link;
+using schedule::Operation;
+
+int hops(const GroupShape& shape, int from, int to) {
+  std::vector<Link> links;
+  append_route(shape, from, to, links);
+  return static_cast<int>(links.size());
+}
+
+int steps(int from, int to, int size, bool wrap) {
+  const int straight = std::abs(to - from);
+  return schedule::is_ring(size, wrap) ? std::min(straight, size - straight) : straight;
+}
+
+TEST(Links, routes_are_shortest_and_connected) {
+  for (const GroupShape& shape :
+       {GroupShape{4, 4}, GroupShape{5, 3, false, true}, GroupShape{2, 7, true, false}, GroupShape{1, 6},
+        GroupShape{6, 1, false, false}}) {
+    for (int from = 0; from < shape.size(); ++from) {
+      for (int to = 0; to < shape.size(); ++to) {
+        std::vector<Link> links;
+        append_route(shape, from, to, links);
+        const int expected =
+            steps(from % shape.columns, to % shape.columns, shape.columns, shape.wrap_columns) +
+            steps(from / shape.columns, to / shape.columns, shape.rows, shape.wrap_rows);
+        ASSERT_EQ(static_cast<int>(links.size()), expected);
+        int row = from / shape.columns;
+        int column = from % shape.columns;
+        for (const Link& link : links) {
+          ASSERT_EQ(link.from, row * shape.columns + column);
+          const bool along_row = link.direction == Direction::right || link.direction == Direction::left;
+          int& position = along_row ? column : row;
+          const int size = along_row ? shape.columns : shape.rows;
+          const bool wrap = along_row ? shape.wrap_columns : shape.wrap_rows;
+          position += link.direction == Direction::right || link.direction == Direction::down ? 1 : -1;
+          if (schedule::is_ring(size, wrap)) position = (position + size) % size;
+          ASSERT_TRUE(position >= 0 && position < size) << "a link that a line does not have";
+        }
+        ASSERT_EQ(row * shape.columns + column, to);
+      }
+    }
+  }
+}
+
+TEST(Links, ring_neighbours_are_torus_neighbours) {
+  for (const GroupShape& shape : all_shapes(256)) {
+    const schedule::RingOrder order = ring_order(shape);
+    std::vector<int> seen(order.ranks);
+    std::sort(seen.begin(), seen.end());
+    for (int i = 0; i < shape.size(); ++i) ASSERT_EQ(seen[static_cast<size_t>(i)], i);
+    for (size_t i = 1; i < order.ranks.size(); ++i)
+      ASSERT_EQ(hops(shape, order.ranks[i - 1], order.ranks[i]), 1);
+    if (order.closed) {
+      ASSERT_EQ(hops(shape, order.ranks.back(), order.ranks.front()), 1);
+    }
+  }
+}
+
+// The claim of the whole folder: counted traffic is what the formulas say.
+TEST(Links, counted_traffic_is_what_the_formulas_say) {
+  for (const GroupShape& shape : all_shapes()) {
+    for (const Algorithm algorithm : kAlgorithms) {
+      for (const Operation operation : kOperations) {
+        if (!serves(algorithm, operation, shape)) continue;
+        const schedule::LinkTraffic traffic = count_traffic(algorithm, operation, shape);
+        ASSERT_EQ(traffic.most_messages, most_messages(algorithm, operation, shape))
+            << text_of(algorithm, operation, shape);
+        ASSERT_NEAR(traffic.most_bytes(1e6), most_link_bytes(algorithm, operation, shape, 1e6), 1e-3)
+            << text_of(algorithm, operation, shape);
+      }
+    }
+  }
+}
+
+TEST(Links, rings_and_the_torus_put_one_message_on_a_link) {
+  for (const GroupShape& shape : all_shapes(256)) {
+    for (const Algorithm algorithm : {Algorithm::ring, Algorithm::bidirectional_ring, Algorithm::torus}) {
+      const int most = count_traffic(algorithm, Operation::all_gather, shape).most_messages;
+      ASSERT_EQ(most, shape.size() > 1 ? 1 : 0) << text_of(algorithm, Operation::all_gather, shape);
+    }
+  }
+}
+
+// Against numbers worked out by hand, lest formula and count share an error.
+TEST(Links, known_bytes) {
+  const GroupShape pod{16, 16};
+  const auto bytes = [](Algorithm algorithm, Operation operation, const GroupShape& shape) {
+    return most_link_bytes(algorithm, operation, shape, 1024);
+  };
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::ring, Operation::all_gather, pod), 1020);               // 255/256
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::bidirectional_ring, Operation::all_gather, pod), 510);  // half of it
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::torus, Operation::all_gather, pod), 255);               // a quarter
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::torus, Operation::all_reduce, pod), 510);
+  const GroupShape line{1, 8, true, false};
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::bidirectional_ring, Operation::all_gather, line), 896);   // 7/8
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::bidirectional_ring, Operation::all_reduce, line), 1024);  // 8/8
+  const GroupShape ring{1, 4};
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::direct, Operation::all_to_all, ring), 768);  // 3 messages of a quarter
+  EXPECT_EQ(most_messages(Algorithm::direct, Operation::all_gather, ring), 3);   // from 1 hop, 2 of 2 hops
+  EXPECT_EQ(most_messages(Algorithm::halving_doubling, Operation::all_gather, pod), 8);
+}
+
+// On a wrapped square torus all links of both dimensions carry the same.
+TEST(Links, torus_uses_all_four_links_alike) {
+  for (const int side : {3, 4, 8, 16}) {
+    const GroupShape shape{side, side};
+    const schedule::LinkTraffic traffic = count_traffic(Algorithm::torus, Operation::all_gather, shape);
+    const auto [least, most] = std::minmax_element(traffic.chunks.begin(), traffic.chunks.end());
+    EXPECT_EQ(*least, *most) << side;
+    EXPECT_EQ(*most, side * side - 1) << side;  // of 4 n chunks
+  }
+}
+
+}  // namespace
+}  // namespace toroid::test

@@ -1,0 +1,244 @@
+// Proofs without a network: the plans of all ranks are played together over sets of contributions.
+#include "parallel/schedule/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <bitset>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "tests/parallel/schedule/player.h"
+#include "tests/parallel/schedule/shapes.h"
+
+namespace toroid::test {
+namespace {
+
+using schedule::Algorithm;
+using schedule::GroupShape;
+using schedule::Move;
+using schedule::Operation;
+
+constexpr int kMostRanks = 256;
+using Contributions = std::bitset<kMostRanks>;  // the ranks whose part is in a value
+using Held = std::vector<std::vector<Contributions>>;
+
+size_t at(int64_t i) {
+  return static_cast<size_t>(i);
+}
+
+Contributions of_rank(int64_t rank) {
+  Contributions one;
+  one.set(at(rank));
+  return one;
+}
+
+// What went wrong, or "" where the operation is what it should be: every chunk arrives once, every
+// contribution is summed once.
+std::string fault(Algorithm algorithm, Operation operation, const GroupShape& shape, int root = 0) {
+  const int size = shape.size();
+  const Player<Contributions> player(algorithm, operation, shape, root);
+  const int64_t chunks = player.chunks();
+  const bool shared = operation != Operation::broadcast;
+  if (shared && chunks % size != 0) return "ranks own different numbers of chunks";
+  const int64_t per_rank = shared ? chunks / size : 1;
+  const bool sums = operation == Operation::reduce_scatter || operation == Operation::all_reduce;
+
+  Contributions all;
+  for (int rank = 0; rank < size; ++rank) all.set(at(rank));
+  Held held(at(size), std::vector<Contributions>(at(chunks)));
+  Held received(at(operation == Operation::all_to_all ? size : 0), std::vector<Contributions>(at(chunks)));
+  for (int rank = 0; rank < size; ++rank) {
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const bool own = operation == Operation::broadcast ? rank == root : chunk / per_rank == rank;
+      // For an all_to_all chunk i of a rank is marked with both: the sender's bit, and its receiver is
+      // checked by where it arrives.
+      if (sums || own || operation == Operation::all_to_all) held[at(rank)][at(chunk)] = of_rank(rank);
+    }
+  }
+
+  std::string failure;
+  const auto receive = [&](int rank, const Move& move, int64_t chunk, const Contributions& value) {
+    if (operation == Operation::all_to_all) {
+      Contributions& place = received[at(rank)][at(chunk)];
+      if (place.any()) failure = "a block arrives twice";
+      if (move.combine) failure = "an all_to_all adds";
+      place = value;
+      return;
+    }
+    Contributions& place = held[at(rank)][at(chunk)];
+    if (move.combine) {
+      if (!sums) failure = "an operation without a sum adds";
+      if ((place & value).any()) failure = "a contribution is summed twice";
+      place |= value;
+    } else if (operation == Operation::all_reduce) {
+      if (value != all) failure = "an unfinished sum is handed on";
+      if (place == all) failure = "a sum arrives twice";
+      place = value;
+    } else {
+      if (operation == Operation::reduce_scatter) failure = "a sum is overwritten";
+      if (value.none()) failure = "nothing is handed on";
+      if (place.any()) failure = "a chunk arrives twice";
+      place = value;
+    }
+  };
+  try {
+    player.play(held, operation != Operation::all_to_all, receive);
+  } catch (const PlayFailed& error) {
+    return error.what();
+  }
+  if (!failure.empty()) return failure;
+
+  for (int rank = 0; rank < size; ++rank) {
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t owner = chunk / per_rank;
+      const Contributions& value = held[at(rank)][at(chunk)];
+      bool right = true;
+      if (operation == Operation::all_gather) right = value == of_rank(owner);
+      if (operation == Operation::reduce_scatter) right = owner != rank || value == all;
+      if (operation == Operation::all_reduce) right = value == all;
+      if (operation == Operation::broadcast) right = value == of_rank(root);
+      if (operation == Operation::all_to_all)
+        right = owner == rank || received[at(rank)][at(chunk)] == of_rank(owner);
+      if (!right) return "rank " + std::to_string(rank) + " ends without chunk " + std::to_string(chunk);
+    }
+  }
+  return "";
+}
+
+void expect_right(Algorithm algorithm) {
+  for (const GroupShape& shape : all_shapes()) {
+    for (const Operation operation : kOperations) {
+      if (!serves(algorithm, operation, shape)) continue;
+      ASSERT_EQ(fault(algorithm, operation, shape), "") << text_of(algorithm, operation, shape);
+    }
+  }
+}
+
+TEST(Schedule, ring_is_right_on_every_shape) {
+  expect_right(Algorithm::ring);
+}
+
+TEST(Schedule, bidirectional_ring_is_right_on_every_shape) {
+  expect_right(Algorithm::bidirectional_ring);
+}
+
+TEST(Schedule, torus_is_right_on_every_shape) {
+  expect_right(Algorithm::torus);
+}
+
+TEST(Schedule, halving_doubling_is_right_on_every_shape) {
+  expect_right(Algorithm::halving_doubling);
+}
+
+TEST(Schedule, direct_is_right_on_every_shape) {
+  expect_right(Algorithm::direct);
+}
+
+TEST(Schedule, broadcast_is_right_from_every_root) {
+  for (const GroupShape& shape : {GroupShape{1, 13}, GroupShape{4, 4}, GroupShape{3, 5}, GroupShape{2, 1}}) {
+    for (const Algorithm algorithm : {Algorithm::halving_doubling, Algorithm::direct}) {
+      for (int root = 0; root < shape.size(); ++root) {
+        ASSERT_EQ(fault(algorithm, Operation::broadcast, shape, root), "")
+            << text_of(algorithm, Operation::broadcast, shape) << " from " << root;
+      }
+    }
+  }
+}
+
+// ((0+1)+(2+3))+((4+5)+(6+7))
+float tree_sum(const std::vector<float>& values, size_t first, size_t count) {
+  if (count == 1) return values[first];
+  return tree_sum(values, first, count / 2) + tree_sum(values, first + count / 2, count / 2);
+}
+
+TEST(Schedule, halving_doubling_sums_as_the_balanced_tree_over_ranks_in_order) {
+  for (const GroupShape& shape : {GroupShape{1, 2}, GroupShape{2, 2}, GroupShape{8, 1}, GroupShape{4, 4},
+                                  GroupShape{8, 16}, GroupShape{16, 16}}) {
+    const int size = shape.size();
+    for (const Operation operation : {Operation::reduce_scatter, Operation::all_reduce}) {
+      const Player<float> player(Algorithm::halving_doubling, operation, shape);
+      std::vector<std::vector<float>> held(at(size), std::vector<float>(at(player.chunks())));
+      uint64_t state = 1;
+      for (std::vector<float>& of_one : held) {
+        for (float& value : of_one) {
+          state = state * 6364136223846793005u + 1442695040888963407u;
+          // Of very different sizes, so that another order would be another sum.
+          value = static_cast<float>(static_cast<int64_t>(state)) *
+                  std::ldexp(1.0f, -static_cast<int>(state >> 20 & 63));
+        }
+      }
+      std::vector<float> expected(at(player.chunks()));
+      for (int64_t chunk = 0; chunk < player.chunks(); ++chunk) {
+        std::vector<float> column;
+        for (const std::vector<float>& of_one : held) column.push_back(of_one[at(chunk)]);
+        expected[at(chunk)] = tree_sum(column, 0, column.size());
+      }
+      player.play(held, true, [&](int rank, const Move& move, int64_t chunk, float value) {
+        float& place = held[at(rank)][at(chunk)];
+        place = move.combine ? place + value : value;
+      });
+      for (int rank = 0; rank < size; ++rank) {
+        for (int64_t chunk = 0; chunk < player.chunks(); ++chunk) {
+          if (operation == Operation::reduce_scatter && chunk != rank) continue;
+          ASSERT_EQ(held[at(rank)][at(chunk)], expected[at(chunk)]) << "rank " << rank << " chunk " << chunk;
+        }
+      }
+    }
+  }
+}
+
+TEST(Schedule, every_rank_receives_no_more_than_it_must) {
+  for (const GroupShape& shape : all_shapes()) {
+    for (const Algorithm algorithm : kAlgorithms) {
+      for (const Operation operation : kOperations) {
+        if (!serves(algorithm, operation, shape) || operation == Operation::broadcast) continue;
+        const int64_t passes = operation == Operation::all_reduce ? 2 : 1;
+        int64_t received = 0;
+        int64_t chunks = 0;
+        for (int rank = 0; rank < shape.size(); ++rank) {
+          const schedule::Plan made = plan(algorithm, operation, shape, rank);
+          chunks = made.chunks;
+          for (const Move& move : made.moves) received += move.receive ? move.count * move.blocks : 0;
+        }
+        // (n - 1)/n of the array, on average over the ranks where sums move towards the middle of a line.
+        ASSERT_EQ(received, passes * (shape.size() - 1) * chunks) << text_of(algorithm, operation, shape);
+      }
+    }
+  }
+}
+
+TEST(Schedule, rounds_are_few) {
+  const GroupShape square{16, 16};
+  const auto rounds = [&](Algorithm algorithm, Operation operation) {
+    return plan(algorithm, operation, square, 0).rounds;
+  };
+  EXPECT_EQ(rounds(Algorithm::ring, Operation::all_gather), 255);
+  EXPECT_EQ(rounds(Algorithm::torus, Operation::all_gather), 30);
+  EXPECT_EQ(rounds(Algorithm::torus, Operation::all_reduce), 60);
+  EXPECT_EQ(rounds(Algorithm::halving_doubling, Operation::all_gather), 8);
+  EXPECT_EQ(rounds(Algorithm::halving_doubling, Operation::broadcast), 8);
+  EXPECT_EQ(rounds(Algorithm::direct, Operation::all_reduce), 2);
+}
+
+TEST(Schedule, what_an_algorithm_does_not_serve_is_refused) {
+  const auto refusal = [](Algorithm algorithm, Operation operation, const GroupShape& shape) -> std::string {
+    try {
+      plan(algorithm, operation, shape, 0);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal(Algorithm::halving_doubling, Operation::all_gather, {3, 2}),
+            "the algorithm halving_doubling has no all_gather for 3 x 2 ranks");
+  EXPECT_EQ(refusal(Algorithm::torus, Operation::broadcast, {2, 2}),
+            "the algorithm torus has no broadcast for 2 x 2 ranks");
+  EXPECT_EQ(refusal(Algorithm::ring, Operation::all_to_all, {2, 2}),
+            "the algorithm ring has no all_to_all for 2 x 2 ranks");
+  EXPECT_EQ(refusal(Algorithm::direct, Operation::all_to_all, {3, 2}), "");
+}
+
+}  // namespace
+}  // namespace toroid::test

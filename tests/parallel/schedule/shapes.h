@@ -1,0 +1,48 @@
+// The shapes and combinations that the proofs run over.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "parallel/schedule/schedule.h"
+
+namespace toroid::test {
+
+inline constexpr schedule::Algorithm kAlgorithms[] = {
+    schedule::Algorithm::ring, schedule::Algorithm::bidirectional_ring, schedule::Algorithm::torus,
+    schedule::Algorithm::halving_doubling, schedule::Algorithm::direct};
+inline constexpr schedule::Operation kOperations[] = {
+    schedule::Operation::all_gather, schedule::Operation::reduce_scatter, schedule::Operation::all_reduce,
+    schedule::Operation::broadcast, schedule::Operation::all_to_all};
+
+// Every rows x columns up to 16 x 16, wrapped; and without a wrap along rows, columns or both up to
+// `unwrapped` ranks.
+inline std::vector<schedule::GroupShape> all_shapes(int unwrapped = 72) {
+  std::vector<schedule::GroupShape> shapes;
+  for (int rows = 1; rows <= 16; ++rows) {
+    for (int columns = 1; columns <= 16; ++columns) {
+      shapes.push_back({rows, columns, true, true});
+      if (rows * columns > unwrapped) continue;
+      shapes.push_back({rows, columns, false, true});
+      shapes.push_back({rows, columns, true, false});
+      shapes.push_back({rows, columns, false, false});
+    }
+  }
+  shapes.push_back({1, 17, true, true});
+  shapes.push_back({19, 1, true, false});
+  shapes.push_back({3, 31, true, true});
+  shapes.push_back({1, 256, true, true});
+  shapes.push_back({16, 16, false, true});
+  shapes.push_back({16, 16, false, false});
+  shapes.push_back({15, 13, false, false});
+  return shapes;
+}
+
+inline std::string text_of(schedule::Algorithm algorithm, schedule::Operation operation,
+                           const schedule::GroupShape& shape) {
+  return std::string(name(algorithm)) + " " + std::string(name(operation)) + " over " +
+         std::to_string(shape.rows) + (shape.wrap_rows ? " (wrapped)" : "") + " x " +
+         std::to_string(shape.columns) + (shape.wrap_columns ? " (wrapped)" : "");
+}
+
+}  // namespace toroid::test
