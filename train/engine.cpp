@@ -39,7 +39,7 @@ StepOptions step_options(const config::RunConfig& run) {
   }
   out.deterministic = run.train().deterministic();
   out.loss_block_tokens = run.train().loss().block_tokens();
-  out.ema_decay = run.optim().ema().decay();
+  out.zero.ema_decay = run.optim().ema().decay();
   out.decide.clip_norm = run.optim().clip_norm();
   out.decide.z_threshold = run.optim().skip().zscore();
   out.decide.z_decay = run.optim().skip().decay();
@@ -51,8 +51,9 @@ Engine make_engine(const config::RunConfig& run, std::unique_ptr<Device> device,
   Engine engine;
   engine.device = std::move(device);
   engine.alone = make_group_of_one();
-  engine.program = std::make_unique<StepProgram>(*engine.device, *engine.alone, decoder_config(run.model()),
-                                                 step_options(run), plugins.optimizers.make(run.optim()));
+  engine.program =
+      std::make_unique<StepProgram>(*engine.device, alone(*engine.alone), decoder_config(run.model()),
+                                    step_options(run), plugins.optimizers.make(run.optim()));
   return engine;
 }
 

@@ -159,7 +159,7 @@ void Pretrain::validate(int64_t step) {
   validated_step_ = step;
   double loss = 0;
   int64_t targets = 0, bytes = 0;
-  const int64_t at_once = engine_.program->sequences_per_microbatch();
+  const int64_t at_once = engine_.program->sequences_per_round();
   for (int64_t first = 0; first < count; first += at_once) {
     const Batch batch = batches_->validation(first, std::min(at_once, count - first));
     const auto part = engine_.program->evaluate(host_batch(batch));

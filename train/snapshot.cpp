@@ -80,7 +80,7 @@ void restore_weights(Device& device, Zero& zero, CheckpointReader& checkpoint, c
     if (to.part == "master") restore_tensor(device, to, checkpoint, part);
     if (to.part == "ema") restore_tensor(device, to, checkpoint, "master");
   }
-  zero.pack();
+  zero.masters_changed();
 }
 
 }  // namespace toroid::train

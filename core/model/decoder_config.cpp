@@ -62,7 +62,7 @@ constexpr const char* kEmbedding = "model.embed_tokens.weight";
 UnitSpec layer_unit(const DecoderConfig& c, int64_t layer) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t D = c.d_model, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-  UnitSpec unit{"layer." + std::to_string(layer), {}, {}};
+  UnitSpec unit{"layer." + std::to_string(layer), {}, {}, false};
   const auto norm = [&](const char* name, int64_t size) {
     unit.tensors.push_back({prefix + name + ".weight", {size}, -1, Init::zero, false});
   };
@@ -98,10 +98,10 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer) {
 
 std::vector<UnitSpec> decoder_units(const DecoderConfig& c) {
   std::vector<UnitSpec> units;
-  units.push_back({"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, Init::embedding, true}}, {}});
+  units.push_back({"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, Init::embedding, true}}, {}, true});
   if (c.tied_head) units[0].packs = {{{0}}};
   for (int64_t layer = 0; layer < c.layers; ++layer) units.push_back(layer_unit(c, layer));
-  units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, Init::zero, false}}, {}});
+  units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, Init::zero, false}}, {}, false});
   if (!c.tied_head) {
     units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, Init::linear, true});
     units.back().packs = {{{1}}};

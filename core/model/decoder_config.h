@@ -60,6 +60,7 @@ struct UnitSpec {
   std::string name;
   std::vector<TensorSpec> tensors;
   std::vector<PackSpec> packs;
+  bool read_by_rows = false;  // its matrix is looked up by token, beside or instead of being packed
 };
 
 // The units in the order of the forward pass: embedding, L layers, head.

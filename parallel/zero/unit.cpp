@@ -1,18 +1,68 @@
 #include "parallel/zero/unit.h"
 
+#include <algorithm>
+
+#include "core/base/error.h"
 #include "core/op/reduce.h"
 
 namespace toroid {
+namespace {
 
-Unit make_unit(UnitSpec spec) {
+int64_t blocks_of(int64_t elements) {
+  return (elements + op::kReduceBlock - 1) / op::kReduceBlock;
+}
+
+Slice part_of(const TensorSpec& tensor, Place model) {
+  Slice slice;
+  slice.shape = tensor.shape;
+  slice.elements = tensor.shape.elements();
+  slice.counted = model.rank == 0;
+  if (tensor.model_dim < 0 || model.size == 1) return slice;
+  require(tensor.shape.rank() == 2 && tensor.shape[tensor.model_dim] % model.size == 0,
+          "the model axis splits a matrix into equal parts");
+  const int64_t extent = tensor.shape[tensor.model_dim] / model.size;
+  slice.split = slice.counted = true;
+  slice.first = model.rank * extent;
+  slice.shape = tensor.model_dim == 0 ? Shape{extent, tensor.shape[1]} : Shape{tensor.shape[0], extent};
+  slice.elements = slice.shape.elements();
+  return slice;
+}
+
+}  // namespace
+
+Unit make_unit(UnitSpec spec, Place model, int shards) {
   Unit unit;
   unit.spec = std::move(spec);
   for (const TensorSpec& tensor : unit.spec.tensors) {
-    const int64_t elements = tensor.shape.elements();
-    unit.slices.push_back({unit.flat_elements, elements});
-    unit.flat_elements += (elements + op::kReduceBlock - 1) / op::kReduceBlock * op::kReduceBlock;
+    Slice slice = part_of(tensor, model);
+    slice.offset = unit.blocks * op::kReduceBlock;
+    unit.blocks += blocks_of(slice.elements);
+    unit.slices.push_back(slice);
   }
+  unit.flat_elements = (unit.blocks + shards - 1) / shards * shards * op::kReduceBlock;
   return unit;
+}
+
+std::vector<Piece> Unit::pieces(size_t t, int64_t begin, int64_t end) const {
+  const Slice& slice = slices[t];
+  const int64_t from = std::max(begin, slice.offset), to = std::min(end, slice.offset + slice.elements);
+  std::vector<Piece> out;
+  if (from >= to) return out;
+  const TensorSpec& tensor = spec.tensors[t];
+  if (!slice.split || tensor.model_dim == 0) {
+    const int64_t first = slice.split ? slice.first * tensor.shape[1] : 0;
+    out.push_back({from, first + from - slice.offset, to - from});
+    return out;
+  }
+  // Columns of the whole: each row of the part is a run of its own.
+  const int64_t width = slice.shape[1];
+  for (int64_t at = from; at < to;) {
+    const int64_t row = (at - slice.offset) / width, column = (at - slice.offset) % width;
+    const int64_t count = std::min(to - at, width - column);
+    out.push_back({at, row * tensor.shape[1] + slice.first + column, count});
+    at += count;
+  }
+  return out;
 }
 
 }  // namespace toroid

@@ -1,6 +1,6 @@
 #include "parallel/zero/zero.h"
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -10,222 +10,472 @@
 #include "core/op/update.h"
 
 namespace toroid {
+namespace {
 
-Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options)
-    : device_(device), optimizer_(optimizer), options_(options) {
-  int64_t blocks = 0;
+// Shards that may be on their way while the backward pass goes on, before one is waited for and added.
+constexpr size_t kArrivalsLeft = 2;
+
+Array borrow(const Array& array) {
+  return {array.tensor, {}};
+}
+
+bool is_vector(const TensorSpec& tensor) {
+  return tensor.shape.rank() == 1;
+}
+
+}  // namespace
+
+Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options,
+           ZeroGroups groups)
+    : device_(device),
+      optimizer_(optimizer),
+      options_(options),
+      groups_(groups),
+      sharded_(options.stage > 0 && groups.gather.place().size > 1) {
+  const Place data = sharded_ ? groups_.gather.place() : Place{};
+  int64_t blocks = 0, canonical = 0;
   for (UnitSpec& spec : specs) {
-    units_.push_back(make_unit(std::move(spec)));
-    blocks += units_.back().flat_elements / op::kReduceBlock;
+    units_.push_back(make_unit(std::move(spec), groups_.model.place(), data.size));
+    blocks += units_.back().flat_elements / data.size / op::kReduceBlock;
+    canonical += units_.back().blocks;
   }
-  flats_.resize(units_.size());
+  held_.resize(units_.size());
   live_.resize(units_.size());
-  packed_.resize(units_.size());
-  gradients_.resize(units_.size());
+  open_.resize(units_.size());
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
-    Flat& flat = flats_[u];
-    const Shape whole{unit.flat_elements};
-    flat.master = device_.array(DType::f32, whole, "master weights");
+    Held& held = held_[u];
+    const int64_t share = unit.flat_elements / data.size;
+    held.begin = data.rank * share;
+    held.end = held.begin + share;
+    const Shape shape{share};
+    held.master = device_.array(DType::f32, shape, "master weights");
     if (options_.training) {
       for (size_t i = 0; i < optimizer_.states().size(); ++i) {
-        flat.states.push_back(device_.array(DType::f32, whole, "optimizer states"));
+        held.states.push_back(device_.array(DType::f32, shape, "optimizer states"));
       }
-      if (options_.ema_decay > 0) flat.ema = device_.array(DType::f32, whole, "weight average");
-      flat.pending.push_back(device_.array(DType::f32, whole, "gradients"));
-      // Padding is never written by a kernel, and the sums of squares read it.
-      launch(op::fill(flat.pending.back().tensor, {0}), Phase::setup);
-      gradients_[u].resize(unit.slices.size());
+      if (options_.ema_decay > 0) held.ema = device_.array(DType::f32, shape, "weight average");
     }
-
-    int64_t vector_elements = 0;
-    for (const TensorSpec& tensor : unit.spec.tensors) {
-      if (tensor.shape.rank() == 1) vector_elements += tensor.shape[0];
+    live_[u].stays = !sharded_ || options_.stage < 3 || unit.flat_elements < options_.whole_below;
+    if (sharded_) {
+      held.cast = options_.compute == DType::f32 ? borrow(held.master)
+                                                 : device_.array(options_.compute, shape, "weight shards");
     }
-    if (vector_elements > 0)
-      flat.norms = device_.array(options_.compute, {vector_elements}, "packed weights");
-    Weights& live = live_[u];
-    int64_t at = 0;
-    for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
-      const Shape shape = unit.spec.tensors[t].shape;
-      if (shape.rank() == 1) {
-        live.tensors.push_back(flat.norms.tensor.slice_rows(at, shape[0]));
-        at += shape[0];
-      } else {
-        live.tensors.push_back(
-            slice(flat.master, unit, t));  // rows of the embedding are read from the master
-      }
-    }
-    for (const PackSpec& pack : unit.spec.packs) {
-      int64_t rows = 0;
-      const Shape first = unit.spec.tensors[static_cast<size_t>(pack.tensors[0])].shape;
-      for (const int t : pack.tensors) rows += unit.spec.tensors[static_cast<size_t>(t)].shape[0];
-      const auto make = [&](int64_t n, Layout layout) {
-        packed_[u].push_back(device_.array(options_.compute, {n, first[1]}, "packed weights", layout));
-        return packed_[u].back().tensor;
-      };
-      PackedMatrix matrix;
-      matrix.forward = make(rows, Layout::packed_forward);
-      if (options_.training && pack.backward) {
-        if (options_.tiles.deterministic && pack.tensors.size() > 1) {
-          for (const int t : pack.tensors) {
-            matrix.backward_parts.push_back(
-                make(unit.spec.tensors[static_cast<size_t>(t)].shape[0], Layout::packed_backward));
-          }
-        } else {
-          matrix.backward = make(rows, Layout::packed_backward);
-        }
-      }
-      live.packs.push_back(std::move(matrix));
-    }
+    if (options_.training && accumulates_whole()) open_[u].flat = gradient_buffer(u);
   }
-  if (options_.training) partials_ = device_.array(DType::f32, {blocks}, "gradients");
+  if (!options_.training) return;
+  partials_ = device_.array(DType::f32, {blocks}, "gradients");
+  if (options_.tiles.deterministic && sharded_) {
+    canonical_partials_ = device_.array(DType::f32, {canonical}, "gradients");
+  }
 }
 
-Tensor Zero::slice(const Array& flat, const Unit& unit, size_t tensor) const {
-  const Slice& at = unit.slices[tensor];
-  return flat.tensor.slice_rows(at.offset, at.elements).reshape(unit.spec.tensors[tensor].shape);
-}
-
-void Zero::launch(Call call, Phase phase) {
+void Zero::launch(Call call, Phase phase) const {
   call.phase = phase;
   call.tiles = options_.tiles;
   device_.launch(call);
 }
 
+// Whether microbatches are added up in one whole buffer on each rank, before anything is reduced.
+// Deterministic mode sums over the data axis first.
+bool Zero::accumulates_whole() const {
+  return !options_.tiles.deterministic && (!sharded_ || options_.stage == 1);
+}
+
+// Master weights
+
 void Zero::initialise(uint64_t seed, int64_t d_model) {
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
-    launch(op::fill(flats_[u].master.tensor, {0}), Phase::setup);  // padding stays zero for good
-    for (const Array& state : flats_[u].states) launch(op::fill(state.tensor, {0}), Phase::setup);
+    Held& held = held_[u];
+    launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
+    for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
     for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
       const TensorSpec& spec = unit.spec.tensors[t];
       if (spec.init == Init::zero) continue;
       const double stddev =
           spec.init == Init::embedding ? 1.0 / std::sqrt(static_cast<double>(d_model)) : 0.02;
-      launch(op::init_normal(slice(flats_[u].master, unit, t),
-                             {random_key(seed, Purpose::initialise, spec.name), 0, stddev}),
-             Phase::setup);
-    }
-    if (flats_[u].ema.tensor) device_.copy(flats_[u].ema.tensor, flats_[u].master.tensor);
-  }
-  pack();
-}
-
-void Zero::pack() {
-  for (size_t u = 0; u < units_.size(); ++u) {
-    const Unit& unit = units_[u];
-    for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
-      if (unit.spec.tensors[t].shape.rank() != 1) continue;
-      launch(op::cast(slice(flats_[u].master, unit, t), live_[u].tensors[t]), Phase::optimizer);
-    }
-    for (size_t p = 0; p < unit.spec.packs.size(); ++p) {
-      std::vector<Tensor> parts;
-      for (const int t : unit.spec.packs[p].tensors) {
-        parts.push_back(slice(flats_[u].master, unit, static_cast<size_t>(t)));
-      }
-      const PackedMatrix& matrix = live_[u].packs[p];
-      launch(op::pack(parts, matrix.forward), Phase::optimizer);
-      if (matrix.backward) launch(op::pack(parts, matrix.backward), Phase::optimizer);
-      for (size_t i = 0; i < matrix.backward_parts.size(); ++i) {
-        launch(op::pack(std::span(parts).subspan(i, 1), matrix.backward_parts[i]), Phase::optimizer);
+      const RandomKey key = random_key(seed, Purpose::initialise, spec.name);
+      for (const Piece& piece : unit.pieces(t, held.begin, held.end)) {
+        launch(op::init_normal(held.master.tensor.slice_rows(piece.offset - held.begin, piece.elements),
+                               {key, piece.global, stddev}),
+               Phase::setup);
       }
     }
+    if (held.ema.tensor) device_.copy(held.ema.tensor, held.master.tensor);
   }
+  masters_changed();
 }
 
-void Zero::point_gradients(size_t u, const Array& flat, bool fresh) {
-  for (size_t t = 0; t < gradients_[u].size(); ++t) {
-    gradients_[u][t] = {slice(flat, units_[u], t), fresh};
-  }
-}
-
-void Zero::begin_step() {
+void Zero::masters_changed() {
   for (size_t u = 0; u < units_.size(); ++u) {
-    if (!options_.tiles.deterministic) point_gradients(u, flats_[u].pending[0], true);
+    Held& held = held_[u];
+    if (held.cast.owner) launch(op::cast(held.master.tensor, held.cast.tensor), Phase::optimizer);
+  }
+  for (size_t u = 0; u < units_.size(); ++u) {
+    if (!live_[u].stays) continue;
+    live_[u].forward = live_[u].backward = false;  // what was packed is out of date, its memory is not
+    live_[u].flat = Array{};
+    make(u, {static_cast<int>(u), units_[u].spec.read_by_rows, true, options_.training}, Phase::optimizer);
+  }
+}
+
+// Gathered weights
+
+Tensor Zero::plain(size_t u, size_t t) const {
+  const Slice& slice = units_[u].slices[t];
+  const Array& flat = sharded_ ? live_[u].flat : held_[u].master;
+  return flat.tensor.slice_rows(slice.offset, slice.elements).reshape(slice.shape);
+}
+
+void Zero::gather(size_t u, Phase phase) {
+  Live& live = live_[u];
+  if (!sharded_ || live.flat.tensor) return;
+  live.flat = groups_.gather.all_gather(borrow(held_[u].cast),
+                                        {units_[u].spec.name + " weights", "gathered weights", phase});
+}
+
+void Zero::make_vectors(size_t u, Phase phase) {
+  const Unit& unit = units_[u];
+  Live& live = live_[u];
+  int64_t elements = 0;
+  for (const TensorSpec& tensor : unit.spec.tensors) {
+    if (is_vector(tensor)) elements += tensor.shape[0];
+  }
+  if (elements > 0 && !live.vectors.tensor) {
+    live.vectors = device_.array(options_.compute, {elements}, "packed weights");
+  }
+  live.weights.tensors.assign(unit.spec.tensors.size(), Tensor{});
+  int64_t at = 0;
+  for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
+    if (!is_vector(unit.spec.tensors[t])) continue;
+    Tensor& vector = live.weights.tensors[t];
+    vector = live.vectors.tensor.slice_rows(at, unit.spec.tensors[t].shape[0]);
+    at += vector.shape[0];
+    launch(op::cast(plain(u, t), vector), phase);
+  }
+}
+
+void Zero::make_packs(size_t u, bool forward, bool backward, Phase phase) {
+  const Unit& unit = units_[u];
+  Live& live = live_[u];
+  live.weights.packs.resize(unit.spec.packs.size());
+  for (size_t p = 0; p < unit.spec.packs.size(); ++p) {
+    PackedMatrix& matrix = live.weights.packs[p];
+    std::vector<Tensor> parts;
+    int64_t rows = 0;
+    for (const int t : unit.spec.packs[p].tensors) {
+      parts.push_back(plain(u, static_cast<size_t>(t)));
+      rows += parts.back().shape[0];
+    }
+    const int64_t columns = parts[0].shape[1];
+    const auto pack = [&](Tensor& to, std::span<const Tensor> from, int64_t n, Layout layout) {
+      if (!to) {
+        live.packed.push_back(device_.array(options_.compute, {n, columns}, "packed weights", layout));
+        to = live.packed.back().tensor;
+      }
+      launch(op::pack(from, to), phase);
+    };
+    if (forward) pack(matrix.forward, parts, rows, Layout::packed_forward);
+    if (!backward || !unit.spec.packs[p].backward) continue;
+    if (options_.tiles.deterministic && parts.size() > 1) {
+      // Each matrix is a tree of its own.
+      matrix.backward_parts.resize(parts.size());
+      for (size_t i = 0; i < parts.size(); ++i) {
+        pack(matrix.backward_parts[i], std::span(parts).subspan(i, 1), parts[i].shape[0],
+             Layout::packed_backward);
+      }
+    } else {
+      pack(matrix.backward, parts, rows, Layout::packed_backward);
+    }
+  }
+}
+
+void Zero::make(size_t u, const UnitRead& read, Phase phase) {
+  Live& live = live_[u];
+  const bool forward = read.forward && !live.forward, backward = read.backward && !live.backward;
+  const bool fresh = live.weights.tensors.empty() || live.stays;
+  if (!forward && !backward && !fresh && !read.rows) return;
+  gather(u, phase);
+  if (fresh) make_vectors(u, phase);
+  make_packs(u, forward, backward, phase);
+  live.forward = live.forward || forward;
+  live.backward = live.backward || backward;
+  if (read.rows) {
+    for (size_t t = 0; t < units_[u].spec.tensors.size(); ++t) {
+      if (!is_vector(units_[u].spec.tensors[t])) live.weights.tensors[t] = plain(u, t);
+    }
+  }
+  // Packed, the plain bytes are done with, unless the other direction is still to be packed from them.
+  const bool wanted = read.rows || (!live.stays && !options_.reshard_after_forward && !live.backward);
+  if (sharded_ && !wanted) live.flat = Array{};
+}
+
+void Zero::drop(size_t u) {
+  Live& live = live_[u];
+  live.weights = {};
+  live.packed.clear();
+  live.vectors = Array{};
+  live.flat = Array{};
+  live.forward = live.backward = false;
+}
+
+int64_t Zero::live_elements() const {
+  int64_t elements = 0;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    if (!live_[u].stays && (live_[u].flat.tensor || !live_[u].packed.empty()))
+      elements += units_[u].flat_elements;
+  }
+  return elements;
+}
+
+void Zero::acquire(std::span<const Visit> visits, size_t at, bool again) {
+  const auto phase = [](const Visit& visit) { return visit.backward ? Phase::backward : Phase::forward; };
+  for (size_t ahead = 0; ahead <= static_cast<size_t>(options_.prefetch); ++ahead) {
+    if (at + ahead >= visits.size() && !again) break;
+    const Visit& visit = visits[(at + ahead) % visits.size()];
+    for (const UnitRead& read : visit.reads) {
+      const auto u = static_cast<size_t>(read.unit);
+      const Live& live = live_[u];
+      const bool ready = (!read.forward || live.forward) && (!read.backward || live.backward) &&
+                         (!read.rows || live.flat.tensor) && !live.weights.tensors.empty();
+      if (live.stays || ready) continue;
+      const bool crowded =
+          options_.max_live > 0 && live_elements() + units_[u].flat_elements > options_.max_live;
+      if (ahead == 0 || !crowded) gather(u, phase(visit));
+    }
+  }
+  for (const UnitRead& read : visits[at].reads) {
+    if (!live_[static_cast<size_t>(read.unit)].stays) {
+      make(static_cast<size_t>(read.unit), read, phase(visits[at]));
+    }
+  }
+}
+
+void Zero::release(std::span<const Visit> visits, size_t at, bool again) {
+  const auto reads = [](const Visit& visit, int unit) {
+    return std::any_of(visit.reads.begin(), visit.reads.end(),
+                       [unit](const UnitRead& read) { return read.unit == unit; });
+  };
+  for (const UnitRead& read : visits[at].reads) {
+    bool wanted = live_[static_cast<size_t>(read.unit)].stays;
+    for (size_t next = at + 1; next < at + visits.size() && !wanted; ++next) {
+      if (next >= visits.size() && !again) break;
+      const Visit& visit = visits[next % visits.size()];
+      const bool soon = next <= at + static_cast<size_t>(options_.prefetch);
+      const bool kept = !options_.reshard_after_forward && next < visits.size();
+      wanted = (soon || kept) && reads(visit, read.unit);
+    }
+    if (!wanted) drop(static_cast<size_t>(read.unit));
+  }
+}
+
+// Gradients
+
+// A whole unit's. No kernel writes the padding, and sums of squares read it.
+Array Zero::gradient_buffer(size_t u) const {
+  const Unit& unit = units_[u];
+  Array flat = device_.array(DType::f32, {unit.flat_elements}, "gradients");
+  for (size_t t = 0; t < unit.slices.size(); ++t) {
+    const int64_t begin = unit.slices[t].offset + unit.slices[t].elements;
+    const int64_t end = t + 1 < unit.slices.size() ? unit.slices[t + 1].offset : unit.flat_elements;
+    if (end > begin) launch(op::fill(flat.tensor.slice_rows(begin, end - begin), {0}), Phase::backward);
+  }
+  return flat;
+}
+
+void Zero::begin_step(int64_t microbatches, std::span<const Visit> visits) {
+  microbatches_ = microbatches;
+  contributions_.assign(units_.size(), 0);
+  for (const Visit& visit : visits) {
+    for (const int unit : visit.writes) ++contributions_[static_cast<size_t>(unit)];
+  }
+  for (size_t u = 0; u < units_.size(); ++u) {
+    held_[u].pending.clear();
+    open_[u].gradients.clear();
   }
 }
 
 void Zero::begin_microbatch(int64_t index) {
-  if (!options_.tiles.deterministic) return;
-  // Levels 0 .. (count of trailing ones of index) - 1 are full; the new gradients go to a buffer beyond them.
-  const auto full = static_cast<size_t>(std::popcount(static_cast<uint64_t>(index)));
-  for (size_t u = 0; u < units_.size(); ++u) {
-    auto& pending = flats_[u].pending;
-    if (pending.size() <= full) {
-      pending.push_back(device_.array(DType::f32, {units_[u].flat_elements}, "gradients"));
-      launch(op::fill(pending.back().tensor, {0}), Phase::backward);
+  microbatch_ = index;
+}
+
+std::span<Gradient> Zero::gradients(int unit) {
+  const auto u = static_cast<size_t>(unit);
+  Open& open = open_[u];
+  if (open.gradients.empty()) {
+    if (!open.flat.tensor) open.flat = gradient_buffer(u);
+    for (const Slice& slice : units_[u].slices) {
+      open.gradients.push_back(
+          {open.flat.tensor.slice_rows(slice.offset, slice.elements).reshape(slice.shape), true});
     }
-    point_gradients(u, pending[full], true);
+  }
+  return open.gradients;
+}
+
+void Zero::reduce(const Visit& visit) {
+  for (const int unit : visit.writes) {
+    const auto u = static_cast<size_t>(unit);
+    if (++open_[u].contributions < contributions_[u]) continue;
+    open_[u].contributions = 0;
+    if (!accumulates_whole() || microbatch_ + 1 == microbatches_) reduce_unit(u);
+  }
+  absorb(kArrivalsLeft);
+}
+
+void Zero::reduce_unit(size_t u) {
+  const Unit& unit = units_[u];
+  Open& open = open_[u];
+  const CollectiveLabel label{unit.spec.name + " gradients", "gradients", Phase::backward};
+  if (groups_.model.place().size > 1) {
+    // A tensor that every model rank holds whole was used on each one's own tokens.
+    for (const Slice& slice : unit.slices) {
+      if (slice.split) continue;
+      groups_.model.all_reduce(open.flat.tensor.slice_rows(slice.offset, slice.elements), Combine::sum,
+                               Wire::exact, label);
+    }
+  }
+  const bool keep = accumulates_whole();
+  Array flat = keep ? borrow(open.flat) : std::move(open.flat);
+  if (!keep) {
+    open.flat = Array{};
+    open.gradients.clear();
+  }
+  if (sharded_) {
+    flat = groups_.reduce.reduce_scatter(std::move(flat), options_.wire, label);
+  } else {
+    groups_.reduce.all_reduce(flat.tensor, Combine::sum, options_.wire, label);
+  }
+  arrived_.push_back({u, std::move(flat)});
+}
+
+// Adds what has arrived to the step's gradients, in order, but for the last `keep` units.
+void Zero::absorb(size_t keep) {
+  while (arrived_.size() > keep) {
+    const size_t u = arrived_.front().unit;
+    std::vector<Array>& pending = held_[u].pending;
+    pending.push_back(std::move(arrived_.front().shard));
+    arrived_.pop_front();
+    const auto merge = [&] {
+      const size_t top = pending.size() - 1;
+      launch(op::add(pending[top].tensor, pending[top - 1].tensor), Phase::backward);
+      pending.pop_back();
+    };
+    if (options_.tiles.deterministic) {
+      // A binary counter, so that the tree over microbatches does not depend on how they are dealt.
+      for (auto bits = static_cast<uint64_t>(microbatch_); (bits & 1u) != 0; bits >>= 1) merge();
+    } else if (pending.size() > 1) {
+      merge();
+    }
+    if (microbatch_ + 1 < microbatches_) continue;
+    // The microbatches need not be a power of two: the missing ones are zeros, so the remaining subtrees are
+    // added from the smallest to the largest.
+    while (pending.size() > 1) merge();
+    groups_.pod.all_reduce(pending[0].tensor, Combine::sum, options_.wire,
+                           {units_[u].spec.name + " gradients", "gradients", Phase::backward});
   }
 }
 
-void Zero::end_microbatch(int64_t index) {
-  if (!options_.tiles.deterministic) return;
-  // A binary counter: `pending` is a stack of complete subtrees, the largest at the bottom.
-  auto top = static_cast<size_t>(std::popcount(static_cast<uint64_t>(index)));
-  for (uint64_t bits = static_cast<uint64_t>(index); (bits & 1u) != 0; bits >>= 1, --top) {
-    for (Flat& flat : flats_) {
-      launch(op::add(flat.pending[top].tensor, flat.pending[top - 1].tensor), Phase::backward);
-    }
-  }
-  last_microbatch_ = index;
-}
-
-// The step's microbatches need not be a power of two: the missing ones are zeros, so the remaining subtrees
-// are added from the smallest to the largest.
-void Zero::merge(size_t u) {
-  auto& pending = flats_[u].pending;
-  const auto subtrees = static_cast<size_t>(std::popcount(static_cast<uint64_t>(last_microbatch_ + 1)));
-  for (size_t top = subtrees - 1; top > 0; --top) {
-    launch(op::add(pending[top].tensor, pending[top - 1].tensor), Phase::backward);
-  }
-  point_gradients(u, pending[0], false);
+void Zero::end_microbatch() {
+  absorb(0);
 }
 
 Tensor Zero::gradient_partials() {
   int64_t at = 0;
   for (size_t u = 0; u < units_.size(); ++u) {
-    if (options_.tiles.deterministic) merge(u);
-    const int64_t blocks = units_[u].flat_elements / op::kReduceBlock;
-    launch(op::sum_squares(flats_[u].pending[0].tensor, partials_.tensor.slice_rows(at, blocks)),
-           Phase::optimizer);
+    const int64_t blocks = held_[u].size() / op::kReduceBlock;
+    const Tensor partials = partials_.tensor.slice_rows(at, blocks);
+    launch(op::sum_squares(held_[u].pending[0].tensor, partials), Phase::optimizer);
+    for (const Slice& slice : units_[u].slices) {
+      if (slice.counted) continue;
+      const int64_t first = std::max(slice.offset, held_[u].begin) - held_[u].begin;
+      const int64_t last = std::min(slice.offset + slice.elements, held_[u].end) - held_[u].begin;
+      if (first >= last) continue;
+      const int64_t block = first / op::kReduceBlock, end = (last + op::kReduceBlock - 1) / op::kReduceBlock;
+      launch(op::fill(partials.slice_rows(block, end - block), {0}), Phase::optimizer);
+    }
     at += blocks;
   }
-  return partials_.tensor;
+  gathered_partials_ = borrow(partials_);
+  const CollectiveLabel label{"gradient norm", "gradients", Phase::optimizer};
+  if (sharded_) gathered_partials_ = groups_.gather.all_gather(std::move(gathered_partials_), label);
+  if (canonical_partials_.tensor) {
+    arrange_partials(gathered_partials_.tensor);
+    gathered_partials_ = borrow(canonical_partials_);
+  }
+  gathered_partials_ = groups_.model.all_gather(std::move(gathered_partials_), label);
+  return gathered_partials_.tensor;
+}
+
+// From the order of the data ranks to the order of the units, without the padding of the last shards.
+void Zero::arrange_partials(const Tensor& gathered) {
+  const int ranks = groups_.gather.place().size;
+  const int64_t shard = gathered.shape[0] / ranks;
+  int64_t to = 0, base = 0;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    const int64_t blocks = held_[u].size() / op::kReduceBlock;
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      const int64_t count = std::clamp<int64_t>(units_[u].blocks - rank * blocks, 0, blocks);
+      if (count == 0) break;
+      device_.copy(canonical_partials_.tensor.slice_rows(to, count),
+                   gathered.slice_rows(rank * shard + base, count));
+      to += count;
+    }
+    base += blocks;
+  }
 }
 
 void Zero::update(const StepScalars& scalars) {
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
-    for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
-      const auto flat = [&](const Array& array) {
-        return array.tensor.slice_rows(unit.slices[t].offset, unit.slices[t].elements);
+    const Held& held = held_[u];
+    for (size_t t = 0; t < unit.slices.size(); ++t) {
+      const int64_t first = std::max(unit.slices[t].offset, held.begin);
+      const int64_t last = std::min(unit.slices[t].offset + unit.slices[t].elements, held.end);
+      if (first >= last) continue;
+      const auto run = [&](const Array& array) {
+        return array.tensor.slice_rows(first - held.begin, last - first);
       };
       std::vector<Tensor> states;
-      for (const Array& state : flats_[u].states) states.push_back(flat(state));
-      optimizer_.update(device_, scalars, flat(flats_[u].pending[0]), flat(flats_[u].master), states,
+      for (const Array& state : held.states) states.push_back(run(state));
+      optimizer_.update(device_, scalars, run(held.pending[0]), run(held.master), states,
                         unit.spec.tensors[t].decay);
-      if (flats_[u].ema.tensor) {
-        launch(op::ema(flat(flats_[u].master), scalars.control, flat(flats_[u].ema), {options_.ema_decay}),
+      if (held.ema.tensor) {
+        launch(op::ema(run(held.master), scalars.control, run(held.ema), {options_.ema_decay}),
                Phase::optimizer);
       }
     }
   }
-  pack();
+  masters_changed();
+}
+
+// By name
+
+NamedTensor Zero::named(size_t u, size_t t, const Piece& piece, const std::string& part,
+                        const Array& array) const {
+  const TensorSpec& spec = units_[u].spec.tensors[t];
+  const Slice& slice = units_[u].slices[t];
+  NamedTensor out{spec.name, part, {}, spec.shape, piece.global, true};
+  out.tensor = array.tensor.slice_rows(piece.offset - held_[u].begin, piece.elements);
+  if (piece.elements == spec.shape.elements()) out.tensor = out.tensor.reshape(spec.shape);
+  const bool alone = sharded_ || groups_.gather.place().rank == 0;
+  out.counted = slice.counted && alone && groups_.pod.place().rank == 0;
+  return out;
 }
 
 std::vector<NamedTensor> Zero::parts() const {
   std::vector<NamedTensor> out;
   const std::vector<std::string> states = optimizer_.states();
   for (size_t u = 0; u < units_.size(); ++u) {
-    for (size_t t = 0; t < units_[u].spec.tensors.size(); ++t) {
-      const std::string& name = units_[u].spec.tensors[t].name;
-      out.push_back({name, "master", slice(flats_[u].master, units_[u], t)});
-      for (size_t s = 0; s < flats_[u].states.size(); ++s) {
-        out.push_back({name, states[s], slice(flats_[u].states[s], units_[u], t)});
+    const Held& held = held_[u];
+    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
+      for (const Piece& piece : units_[u].pieces(t, held.begin, held.end)) {
+        out.push_back(named(u, t, piece, "master", held.master));
+        for (size_t s = 0; s < held.states.size(); ++s) {
+          out.push_back(named(u, t, piece, states[s], held.states[s]));
+        }
+        if (held.ema.tensor) out.push_back(named(u, t, piece, "ema", held.ema));
       }
-      if (flats_[u].ema.tensor) out.push_back({name, "ema", slice(flats_[u].ema, units_[u], t)});
     }
   }
   return out;
@@ -234,8 +484,10 @@ std::vector<NamedTensor> Zero::parts() const {
 std::vector<NamedTensor> Zero::gradient_tensors() const {
   std::vector<NamedTensor> out;
   for (size_t u = 0; u < units_.size(); ++u) {
-    for (size_t t = 0; t < units_[u].spec.tensors.size(); ++t) {
-      out.push_back({units_[u].spec.tensors[t].name, "gradient", slice(flats_[u].pending[0], units_[u], t)});
+    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
+      for (const Piece& piece : units_[u].pieces(t, held_[u].begin, held_[u].end)) {
+        out.push_back(named(u, t, piece, "gradient", held_[u].pending[0]));
+      }
     }
   }
   return out;

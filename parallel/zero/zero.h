@@ -1,7 +1,11 @@
 // Who holds what of a unit, and when: master weights, optimizer states, gradients, and the packed copy that
-// products read. On one chip (a group of one) the copy is made once per optimizer step and stays.
+// products read (ZeRO: Rajbhandari et al. 2020). Stage 3 shares all of it over the data axis: weights are
+// gathered just before use and freed after, gradients are reduce-scattered as the backward pass goes. Stage 2
+// keeps the weights whole, stage 1 the gradients too, stage 0 the states too. On one chip nothing travels:
+// the packed copy is made once per optimizer step and stays.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,6 +14,7 @@
 #include "core/model/context.h"
 #include "core/op/update_rule.h"
 #include "parallel/zero/unit.h"
+#include "parallel/zero/visit.h"
 
 namespace toroid {
 
@@ -18,33 +23,65 @@ struct ZeroOptions {
   double ema_decay = 0;  // 0: no average is kept
   bool training = true;  // false: no gradients and no optimizer states (generation)
   Tiles tiles;
+  int stage = 3;
+  int prefetch = 1;                   // visits gathered ahead of the one in use
+  bool reshard_after_forward = true;  // false: gathered weights stay until the backward pass has used them
+  int64_t whole_below = 0;            // units of fewer elements are gathered once a step and stay
+  int64_t max_live = 0;               // elements gathered at a time that prefetching keeps to; 0: no limit
+  Wire wire = Wire::exact;            // of the gradients
 };
 
-// One tensor of one part ("master", "exp_avg", ..., "ema"), for checkpoints and tests.
+// The axes of the mesh as this rank's groups. The data axis has two queues.
+struct ZeroGroups {
+  Communicator& gather;  // data
+  Communicator& reduce;  // data
+  Communicator& model;
+  Communicator& pod;
+};
+
+// All axes of one chip.
+inline ZeroGroups alone(Communicator& group_of_one) {
+  return {group_of_one, group_of_one, group_of_one, group_of_one};
+}
+
+// What this rank holds of one tensor of one part ("master", "exp_avg", ..., "ema"), for checkpoints and
+// tests.
 struct NamedTensor {
   std::string name, part;
-  Tensor tensor;  // f32, in its own shape
+  Tensor tensor;        // f32; the tensor in its own shape where it is held whole, else a flat run of it
+  Shape shape;          // of the whole tensor
+  int64_t first = 0;    // element of the whole at which `tensor` begins
+  bool counted = true;  // this rank is the one that saves it; others may hold a replica
 };
 
 class Zero {
  public:
-  Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options);
+  Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options,
+       ZeroGroups groups);
 
   // Draws every master weight from its counter-based generator; states become zero.
   void initialise(uint64_t seed, int64_t d_model);
-  // Makes the packed copies anew, after masters have changed.
-  void pack();
+  // After masters have changed: casts this rank's shards, and gathers and packs what stays.
+  void masters_changed();
 
   const std::vector<Unit>& units() const { return units_; }
-  const Weights& weights(int unit) const { return live_[static_cast<size_t>(unit)]; }
-  std::span<Gradient> gradients(int unit) { return gradients_[static_cast<size_t>(unit)]; }
+  const Weights& weights(int unit) const { return live_[static_cast<size_t>(unit)].weights; }
 
-  void begin_step();
-  // Adds microbatch `index`'s gradients to the step's: in place in the fast mode, with a binary counter in
-  // deterministic mode, so that the tree over microbatches does not depend on how they are dealt.
+  // Makes ready what visits[at] reads and starts gathering for the visits after it; `again`: the first visit
+  // follows the last.
+  void acquire(std::span<const Visit> visits, size_t at, bool again);
+  // Frees what neither the next visits nor, without resharding, the backward pass will read.
+  void release(std::span<const Visit> visits, size_t at, bool again);
+
+  void begin_step(int64_t microbatches, std::span<const Visit> visits);
   void begin_microbatch(int64_t index);
-  void end_microbatch(int64_t index);
-  // Sums of squares of all gradient blocks, in the order of the units.
+  // Where visits add to the unit's gradient.
+  std::span<Gradient> gradients(int unit);
+  // A visit has added its part to the units it writes; a unit's last part sends its gradient on its way.
+  void reduce(const Visit& visit);
+  void end_microbatch();
+  // Sums of squares of all gradient blocks of the model: equal on all ranks, in deterministic mode in an
+  // order that does not depend on the layout.
   Tensor gradient_partials();
   void update(const StepScalars& scalars);
 
@@ -52,27 +89,62 @@ class Zero {
   std::vector<NamedTensor> gradient_tensors() const;  // of the step, before clipping
 
  private:
-  struct Flat {
-    Array master, ema;
+  struct Held {                  // this rank's shard of a unit
+    int64_t begin = 0, end = 0;  // in the flat buffer
+    Array master, ema, cast;     // cast: the compute type, to be gathered
     std::vector<Array> states;
-    std::vector<Array> pending;  // gradients by level of the binary counter; [0] alone in the fast mode
-    Array norms;                 // compute-type copies of the tensors that are not matrices
+    // Reduced gradients: a stack of complete subtrees over the microbatches, the largest at the bottom; one
+    // alone in the fast mode.
+    std::vector<Array> pending;
+    int64_t size() const { return end - begin; }
   };
-  Tensor slice(const Array& flat, const Unit& unit, size_t tensor) const;
-  void launch(Call call, Phase phase);
-  void point_gradients(size_t unit, const Array& flat, bool fresh);
-  void merge(size_t unit);
+  struct Live {  // a unit while it is gathered
+    bool stays = false;
+    Array flat;  // compute type, in flight until its first use; freed once packed
+    Array vectors;
+    std::vector<Array> packed;
+    bool forward = false, backward = false;  // packed
+    Weights weights;
+  };
+  struct Open {  // the gradient of a unit under way
+    Array flat;
+    int contributions = 0;
+    std::vector<Gradient> gradients;
+  };
+  struct Arrival {
+    size_t unit;
+    Array shard;
+  };
+
+  void launch(Call call, Phase phase) const;
+  bool accumulates_whole() const;
+  Tensor plain(size_t unit, size_t tensor) const;
+  void gather(size_t unit, Phase phase);
+  void make(size_t unit, const UnitRead& read, Phase phase);
+  void make_vectors(size_t unit, Phase phase);
+  void make_packs(size_t unit, bool forward, bool backward, Phase phase);
+  void drop(size_t unit);
+  int64_t live_elements() const;
+  Array gradient_buffer(size_t unit) const;
+  void reduce_unit(size_t unit);
+  void absorb(size_t keep);
+  void arrange_partials(const Tensor& gathered);
+  NamedTensor named(size_t unit, size_t tensor, const Piece& piece, const std::string& part,
+                    const Array& array) const;
 
   Device& device_;
   const UpdateRule& optimizer_;
   ZeroOptions options_;
+  ZeroGroups groups_;
+  bool sharded_;  // states over the data axis
   std::vector<Unit> units_;
-  std::vector<Flat> flats_;
-  std::vector<Weights> live_;
-  std::vector<std::vector<Array>> packed_;
-  std::vector<std::vector<Gradient>> gradients_;
-  Array partials_;
-  int64_t last_microbatch_ = 0;
+  std::vector<Held> held_;
+  std::vector<Live> live_;
+  std::vector<Open> open_;
+  std::vector<int> contributions_;  // of a microbatch, by unit
+  std::deque<Arrival> arrived_;     // reduced shards that have not been added yet
+  int64_t microbatches_ = 0, microbatch_ = 0;
+  Array partials_, gathered_partials_, canonical_partials_;
 };
 
 }  // namespace toroid

@@ -77,8 +77,8 @@ std::unique_ptr<train::StepProgram> make_program(Device& device, Communicator& a
   options.decide.clip_norm = 1.0;
   config::OptimConfig optim;
   optim.mutable_adamw()->set_weight_decay(0.1);
-  auto program =
-      std::make_unique<train::StepProgram>(device, alone, golden.config, options, optim::make_adamw(optim));
+  auto program = std::make_unique<train::StepProgram>(device, toroid::alone(alone), golden.config, options,
+                                                      optim::make_adamw(optim));
   program->initialise(1);
   for (const NamedTensor& part : program->zero().parts()) {
     if (part.part != "master") continue;

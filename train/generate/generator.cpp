@@ -40,7 +40,7 @@ Generator::Generator(Device& device, const config::RunConfig& run)
   ZeroOptions options;
   options.compute = context_.compute;
   options.training = false;
-  zero_ = std::make_unique<Zero>(device_, decoder_units(config_), *no_updates_, options);
+  zero_ = std::make_unique<Zero>(device_, decoder_units(config_), *no_updates_, options, alone(*alone_));
   layers_.reserve(static_cast<size_t>(config_.layers));
   for (int64_t l = 0; l < config_.layers; ++l) layers_.emplace_back(config_, l);
 }

@@ -1,7 +1,9 @@
 #include "train/step/step_program.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/op/elementwise.h"
@@ -30,42 +32,67 @@ Keep keep_of(Remat remat) {
   throw InternalError("unknown remat policy");
 }
 
-Tiles tiles_of(const StepOptions& options) {
-  Tiles tiles;
-  tiles.deterministic = options.deterministic;
-  return tiles;
+// Deterministic mode runs one sequence a microbatch.
+StepOptions complete(StepOptions options) {
+  if (options.deterministic) options.sequences_per_replica = 1;
+  options.zero.compute = options.compute;
+  options.zero.tiles.deterministic = options.deterministic;
+  return options;
+}
+
+// In deterministic mode the sequences are the leaves of one binary tree, so their number is a power of two.
+int64_t microbatches_of(const StepOptions& options, int64_t replicas) {
+  const int64_t round = replicas * options.sequences_per_replica;
+  if (!options.deterministic) return (options.global_sequences + round - 1) / round;
+  const auto leaves = std::bit_ceil(static_cast<uint64_t>(options.global_sequences));
+  return std::max<int64_t>(1, static_cast<int64_t>(leaves) / round);
 }
 
 }  // namespace
 
-std::vector<Visit> training_visits(const DecoderConfig& config) {
+std::vector<Visit> training_visits(const DecoderConfig& config, Remat remat) {
   const int layers = static_cast<int>(config.layers), head = layers + 1;
   std::vector<Visit> visits;
-  visits.push_back({false, 0, {0}, {}});
-  for (int l = 1; l <= layers; ++l) visits.push_back({false, l, {l}, {}});
+  visits.push_back({false, 0, {{0, true, false, false}}, {}});
+  for (int l = 1; l <= layers; ++l) visits.push_back({false, l, {{l, false, true, false}}, {}});
   // The head's loss and its gradient are one visit; with a tied head it reads and writes two units.
   if (config.tied_head) {
-    visits.push_back({true, head, {head, 0}, {head, 0}});
+    visits.push_back({true, head, {{head, false, false, false}, {0, false, true, true}}, {head, 0}});
   } else {
-    visits.push_back({true, head, {head}, {head}});
+    visits.push_back({true, head, {{head, false, true, true}}, {head}});
   }
-  for (int l = layers; l >= 1; --l) visits.push_back({true, l, {l}, {l}});
+  // Products are taken again only where nothing but the input of a layer was kept.
+  const bool again = remat == Remat::full;
+  for (int l = layers; l >= 1; --l) visits.push_back({true, l, {{l, false, again, true}}, {l}});
   visits.push_back({true, 0, {}, {0}});
   return visits;
 }
 
-StepProgram::StepProgram(Device& device, Communicator& model, DecoderConfig config, StepOptions options,
+std::vector<Visit> forward_visits(const DecoderConfig& config) {
+  const int layers = static_cast<int>(config.layers), head = layers + 1;
+  std::vector<Visit> visits;
+  visits.push_back({false, 0, {{0, true, false, false}}, {}});
+  for (int l = 1; l <= layers; ++l) visits.push_back({false, l, {{l, false, true, false}}, {}});
+  visits.push_back({false, head, {{head, false, !config.tied_head, false}}, {}});
+  if (config.tied_head) visits.back().reads.push_back({0, false, true, false});
+  return visits;
+}
+
+StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config, StepOptions options,
                          std::unique_ptr<optim::Optimizer> optimizer)
     : device_(device),
+      groups_(groups),
+      data_(groups.gather.place()),
+      pod_(groups.pod.place()),
       config_(std::move(config)),
-      options_(options),
+      options_(complete(options)),
       optimizer_(std::move(optimizer)),
-      sequences_(options.deterministic ? 1 : options.sequences_per_replica),
-      microbatches_((options.global_sequences + sequences_ - 1) / sequences_),
-      zero_(device, decoder_units(config_), *optimizer_,
-            {options.compute, options.ema_decay, true, tiles_of(options)}),
-      context_{device, model, options.compute, tiles_of(options), Phase::forward},
-      visits_(training_visits(config_)) {
+      sequences_(options_.sequences_per_replica),
+      microbatches_(microbatches_of(options_, replicas())),
+      zero_(device, decoder_units(config_), *optimizer_, options_.zero, groups),
+      context_{device, groups.model, options_.compute, options_.zero.tiles, Phase::forward},
+      visits_(training_visits(config_, options_.remat)),
+      forward_visits_(forward_visits(config_)) {
   options_.loss_block_tokens = block_tokens(options_, config_.vocab);
   layers_.reserve(static_cast<size_t>(config_.layers));
   for (int64_t l = 0; l < config_.layers; ++l) layers_.emplace_back(config_, l);
@@ -75,6 +102,9 @@ StepProgram::StepProgram(Device& device, Communicator& model, DecoderConfig conf
   token_loss_ = device_.array(DType::f32, {sequences_ * options_.tokens_per_sequence}, "batch");
   losses_ = device_.array(DType::f32, {microbatches_}, "batch");
   loss_sum_ = device_.array(DType::f32, {1}, "batch");
+  if (options_.deterministic && data_.size > 1 && microbatches_ > 1) {
+    ordered_losses_ = device_.array(DType::f32, {microbatches_ * replicas()}, "batch");
+  }
 }
 
 StepProgram::Inputs StepProgram::make_inputs(int64_t sequences) {
@@ -89,14 +119,25 @@ void StepProgram::initialise(uint64_t seed) {
   device_.launch(op::fill(state_.tensor, {0}));
 }
 
-void StepProgram::fill_inputs(Inputs& inputs, int64_t sequences, const HostBatch& batch, double rate) {
-  const auto tokens = static_cast<size_t>(sequences * options_.tokens_per_sequence);
-  require(batch.ids.size() <= tokens, "a batch has at most the step's sequences");
+// A step's sequences are dealt pod, then microbatch, then data rank.
+StepProgram::Deal StepProgram::step_deal() const {
+  const int64_t round = data_.size * sequences_;
+  return {pod_.rank * microbatches_ * round + data_.rank * sequences_, round, microbatches_, sequences_};
+}
+
+void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, double rate) {
+  const auto T = static_cast<size_t>(options_.tokens_per_sequence);
   // Sequences that are missing are there, masked: the program's shapes never change.
   const auto put = [&](const Array& to, std::span<const int32_t> from, int32_t filler) {
-    std::vector<int32_t> padded(from.begin(), from.end());
-    padded.resize(tokens, filler);
-    device_.write(to.tensor, std::as_bytes(std::span(padded)));
+    std::vector<int32_t> own(static_cast<size_t>(to.tensor.elements()), filler);
+    for (int64_t run = 0; run < deal.runs; ++run) {
+      const size_t first = static_cast<size_t>(deal.first + run * deal.stride) * T;
+      const size_t count = static_cast<size_t>(deal.sequences) * T;
+      if (first >= from.size()) break;
+      std::copy_n(from.begin() + static_cast<ptrdiff_t>(first), std::min(count, from.size() - first),
+                  own.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(run) * count));
+    }
+    device_.write(to.tensor, std::as_bytes(std::span(own)));
   };
   put(inputs.ids, batch.ids, 0);
   put(inputs.targets, batch.targets, -1);
@@ -115,7 +156,10 @@ void StepProgram::fill_inputs(Inputs& inputs, int64_t sequences, const HostBatch
 }
 
 void StepProgram::upload(const HostBatch& batch, double rate) {
-  fill_inputs(inputs_[next_], microbatches_ * sequences_, batch, rate);
+  require(batch.ids.size() <=
+              static_cast<size_t>(microbatches_ * sequences_per_round() * options_.tokens_per_sequence),
+          "a batch has at most the step's sequences");
+  fill_inputs(inputs_[next_], step_deal(), batch, rate);
   next_ = 1 - next_;
 }
 
@@ -146,8 +190,11 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
   const Keep keep = keep_of(options_.remat);
   std::vector<Saved> saved(layers_.size());
   Array flow;
-  for (const Visit& visit : visits_) {
+  const bool again = index + 1 < microbatches_;
+  for (size_t at = 0; at < visits_.size(); ++at) {
+    const Visit& visit = visits_[at];
     const auto layer = static_cast<size_t>(visit.stage - 1);
+    zero_.acquire(visits_, at, again);
     if (!visit.backward && visit.stage == 0) {
       flow = embed_forward(c, config_, zero_.weights(0), batch);
     } else if (!visit.backward) {
@@ -168,6 +215,8 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
       c.phase = Phase::backward;
       embed_backward(c, config_, batch, std::move(flow), zero_.gradients(0)[0]);
     }
+    zero_.reduce(visit);
+    zero_.release(visits_, at, again);
   }
   marks_.backward_end.push_back(device_.record(Queue::compute));
 }
@@ -176,16 +225,16 @@ void StepProgram::step() {
   const Inputs& inputs = inputs_[1 - next_];
   marks_ = {};
   marks_.begin = device_.record(Queue::compute);
-  zero_.begin_step();
+  zero_.begin_step(microbatches_, visits_);
   for (int64_t k = 0; k < microbatches_; ++k) {
     zero_.begin_microbatch(k);
     run_microbatch(k, inputs);
-    zero_.end_microbatch(k);
+    zero_.end_microbatch();
   }
   Context& c = context_;
   c.phase = Phase::optimizer;
   const Array& control = control_[1 - finished_];
-  c.launch(op::sum(losses_.tensor, loss_sum_.tensor));
+  c.launch(op::sum(step_losses(), loss_sum_.tensor));
   c.launch(op::decide(zero_.gradient_partials(), loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
                       state_.tensor, control.tensor, options_.decide));
   zero_.update({state_.tensor, control.tensor});
@@ -208,46 +257,87 @@ StepResult StepProgram::result(int steps_ago) {
   return out;
 }
 
+// The losses of all microbatches of all replicas, in deterministic mode in the order of the sequences.
+Tensor StepProgram::step_losses() {
+  const CollectiveLabel label{"losses", "batch", Phase::optimizer};
+  gathered_losses_ = groups_.gather.all_gather({losses_.tensor, {}}, label);
+  gathered_losses_ = groups_.pod.all_gather(std::move(gathered_losses_), label);
+  const Tensor& all = gathered_losses_.tensor;  // [pods, data, microbatches]
+  if (!ordered_losses_.tensor) return all;
+  for (int64_t pod = 0; pod < pod_.size; ++pod) {
+    for (int64_t rank = 0; rank < data_.size; ++rank) {
+      for (int64_t k = 0; k < microbatches_; ++k) {
+        device_.copy(ordered_losses_.tensor.slice_rows((pod * microbatches_ + k) * data_.size + rank, 1),
+                     all.slice_rows((pod * data_.size + rank) * microbatches_ + k, 1));
+      }
+    }
+  }
+  return ordered_losses_.tensor;
+}
+
+template <class Body>
+void StepProgram::walk_forward(const Body& body) {
+  for (size_t at = 0; at < forward_visits_.size(); ++at) {
+    zero_.acquire(forward_visits_, at, false);
+    body(forward_visits_[at].stage);
+    zero_.release(forward_visits_, at, false);
+  }
+}
+
 StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
   Context& c = context_;
   c.phase = Phase::forward;
   Inputs inputs = make_inputs(sequences_);
-  fill_inputs(inputs, sequences_, host, 0);
+  fill_inputs(inputs, {(int64_t{pod_.rank} * data_.size + data_.rank) * sequences_, 0, 1, sequences_}, host,
+              0);
   Microbatch batch = microbatch(inputs, 0, sequences_);
   const RopeTables tables = make_rope_tables(c, config_, batch);
-  Array flow = embed_forward(c, config_, zero_.weights(0), batch);
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    Saved saved;
-    flow =
-        layers_[l].forward(c, zero_.weights(static_cast<int>(l) + 1), batch, std::move(flow), saved, Keep());
-  }
-  head_forward(c, config_, zero_.weights(static_cast<int>(config_.layers) + 1), table(), batch, flow.tensor,
-               token_loss_.tensor, options_.loss_block_tokens);
+  const int head = static_cast<int>(config_.layers) + 1;
+  Array flow;
+  walk_forward([&](int stage) {
+    if (stage == 0) {
+      flow = embed_forward(c, config_, zero_.weights(0), batch);
+    } else if (stage < head) {
+      Saved saved;
+      flow = layers_[static_cast<size_t>(stage - 1)].forward(c, zero_.weights(stage), batch, std::move(flow),
+                                                             saved, Keep());
+    } else {
+      head_forward(c, config_, zero_.weights(head), table(), batch, flow.tensor, token_loss_.tensor,
+                   options_.loss_block_tokens);
+    }
+  });
   const Array sum = c.array_f32({1}, "batch");
   c.launch(op::sum(token_loss_.tensor, sum.tensor));
-  float loss = 0;
-  device_.read(sum.tensor, std::as_writable_bytes(std::span(&loss, 1)));
-  return {loss, host.target_count};
+  const CollectiveLabel label{"validation loss", "batch", Phase::forward};
+  Array all = groups_.gather.all_gather({sum.tensor, {}}, label);
+  all = groups_.pod.all_gather(std::move(all), label);
+  std::vector<float> losses(static_cast<size_t>(all.tensor.elements()));
+  device_.read(all.tensor, std::as_writable_bytes(std::span(losses)));
+  return {std::accumulate(losses.begin(), losses.end(), 0.0), host.target_count};
 }
 
 StepProgram::Trace StepProgram::trace(const HostBatch& host, int64_t sequences) {
   Context& c = context_;
   c.phase = Phase::forward;
   Inputs inputs = make_inputs(sequences);
-  fill_inputs(inputs, sequences, host, 0);
+  fill_inputs(inputs, {0, 0, 1, sequences}, host, 0);
   Microbatch batch = microbatch(inputs, 0, sequences);
   const RopeTables tables = make_rope_tables(c, config_, batch);
+  const int head = static_cast<int>(config_.layers) + 1;
   Trace trace;
-  trace.hidden.push_back(embed_forward(c, config_, zero_.weights(0), batch));
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    Saved saved;
-    Array x = c.array(trace.hidden.back().tensor.shape, "activations");
-    device_.copy(x.tensor, trace.hidden.back().tensor);
-    trace.hidden.push_back(
-        layers_[l].forward(c, zero_.weights(static_cast<int>(l) + 1), batch, std::move(x), saved, Keep()));
-  }
-  trace.logits = head_logits(c, config_, zero_.weights(static_cast<int>(config_.layers) + 1), table(),
-                             trace.hidden.back().tensor);
+  walk_forward([&](int stage) {
+    if (stage == 0) {
+      trace.hidden.push_back(embed_forward(c, config_, zero_.weights(0), batch));
+    } else if (stage < head) {
+      Saved saved;
+      Array x = c.array(trace.hidden.back().tensor.shape, "activations");
+      device_.copy(x.tensor, trace.hidden.back().tensor);
+      trace.hidden.push_back(layers_[static_cast<size_t>(stage - 1)].forward(c, zero_.weights(stage), batch,
+                                                                             std::move(x), saved, Keep()));
+    } else {
+      trace.logits = head_logits(c, config_, zero_.weights(head), table(), trace.hidden.back().tensor);
+    }
+  });
   return trace;
 }
 

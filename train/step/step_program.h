@@ -23,20 +23,15 @@ struct StepOptions {
   Remat remat = Remat::none;
   bool deterministic = false;
   int64_t loss_block_tokens = 0;  // 0: chosen from the vocabulary
-  double ema_decay = 0;
+  ZeroOptions zero;               // compute type and tiles are filled in from the above
   op::DecideSpec decide;
 };
 
-// One visit of the step's walk over the units: ZeRO's gathers, frees and reductions are functions of the
-// list.
-struct Visit {
-  bool backward = false;
-  int stage = 0;                   // 0 embedding, 1..L layers, L + 1 head
-  std::vector<int> reads, writes;  // units: weights read, gradients written
-};
-std::vector<Visit> training_visits(const DecoderConfig& config);
+std::vector<Visit> training_visits(const DecoderConfig& config, Remat remat);
+std::vector<Visit> forward_visits(const DecoderConfig& config);
 
-// A step's batch on the host, G T tokens in the global order; missing sequences are masked by the program.
+// A step's whole batch on the host, G T tokens in the global order: each rank takes its own sequences, and
+// missing ones are masked by the program.
 struct HostBatch {
   std::span<const int32_t> ids, targets, positions, starts;
   int64_t target_count = 0;
@@ -59,13 +54,13 @@ struct StepMarks {
 
 class StepProgram {
  public:
-  StepProgram(Device& device, Communicator& model, DecoderConfig config, StepOptions options,
+  StepProgram(Device& device, ZeroGroups groups, DecoderConfig config, StepOptions options,
               std::unique_ptr<optim::Optimizer> optimizer);
 
   // Draws the weights and clears all states.
   void initialise(uint64_t seed);
   // After masters were written from outside.
-  void weights_changed() { zero_.pack(); }
+  void weights_changed() { zero_.masters_changed(); }
 
   // Copies a batch and its rate to the device, one step ahead: the next step() uses it.
   void upload(const HostBatch& batch, double rate);
@@ -74,8 +69,8 @@ class StepProgram {
   StepResult result(int steps_ago);
   const StepMarks& marks() const { return marks_; }
 
-  // Sum of the token losses of up to B sequences of T tokens each and their target count (forward only);
-  // blocks.
+  // Sum of the token losses of up to sequences_per_round() sequences of T tokens each, dealt to the replicas,
+  // and their target count (forward only); blocks.
   struct Evaluation {
     double loss_sum = 0;
     int64_t targets = 0;
@@ -94,20 +89,33 @@ class StepProgram {
   const DecoderConfig& config() const { return config_; }
   const StepOptions& options() const { return options_; }
   int64_t microbatches() const { return microbatches_; }
-  int64_t sequences_per_microbatch() const { return sequences_; }
+  int64_t sequences_per_microbatch() const { return sequences_; }  // of one replica
+  int64_t sequences_per_round() const { return sequences_ * replicas(); }
+  int64_t replicas() const { return int64_t{data_.size} * pod_.size; }
 
  private:
   struct Inputs {
     Array ids, targets, positions, starts;  // i32[microbatches B T]
     Array scale, count, rate;               // f32[1]
   };
+  // Runs of consecutive sequences of a batch that this rank takes, in the order of its microbatches.
+  struct Deal {
+    int64_t first = 0, stride = 0, runs = 0, sequences = 0;  // run i begins at sequence first + i stride
+  };
+  Deal step_deal() const;
   Inputs make_inputs(int64_t sequences);
-  void fill_inputs(Inputs& inputs, int64_t sequences, const HostBatch& batch, double rate);
+  void fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, double rate);
   Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
   void run_microbatch(int64_t index, const Inputs& inputs);
   const PackedMatrix& table() const;
+  // Walks the units forward and hands each stage's visit to `body`, its weights ready.
+  template <class Body>
+  void walk_forward(const Body& body);
+  Tensor step_losses();
 
   Device& device_;
+  ZeroGroups groups_;
+  Place data_, pod_;
   DecoderConfig config_;
   StepOptions options_;
   std::unique_ptr<optim::Optimizer> optimizer_;
@@ -115,12 +123,12 @@ class StepProgram {
   Zero zero_;
   Context context_;
   std::vector<Layer> layers_;
-  std::vector<Visit> visits_;
+  std::vector<Visit> visits_, forward_visits_;
   Inputs inputs_[2];
   int next_ = 0;  // which of the two inputs the next upload fills
   Array state_, control_[2];
   int finished_ = 0;  // which control the last step wrote
-  Array token_loss_, losses_, loss_sum_;
+  Array token_loss_, losses_, gathered_losses_, ordered_losses_, loss_sum_;
   StepMarks marks_;
 };
 
