@@ -41,6 +41,8 @@ build | nlohmann-json3-dev         | JSON: metrics, safetensors headers, manifes
 build | libxxhash-dev              | hashes of files, tensors and documents
 build | libzstd-dev                | .zst corpora
 build | zlib1g-dev                 | .gz corpora
+build | libopenmpi-dev             | MPI: several ranks
+build | openmpi-bin                | mpirun, which starts them
 test  | libgtest-dev               | the test framework
 test  | clang-format-14            | the format test
 slow  | clang-14                   | the second compiler that must build everything; fuzzing

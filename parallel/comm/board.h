@@ -1,0 +1,81 @@
+// What the ranks of one host show each other outside MPI: for each rank its process and coordinate, and for
+// each group that it is in, what it is doing there. It lives in memory that all of them map (or, in tests,
+// that all threads see), holds only atomics, and works while a rank is stopped, killed or confused.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/op/op.h"
+
+namespace toroid {
+
+// One call of one group, as a rank published it when the call began there.
+struct Published {
+  uint64_t sequence = 0;
+  int64_t bytes = 0;
+  Phase phase = Phase::forward;
+  bool done = false;
+  std::string operation, tensor;
+};
+
+class Board {
+ public:
+  static constexpr int kContexts = 32;  // groups of one rank
+
+  // The flags by which the members of a group take turns reading each other's memory. Tickets of a group
+  // rise.
+  struct alignas(64) Flags {
+    std::atomic<uint64_t> ready{0};     // what `address` points to may be read for this ticket
+    std::atomic<uint64_t> finished{0};  // this rank has read all that it needs for this ticket
+    std::atomic<uint64_t> address{0};
+    std::atomic<int64_t> bytes{0};
+  };
+
+  static int64_t bytes_for(int ranks);
+  // `memory`: bytes_for(ranks) zero bytes, aligned to 64. Borrowed.
+  Board(std::byte* memory, int ranks);
+
+  int ranks() const { return ranks_; }
+  void enter(int slot, int process);  // 0: has left in good order
+  int process(int slot) const;
+  void describe(int slot, std::string_view coordinate);
+  std::string coordinate(int slot) const;
+  std::atomic<uint64_t>& probe(int slot);  // an address that others try to read, to learn whether they can
+
+  Flags& flags(int slot, int context);
+  void publish(int slot, int context, const Published& call);
+  // What `slot` said of its call number `sequence`, if it is remembered (the last few are).
+  std::optional<Published> find(int slot, int context, uint64_t sequence) const;
+  uint64_t last_sequence(int slot, int context) const;  // 0: none yet
+
+ private:
+  // Text and numbers as atomic words behind a version, odd while they are being written.
+  struct alignas(64) Entry {
+    static constexpr size_t kOperation = 3, kTensor = 9, kWords = 3 + kOperation + kTensor;
+    std::atomic<uint64_t> version{0};
+    std::array<std::atomic<uint64_t>, kWords> words{};
+  };
+  static constexpr size_t kKept = 4, kCoordinate = 6;
+  struct Group {
+    Flags flags;
+    std::atomic<uint64_t> last{0};
+    std::array<Entry, kKept> calls;
+  };
+  struct alignas(64) Rank {
+    std::atomic<int64_t> process{0};
+    std::atomic<uint64_t> probe{0};
+    std::array<std::atomic<uint64_t>, kCoordinate> coordinate{};
+  };
+  Rank& rank(int slot) const { return reinterpret_cast<Rank*>(memory_)[slot]; }
+  Group& group(int slot, int context) const;
+
+  std::byte* memory_;
+  int ranks_;
+};
+
+}  // namespace toroid

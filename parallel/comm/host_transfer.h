@@ -1,0 +1,69 @@
+// Collectives among ranks of one host that read each other's memory: no messages, no copies but the one that
+// is wanted. A rank says where its array is and that it may be read, reads what it needs of the others', and
+// is done when all have read what they need of it. Sums are taken in blocks that stay in the cache, as the
+// balanced binary tree over the ranks in order, so that they serve deterministic mode; what travels is exact.
+//
+// With n ranks, each reads and writes:   all_gather  n - 1 shares     reduce_scatter  n shares, and writes
+// one
+#pragma once
+
+#include <vector>
+
+#include "core/comm/communicator.h"
+#include "parallel/comm/peer_memory.h"
+#include "parallel/comm/watched_transfer.h"
+
+namespace toroid {
+
+struct HostJob {
+  enum class Operation : uint8_t { all_gather, reduce_scatter, all_reduce, broadcast, all_to_all, barrier };
+  Operation operation = Operation::barrier;
+  DType type = DType::u8;
+  Combine how = Combine::sum;
+  int64_t elements = 0;  // of the whole array: gathered, or before scattering
+  int root = 0;
+  std::byte* in =
+      nullptr;  // this rank's share, for all_gather; else the whole array. Sums overwrite own rows.
+  std::byte* out = nullptr;  // the whole array, for reduce_scatter this rank's share
+  uint64_t ticket = 0;       // of the group; all_reduce takes this one and the next
+  std::byte* staging = nullptr;
+};
+
+// Of one block, and of the staging memory for `ranks`.
+int64_t host_staging_bytes(const HostJob& job, int ranks);
+
+class HostTransfer final : public WatchedTransfer {
+ public:
+  // `board` and `memory` outlive this.
+  HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note, Board& board,
+               const PeerMemory& memory, HostJob job);
+
+ protected:
+  Progress step() override;
+
+ private:
+  enum class Phase : uint8_t { open, meet, sum, meet_again, copy, close };
+  void announce(const std::byte* address, int64_t bytes, uint64_t ticket);
+  bool all_ready(uint64_t ticket);
+  bool all_finished() const;
+  bool copy_some();
+  bool sum_some();
+  void sum_block(int64_t first, int64_t count, std::byte* to);
+  int64_t boundary(int place) const { return job_.elements * place / members().size(); }
+  int64_t bytes(int64_t elements) const { return elements * bytes_of(job_.type); }
+  Board::Flags& flags(int place) const {
+    return board_.flags(members().slots[static_cast<size_t>(place)], members().context);
+  }
+  void read(int place, int64_t offset_bytes, std::byte* to, int64_t count_bytes) const;
+  int64_t block_elements() const;
+
+  Board& board_;
+  const PeerMemory& memory_;
+  HostJob job_;
+  Phase phase_ = Phase::open;
+  int peer_ = 1;        // how far on from this rank the peer is whose share is being copied
+  int64_t offset_ = 0;  // within the share
+  int met_ = 0;         // peers known to be ready
+};
+
+}  // namespace toroid

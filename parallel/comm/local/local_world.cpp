@@ -1,0 +1,139 @@
+#include "parallel/comm/local/local_world.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace toroid {
+
+// Messages on their way, copied when they are sent.
+class LocalJob::Post {
+ public:
+  using Channel = std::tuple<int, int, int>;  // sender, receiver, context
+  void put(const Channel& channel, std::span<const std::byte> bytes) {
+    const std::lock_guard lock(mutex_);
+    messages_[channel].emplace_back(bytes.begin(), bytes.end());
+  }
+  std::optional<std::vector<std::byte>> take(const Channel& channel) {
+    const std::lock_guard lock(mutex_);
+    auto& waiting = messages_[channel];
+    if (waiting.empty()) return std::nullopt;
+    std::vector<std::byte> message = std::move(waiting.front());
+    waiting.pop_front();
+    return message;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Channel, std::deque<std::vector<std::byte>>> messages_;
+};
+
+class LocalJob::Endpoint final : public Transport {
+ public:
+  Endpoint(Post& post, int rank, int size) : post_(post), rank_(rank), size_(size) {}
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  Request send(int peer, int context, std::span<const std::byte> bytes) override {
+    post_.put({rank_, peer, context}, bytes);
+    const int64_t id = next_++;
+    through_[id] = static_cast<int64_t>(bytes.size());
+    return {id};
+  }
+  Request receive(int peer, int context, std::span<std::byte> bytes) override {
+    const int64_t id = next_++;
+    const Post::Channel channel{peer, rank_, context};
+    posted_[channel].push_back({id, bytes});
+    channels_[id] = channel;
+    return {id};
+  }
+  std::optional<int64_t> test(Request request) override {
+    const auto channel = channels_.find(request.id);
+    if (channel != channels_.end()) deliver(channel->second);
+    const auto found = through_.find(request.id);
+    if (found == through_.end()) return std::nullopt;
+    const int64_t bytes = found->second;
+    through_.erase(found);
+    channels_.erase(request.id);
+    return bytes;
+  }
+
+ private:
+  struct Posted {
+    int64_t id;
+    std::span<std::byte> bytes;
+  };
+  void deliver(const Post::Channel& channel) {
+    auto& waiting = posted_[channel];
+    while (!waiting.empty()) {
+      const auto message = post_.take(channel);
+      if (!message) return;
+      const Posted& to = waiting.front();
+      const size_t count = std::min(message->size(), to.bytes.size());
+      if (count > 0) std::memcpy(to.bytes.data(), message->data(), count);
+      through_[to.id] = static_cast<int64_t>(message->size());
+      waiting.pop_front();
+    }
+  }
+
+  Post& post_;
+  int rank_, size_;
+  int64_t next_ = 0;
+  std::map<int64_t, int64_t> through_;
+  std::map<int64_t, Post::Channel> channels_;
+  std::map<Post::Channel, std::deque<Posted>> posted_;
+};
+
+class LocalJob::Member final : public World {
+ public:
+  Member(LocalJob& job, int rank, std::vector<int> host_ranks, Board& board)
+      : World(rank, job.size(), std::move(host_ranks)),
+        job_(job),
+        board_(board),
+        endpoint_(*job.post_, rank, job.size()) {
+    const int slot = slot_of(rank);
+    board_.enter(slot, ::getpid());
+    watch_over(std::make_shared<Watch>(&board_, rank, slot, job.options_.deadline));
+  }
+
+ protected:
+  ScheduledCommunicator::Means means() override {
+    return {&endpoint_, &board_, job_.options_.reads_memory ? &job_.memory_ : nullptr};
+  }
+
+ private:
+  LocalJob& job_;
+  Board& board_;
+  Endpoint endpoint_;
+};
+
+LocalJob::HostTable::HostTable(int ranks)
+    : memory(nullptr, [](std::byte* block) { std::free(block); }), board(nullptr, 0) {
+  const auto bytes = static_cast<size_t>(Board::bytes_for(ranks));
+  memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
+  std::memset(memory.get(), 0, bytes);
+  board = Board(memory.get(), ranks);
+}
+
+LocalJob::LocalJob(int size, const Options& options)
+    : size_(size), options_(options), post_(std::make_unique<Post>()) {
+  require(size >= options_.hosts && size % options_.hosts == 0, "every host has as many ranks");
+  for (int host = 0; host < options_.hosts; ++host) {
+    hosts_.push_back(std::make_unique<HostTable>(size / options_.hosts));
+  }
+}
+
+LocalJob::~LocalJob() = default;
+
+std::unique_ptr<World> LocalJob::world(int rank) {
+  const int per_host = size_ / options_.hosts;
+  const int host = rank / per_host;
+  std::vector<int> ranks;
+  for (int i = 0; i < per_host; ++i) ranks.push_back(host * per_host + i);
+  return std::make_unique<Member>(*this, rank, std::move(ranks), hosts_[static_cast<size_t>(host)]->board);
+}
+
+}  // namespace toroid

@@ -1,0 +1,45 @@
+// A job whose ranks are threads of one process: for tests, also under the thread sanitizer.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+#include <vector>
+
+#include "parallel/comm/world.h"
+
+namespace toroid {
+
+// What the ranks share; made before they start, outlives them.
+class LocalJob {
+ public:
+  struct Options {
+    bool reads_memory = true;  // else only messages
+    int hosts = 1;             // ranks are dealt to as many hosts, in runs
+    Seconds deadline{30};
+  };
+  LocalJob(int size, const Options& options);
+  ~LocalJob();
+  std::unique_ptr<World> world(int rank);
+  int size() const { return size_; }
+
+ private:
+  class Post;
+  class Endpoint;
+  class Member;
+  struct HostTable {
+    explicit HostTable(int ranks);
+    std::unique_ptr<std::byte, void (*)(std::byte*)> memory;
+    Board board;
+  };
+
+  int size_;
+  Options options_;
+  std::unique_ptr<Post> post_;
+  std::vector<std::unique_ptr<HostTable>> hosts_;
+  ThreadMemory memory_;
+};
+
+}  // namespace toroid

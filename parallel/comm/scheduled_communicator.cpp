@@ -1,0 +1,338 @@
+#include "parallel/comm/scheduled_communicator.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/base/error.h"
+
+namespace toroid {
+namespace {
+
+using schedule::Algorithm;
+using schedule::Operation;
+
+constexpr int64_t kFewBytes = int64_t{64} << 10;  // below, the number of rounds is what counts
+constexpr int kFewRanks = 16;
+
+bool power_of_two(int value) {
+  return (value & (value - 1)) == 0;
+}
+
+Shape with_rows(const Shape& shape, int64_t rows) {
+  switch (shape.rank()) {
+    case 0:
+    case 1:
+      return {rows};
+    case 2:
+      return {rows, shape[1]};
+    case 3:
+      return {rows, shape[1], shape[2]};
+    default:
+      return {rows, shape[1], shape[2], shape[3]};
+  }
+}
+
+}  // namespace
+
+Algorithm automatic_algorithm(Operation operation, const schedule::GroupShape& shape, int64_t bytes,
+                              bool deterministic) {
+  const int size = shape.size();
+  if (operation == Operation::all_to_all) return Algorithm::direct;
+  if (operation == Operation::broadcast) return Algorithm::halving_doubling;
+  const bool sums = operation != Operation::all_gather;
+  if (deterministic && sums) return Algorithm::halving_doubling;
+  if (size <= 2) return Algorithm::direct;
+  if (bytes <= kFewBytes) {
+    if (power_of_two(size)) return Algorithm::halving_doubling;
+    if (size <= kFewRanks) return Algorithm::direct;
+  }
+  return shape.rows > 1 && shape.columns > 1 ? Algorithm::torus : Algorithm::bidirectional_ring;
+}
+
+// One collective, before it is known how it is carried out.
+struct ScheduledCommunicator::Work {
+  Operation operation = Operation::all_reduce;
+  bool barrier = false;
+  Tensor in, out;  // out may be in
+  int64_t elements = 0;
+  DType type = DType::u8;
+  Combine how = Combine::sum;
+  bool bf16_wire = false;
+  int root = 0;
+};
+
+ScheduledCommunicator::ScheduledCommunicator(Device& device, Queue queue, std::string axis,
+                                             std::shared_ptr<const GroupState> group,
+                                             schedule::GroupShape shape, Means means,
+                                             const GroupOptions& options)
+    : device_(device),
+      queue_(queue),
+      axis_(std::move(axis)),
+      group_(std::move(group)),
+      shape_(shape),
+      means_(means),
+      options_(options) {
+  require(shape_.size() == members().size(), "a group's shape has as many places as the group has ranks");
+  if (!members().on_one_host()) means_.memory = nullptr;
+  if (options_.deterministic && !power_of_two(members().size())) {
+    throw UserError("deterministic mode sums over powers of two, and axis " + axis_ + " has " +
+                    std::to_string(members().size()) +
+                    " ranks; choose a mesh whose axes are powers of two, or switch `deterministic` off");
+  }
+}
+
+CollectiveNote ScheduledCommunicator::note(std::string operation, int64_t bytes,
+                                           const CollectiveLabel& label) const {
+  CollectiveNote out;
+  out.operation = std::move(operation);
+  out.axis = axis_;
+  out.tensor = label.tensor;
+  out.bytes = bytes;
+  out.ranks = members().size();
+  out.phase = label.phase;
+  return out;
+}
+
+// One piece of memory serves all calls: they follow each other on the queue.
+Tensor ScheduledCommunicator::staging(int64_t bytes) {
+  if (bytes == 0) return {};
+  if (staging_.bytes() < bytes) {
+    staging_.release();
+    staging_ = device_.allocate(bytes, "transfer", queue_);
+  }
+  return staging_.view(DType::u8, {bytes});
+}
+
+std::unique_ptr<Transfer> ScheduledCommunicator::by_memory(const Work& work, std::vector<Operand>& operands,
+                                                           CollectiveNote note) {
+  HostJob job;
+  switch (work.operation) {
+    case Operation::all_gather:
+      job.operation = HostJob::Operation::all_gather;
+      break;
+    case Operation::reduce_scatter:
+      job.operation = HostJob::Operation::reduce_scatter;
+      break;
+    case Operation::all_reduce:
+      job.operation = HostJob::Operation::all_reduce;
+      break;
+    case Operation::broadcast:
+      job.operation = HostJob::Operation::broadcast;
+      break;
+    case Operation::all_to_all:
+      job.operation = HostJob::Operation::all_to_all;
+      break;
+  }
+  if (work.barrier) job.operation = HostJob::Operation::barrier;
+  job.type = work.type;
+  job.how = work.how;
+  job.elements = work.elements;
+  job.root = work.root;
+  job.in = work.in.data();
+  job.out = work.out.data();
+  job.ticket = ++ticket_;
+  if (work.operation == Operation::all_reduce && !work.barrier) ++ticket_;
+  const Tensor scratch = staging(host_staging_bytes(job, members().size()));
+  if (scratch) operands.push_back({scratch, Access::inout});
+  job.staging = scratch.data();
+  return std::make_unique<HostTransfer>(group_, sequence_, std::move(note), *means_.board, *means_.memory,
+                                        job);
+}
+
+std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, std::vector<Operand>& operands,
+                                                             CollectiveNote note) {
+  Algorithm algorithm = options_.algorithm.value_or(Algorithm::direct);
+  const bool sums = work.operation == Operation::reduce_scatter || work.operation == Operation::all_reduce;
+  const bool tree = options_.deterministic && sums && !work.barrier;
+  if (!options_.algorithm || !schedule::serves(algorithm, work.operation, shape_) || tree) {
+    algorithm = automatic_algorithm(work.operation, shape_, work.elements * bytes_of(work.type),
+                                    options_.deterministic);
+  }
+  MessageJob job;
+  job.plan = schedule::plan(algorithm, work.operation, shape_, members().place, work.root);
+  job.type = work.type;
+  job.elements = work.elements;
+  job.how = work.how;
+  job.bf16_wire = work.bf16_wire && work.type == DType::f32 && !options_.deterministic;
+  job.sent = work.in.data();
+  job.received = work.out.data();
+  const int64_t share = work.elements / members().size() * bytes_of(work.type);
+  if (work.operation == Operation::all_gather) {
+    std::byte* const whole = work.out.data();
+    job.sent = whole;
+    if (whole != nullptr) job.before = {whole + members().place * share, work.in.data(), share};
+  } else if (work.operation == Operation::reduce_scatter) {
+    job.received = work.in.data();
+    if (job.received != nullptr) job.after = {work.out.data(), job.received + members().place * share, share};
+  } else if (work.operation == Operation::all_to_all && job.sent != nullptr) {
+    job.before = {job.received + members().place * share, job.sent + members().place * share, share};
+  }
+  job.segment_bytes = segment_bytes_for(algorithm, members().size());
+  const Tensor scratch = staging(staging_bytes(job));
+  if (scratch) operands.push_back({scratch, Access::inout});
+  job.staging = scratch.data();
+  if (means_.transport == nullptr) return nullptr;
+  return std::make_unique<MessageTransfer>(group_, sequence_, std::move(note), *means_.transport,
+                                           2 * members().context, std::move(job));
+}
+
+void ScheduledCommunicator::issue(Work work, std::string operation, const CollectiveLabel& label) {
+  ++sequence_;
+  const bool sums = work.operation == Operation::reduce_scatter || work.operation == Operation::all_reduce;
+  std::vector<Operand> operands;
+  const bool same = work.in.block == work.out.block;
+  if (same && work.in) {
+    operands.push_back({work.out, Access::inout});
+  } else if (work.in) {
+    operands.push_back({work.in, sums ? Access::inout : Access::in});
+    operands.push_back({work.out, Access::out});
+  }
+  const CollectiveNote said = note(std::move(operation), work.elements * bytes_of(work.type), label);
+  auto transfer = by_host() ? by_memory(work, operands, said) : by_messages(work, operands, said);
+  device_.transfer(std::move(transfer), operands, said, queue_);
+}
+
+Array ScheduledCommunicator::all_gather(Array in, const CollectiveLabel& label) {
+  const int size = members().size();
+  require(in.tensor.dense(), "what is gathered is dense");
+  Work work;
+  work.operation = Operation::all_gather;
+  work.in = in.tensor;
+  work.type = in.tensor.type;
+  work.elements = in.tensor.elements() * size;
+  const Shape shape = with_rows(in.tensor.shape, in.tensor.rows() * size);
+  // A share that lies in its place of an array for all of them is gathered there.
+  const bool in_place = in.owner && in.owner.block() == in.tensor.block &&
+                        in.tensor.block->bytes == in.tensor.bytes() * size &&
+                        in.tensor.offset_bytes == in.tensor.bytes() * members().place;
+  Array out;
+  if (in_place) {
+    out.owner = std::move(in.owner);
+  } else {
+    out.owner = device_.allocate(in.tensor.bytes() * size, label.holder, queue_);
+  }
+  out.tensor = out.owner.view(in.tensor.type, shape);
+  work.out = out.tensor;
+  issue(std::move(work), "all_gather", label);
+  return out;
+}
+
+Array ScheduledCommunicator::reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) {
+  const int size = members().size();
+  require(in.tensor.dense() && in.tensor.rows() % size == 0,
+          "what is scattered is dense and has as many rows for each rank");
+  Array out;
+  const Shape shape = with_rows(in.tensor.shape, in.tensor.rows() / size);
+  out.owner = device_.allocate(in.tensor.bytes() / size, label.holder, queue_);
+  out.tensor = out.owner.view(in.tensor.type, shape);
+  Work work;
+  work.operation = Operation::reduce_scatter;
+  work.in = in.tensor;
+  work.out = out.tensor;
+  work.type = in.tensor.type;
+  work.elements = in.tensor.elements();
+  work.bf16_wire = wire == Wire::bf16;
+  issue(std::move(work), "reduce_scatter", label);
+  return out;
+}
+
+void ScheduledCommunicator::all_reduce(const Tensor& in_place, Combine how, Wire wire,
+                                       const CollectiveLabel& label) {
+  require(in_place.dense(), "what is reduced is dense");
+  Work work;
+  work.operation = Operation::all_reduce;
+  work.in = work.out = in_place;
+  work.type = in_place.type;
+  work.elements = in_place.elements();
+  work.how = how;
+  work.bf16_wire = wire == Wire::bf16;
+  issue(std::move(work), "all_reduce", label);
+}
+
+void ScheduledCommunicator::broadcast(const Tensor& in_place, int root, const CollectiveLabel& label) {
+  require(in_place.dense() && root >= 0 && root < members().size(),
+          "what is broadcast is dense, by a rank of the group");
+  Work work;
+  work.operation = Operation::broadcast;
+  work.in = work.out = in_place;
+  work.type = in_place.type;
+  work.elements = in_place.elements();
+  work.root = root;
+  issue(std::move(work), "broadcast", label);
+}
+
+void ScheduledCommunicator::all_to_all(const Tensor& in, const Tensor& out, const CollectiveLabel& label) {
+  const int size = members().size();
+  require(in.dense() && out.dense() && in.type == out.type && in.elements() == out.elements() &&
+              in.elements() % size == 0 && in.block != out.block,
+          "all_to_all is between two dense arrays of one size, with as many elements for each rank");
+  Work work;
+  work.operation = Operation::all_to_all;
+  work.in = in;
+  work.out = out;
+  work.type = in.type;
+  work.elements = in.elements();
+  issue(std::move(work), "all_to_all", label);
+}
+
+void ScheduledCommunicator::exchange(const Tensor& tensor, int peer, bool receive,
+                                     const CollectiveLabel& label) {
+  require(tensor.dense() && peer >= 0 && peer < members().size() && peer != members().place,
+          "a message is a dense tensor and goes to another rank of the group");
+  MessageJob job;
+  job.plan.chunks = 1;
+  job.plan.rounds = 1;
+  schedule::Move move;
+  move.peer = peer;
+  move.receive = receive;
+  move.count = 1;
+  job.plan.moves.push_back(move);
+  job.type = tensor.type;
+  job.elements = tensor.elements();
+  job.sent = job.received = tensor.data();
+  job.segment_bytes = segment_bytes_for(Algorithm::direct, 1);
+  const CollectiveNote said = note((receive ? "receive from rank " : "send to rank ") +
+                                       std::to_string(members().ranks[static_cast<size_t>(peer)]),
+                                   tensor.bytes(), label);
+  std::unique_ptr<Transfer> transfer;
+  if (means_.transport != nullptr) {
+    transfer = std::make_unique<MessageTransfer>(group_, 0, said, *means_.transport,
+                                                 2 * members().context + 1, std::move(job));
+  }
+  const Operand operand{tensor, receive ? Access::out : Access::in};
+  device_.transfer(std::move(transfer), {&operand, 1}, said, queue_);
+}
+
+void ScheduledCommunicator::send(const Tensor& from, int peer, const CollectiveLabel& label) {
+  exchange(from, peer, false, label);
+}
+
+void ScheduledCommunicator::receive(const Tensor& to, int peer, const CollectiveLabel& label) {
+  exchange(to, peer, true, label);
+}
+
+// As messages it is a reduction of one byte a rank.
+Event ScheduledCommunicator::barrier(const CollectiveLabel& label) {
+  Work work;
+  work.barrier = true;
+  if (!by_host()) {
+    if (!token_) token_ = device_.allocate(members().size(), "transfer", queue_);
+    work.in = work.out = token_.view(DType::u8, {members().size()});
+    work.elements = members().size();
+    work.how = Combine::max;
+  }
+  issue(std::move(work), "barrier", label);
+  return device_.record(queue_);
+}
+
+Tensor ScheduledCommunicator::own(const Tensor& gathered) const {
+  const int64_t rows = gathered.rows() / members().size();
+  return gathered.slice_rows(members().place * rows, rows);
+}
+
+DType ScheduledCommunicator::wire_type(DType, DType exact) const {
+  return exact;
+}
+
+}  // namespace toroid

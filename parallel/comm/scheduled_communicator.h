@@ -1,0 +1,87 @@
+// One axis of the mesh over any transport. Each operation becomes a transfer on the group's queue:
+//   host      ranks of one host that can read each other's memory (host_transfer.h);
+//   messages  a schedule's moves (message_transfer.h), by the algorithm asked for, or by size and shape.
+// On a device without numbers there is neither; the collective is only recorded.
+//
+// reduce_scatter uses up its input. A bf16 wire rounds the partial sums of fp32 arrays once a hop: with n
+// ranks the result is off by at most h 2^-9 (|x1| + ... + |xn|), h = n - 1 hops on a ring, log2 n in a tree,
+// one more where the sum is handed round; within a host nothing is rounded, since partial sums do not travel.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/comm/communicator.h"
+#include "parallel/comm/host_transfer.h"
+#include "parallel/comm/message_transfer.h"
+#include "parallel/comm/transport.h"
+#include "parallel/comm/watched_transfer.h"
+#include "parallel/schedule/schedule.h"
+
+namespace toroid {
+
+struct GroupOptions {
+  // Sums are balanced binary trees over the ranks in order, and nothing is rounded on the way. Takes a group
+  // of a power of two.
+  bool deterministic = false;
+  // Messages by this algorithm; without one, memory of the host where it can be read, else what suits the
+  // size.
+  std::optional<schedule::Algorithm> algorithm;
+};
+
+// The algorithm that serves an operation on `bytes` best, where none is asked for.
+schedule::Algorithm automatic_algorithm(schedule::Operation operation, const schedule::GroupShape& shape,
+                                        int64_t bytes, bool deterministic);
+
+class ScheduledCommunicator final : public Communicator {
+ public:
+  // What moves the bytes; borrowed. All nullptr: the collective is only recorded.
+  struct Means {
+    Transport* transport = nullptr;
+    Board* board = nullptr;              // with `memory`: of ranks on this host
+    const PeerMemory* memory = nullptr;  // nullptr: memory cannot be read across ranks
+  };
+  ScheduledCommunicator(Device& device, Queue queue, std::string axis,
+                        std::shared_ptr<const GroupState> group, schedule::GroupShape shape, Means means,
+                        const GroupOptions& options);
+
+  Array all_gather(Array in, const CollectiveLabel& label) override;
+  Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) override;
+  void all_reduce(const Tensor& in_place, Combine how, Wire wire, const CollectiveLabel& label) override;
+  void broadcast(const Tensor& in_place, int root, const CollectiveLabel& label) override;
+  void all_to_all(const Tensor& in, const Tensor& out, const CollectiveLabel& label) override;
+  void send(const Tensor& from, int peer, const CollectiveLabel& label) override;
+  void receive(const Tensor& to, int peer, const CollectiveLabel& label) override;
+  Event barrier(const CollectiveLabel& label) override;
+
+  Tensor own(const Tensor& gathered) const override;
+  DType wire_type(DType compute, DType exact) const override;
+  Place place() const override { return {members().place, members().size()}; }
+  std::string_view axis() const override { return axis_; }
+
+ private:
+  struct Work;
+  const GroupMembers& members() const { return group_->members; }
+  bool by_host() const { return means_.memory != nullptr && !options_.algorithm; }
+  CollectiveNote note(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
+  void issue(Work work, std::string operation, const CollectiveLabel& label);
+  std::unique_ptr<Transfer> by_messages(const Work& work, std::vector<Operand>& operands,
+                                        CollectiveNote note);
+  std::unique_ptr<Transfer> by_memory(const Work& work, std::vector<Operand>& operands, CollectiveNote note);
+  Tensor staging(int64_t bytes);
+  void exchange(const Tensor& tensor, int peer, bool receive, const CollectiveLabel& label);
+
+  Device& device_;
+  Queue queue_;
+  std::string axis_;
+  std::shared_ptr<const GroupState> group_;
+  schedule::GroupShape shape_;
+  Means means_;
+  GroupOptions options_;
+  uint64_t sequence_ = 0, ticket_ = 0;
+  Buffer staging_;  // as large as any call has needed so far
+  Buffer token_;    // what a barrier sends
+};
+
+}  // namespace toroid

@@ -1,0 +1,64 @@
+// Watches over collectives: tells the peers what this rank is doing (board.h), and when one of them does
+// something else, is gone or does not come, ends the wait with a PeerError that names it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/clock.h"
+#include "core/comm/transfer.h"
+#include "parallel/comm/board.h"
+
+namespace toroid {
+
+// The members of one group, as all transfers of it share them.
+struct GroupMembers {
+  int context = 0;         // number of the group, the same on all its ranks
+  int place = 0;           // this rank's in the group
+  std::vector<int> ranks;  // of the world, by place
+  std::vector<int> slots;  // on this host's board, by place; -1 on another host
+  int size() const { return static_cast<int>(ranks.size()); }
+  bool on_one_host() const;
+};
+
+class Watch {
+ public:
+  // `board` may be nullptr: then only the deadline is kept. It outlives the watch.
+  Watch(Board* board, int world_rank, int slot, Seconds deadline);
+
+  // One call under way. `sequence` counts the group's calls from 1; 0 is a message between two ranks, which
+  // the others know nothing of.
+  struct Call {
+    const GroupMembers* group = nullptr;
+    uint64_t sequence = 0;
+    const CollectiveNote* note = nullptr;
+  };
+  void arrive(const Call& call);
+  void finish(const Call& call);
+  // Asked now and then while `call` waits and nothing comes.
+  void check(const Call& call, Seconds waited);
+  [[noreturn]] void wrong_size(const Call& call, int peer, int64_t expected, int64_t received) const;
+  // How long to wait between two checks.
+  Seconds interval() const;
+
+  void set_deadline(Seconds deadline) { deadline_.store(deadline.count()); }
+  Seconds deadline() const { return Seconds(deadline_.load()); }
+  Board* board() const { return board_; }
+
+ private:
+  void publish(const Call& call, bool done);
+  void compare(const Call& call) const;
+  void find_lost(const Call& call) const;
+  [[noreturn]] void expired(const Call& call, Seconds waited) const;
+  std::string who(const GroupMembers& group, int place) const;
+  std::string missing(const Call& call) const;
+  std::string halted() const;
+
+  Board* board_;
+  int rank_, slot_;
+  std::atomic<double> deadline_;
+};
+
+}  // namespace toroid

@@ -1,0 +1,97 @@
+#include "parallel/comm/world.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#ifdef TOROID_WITH_MPI
+#include "parallel/comm/mpi/mpi_world.h"
+#endif
+
+namespace toroid {
+namespace {
+
+class SingleWorld final : public World {
+ public:
+  SingleWorld(int rank, int size) : World(rank, size, {rank}) {}
+};
+
+}  // namespace
+
+World::World(int rank, int size, std::vector<int> host_ranks)
+    : rank_(rank), size_(size), host_ranks_(std::move(host_ranks)) {}
+
+int World::slot_of(int world_rank) const {
+  const auto found = std::find(host_ranks_.begin(), host_ranks_.end(), world_rank);
+  return found == host_ranks_.end() ? -1 : static_cast<int>(found - host_ranks_.begin());
+}
+
+std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::string axis,
+                                           const std::vector<int>& world_ranks, schedule::GroupShape shape,
+                                           const GroupOptions& options) {
+  if (world_ranks.size() == 1) return make_group_of_one();
+  auto state = std::make_shared<GroupState>();
+  GroupMembers& members = state->members;
+  members.context = groups_++;
+  members.ranks = world_ranks;
+  members.place = -1;
+  for (size_t i = 0; i < world_ranks.size(); ++i) {
+    require(world_ranks[i] >= 0 && world_ranks[i] < size_, "a group is of ranks of the world");
+    if (world_ranks[i] == rank_) members.place = static_cast<int>(i);
+    members.slots.push_back(slot_of(world_ranks[i]));
+  }
+  require(members.place >= 0, "a rank makes only groups that it is in");
+  require(members.context < Board::kContexts, "a rank is in at most 32 groups");
+  state->watch = watch_;
+  return std::make_unique<ScheduledCommunicator>(device, queue, std::move(axis), std::move(state), shape,
+                                                 means(), options);
+}
+
+void World::describe(const std::string& coordinate) {
+  if (watch_ != nullptr && watch_->board() != nullptr) watch_->board()->describe(slot_of(rank_), coordinate);
+}
+
+void World::set_deadline(Seconds deadline) {
+  if (watch_ != nullptr) watch_->set_deadline(deadline);
+}
+
+void World::abort(ExitCode code) {
+  std::_Exit(static_cast<int>(code));
+}
+
+std::unique_ptr<World> make_single_world() {
+  return std::make_unique<SingleWorld>(0, 1);
+}
+
+std::unique_ptr<World> make_recorded_world(int rank, int size) {
+  require(rank >= 0 && rank < size, "a rank is one of the world's");
+  return std::make_unique<SingleWorld>(rank, size);
+}
+
+int launched_ranks() {
+  // OpenMPI's mpirun; other launchers through PMI.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    const char* const text = std::getenv(name);
+    if (text != nullptr) return std::max(1, std::atoi(text));
+  }
+  // srun with PMIx says how many tasks the step has.
+  if (std::getenv("PMIX_RANK") != nullptr) {
+    const char* const text = std::getenv("SLURM_STEP_NUM_TASKS");
+    return text == nullptr ? 2 : std::max(1, std::atoi(text));
+  }
+  return 1;
+}
+
+std::unique_ptr<World> make_world(std::shared_ptr<cpu::TransferThread> thread, Seconds deadline) {
+  const int ranks = launched_ranks();
+  if (ranks == 1) return make_single_world();
+#ifdef TOROID_WITH_MPI
+  return mpi::make_mpi_world(std::move(thread), deadline);
+#else
+  (void)thread, (void)deadline;
+  throw UserError("the launcher started " + std::to_string(ranks) +
+                  " ranks, and this build has no MPI; install libopenmpi-dev and build again");
+#endif
+}
+
+}  // namespace toroid

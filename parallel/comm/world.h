@@ -1,0 +1,63 @@
+// All ranks of a job, and the groups that they form. Every rank makes the same groups in the same order (of
+// those that it is in), so that the groups' numbers agree without a word.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/clock.h"
+#include "core/base/error.h"
+#include "core/comm/communicator.h"
+#include "core/device/cpu/transfer_thread.h"
+#include "parallel/comm/scheduled_communicator.h"
+
+namespace toroid {
+
+class World {
+ public:
+  virtual ~World() = default;
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  // Ranks whose processes are on this rank's host, this one among them, in order.
+  const std::vector<int>& host_ranks() const { return host_ranks_; }
+
+  // The group of `world_ranks`, in that order; this rank is one of them. Its collectives run on `queue`.
+  // A group of one needs none of this and is make_group_of_one()'s.
+  std::unique_ptr<Communicator> group(Device& device, Queue queue, std::string axis,
+                                      const std::vector<int>& world_ranks, schedule::GroupShape shape,
+                                      const GroupOptions& options = {});
+  // How reports name this rank: "data 3, model 1".
+  void describe(const std::string& coordinate);
+  // How long a collective may wait without anything coming, from now on.
+  void set_deadline(Seconds deadline);
+  // Ends the whole job, at once.
+  [[noreturn]] virtual void abort(ExitCode code);
+
+ protected:
+  World(int rank, int size, std::vector<int> host_ranks);
+  // Where a group's bytes go; the default is nowhere.
+  virtual ScheduledCommunicator::Means means() { return {}; }
+  void watch_over(std::shared_ptr<Watch> watch) { watch_ = std::move(watch); }
+  int slot_of(int world_rank) const;  // -1: on another host
+
+ private:
+  int rank_, size_;
+  std::vector<int> host_ranks_;
+  std::shared_ptr<Watch> watch_;
+  int groups_ = 0;
+};
+
+// This process alone.
+std::unique_ptr<World> make_single_world();
+// One of `size` ranks that do not exist: for recording devices.
+std::unique_ptr<World> make_recorded_world(int rank, int size);
+
+// What the environment says: the job that mpirun started, or this process alone, which costs nothing. MPI is
+// called on `thread` only. UserError where a launcher started several ranks and this build has no MPI.
+std::unique_ptr<World> make_world(std::shared_ptr<cpu::TransferThread> thread,
+                                  Seconds deadline = Seconds(600));
+// How many ranks the launcher says that there are; 1 without one.
+int launched_ranks();
+
+}  // namespace toroid

@@ -1,0 +1,23 @@
+// What every communicator must do, checked against plain serial sums. Each rank of a job calls these, in the
+// same order.
+#pragma once
+
+#include "core/device/device.h"
+#include "parallel/comm/world.h"
+
+namespace toroid::testing {
+
+// Every operation, element type and many sizes, by one way of moving the bytes.
+void check_operations(World& world, Device& device, const GroupOptions& options);
+// Arrays of several segments, with lengths that nothing divides.
+void check_large(World& world, Device& device, const GroupOptions& options);
+// Sums of numbers that do not add up exactly are the balanced tree's, bit for bit.
+void check_tree(World& world, Device& device, bool by_messages);
+// Within the bound of scheduled_communicator.h, and the same on all ranks.
+void check_bf16_wire(World& world, Device& device, schedule::Algorithm algorithm);
+// Several groups on several queues, issued in turn and read at the end.
+void check_many_groups(World& world, Device& device);
+// All of the above that the number of ranks allows.
+void check_all(World& world, Device& device);
+
+}  // namespace toroid::testing

@@ -1,0 +1,143 @@
+// The contract over ranks that are threads: with memory that all can read, and with messages alone.
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+#include "contract.h"
+#include "core/device/cpu/cpu_device.h"
+#include "parallel/comm/local/local_world.h"
+
+namespace toroid {
+namespace {
+
+// Runs `work` as each rank of a job. The transfers of a rank end before its world does.
+template <class Work>
+void run_ranks(LocalJob& job, const Work& work) {
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < job.size(); ++rank) {
+    ranks.emplace_back([&job, &work, rank] {
+      const auto world = job.world(rank);
+      auto transfers = std::make_shared<cpu::TransferThread>();
+      CpuDevice device(std::make_shared<KernelRegistry>(), transfers);
+      work(*world, device);
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+class Ranks : public ::testing::TestWithParam<int> {};
+
+TEST_P(Ranks, FulfilTheContract) {
+  LocalJob job(GetParam(), {});
+  run_ranks(job, [](World& world, Device& device) { testing::check_all(world, device); });
+}
+
+TEST_P(Ranks, FulfilItByMessagesAlone) {
+  LocalJob::Options options;
+  options.reads_memory = false;
+  if (GetParam() % 2 == 0) options.hosts = 2;
+  LocalJob job(GetParam(), options);
+  run_ranks(job, [](World& world, Device& device) {
+    testing::check_operations(world, device, {});
+    testing::check_large(world, device, {});
+    testing::check_many_groups(world, device);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, Ranks, ::testing::Values(1, 2, 3, 4, 8, 16),
+                         ::testing::PrintToStringParamName());
+
+// What went wrong on each rank.
+template <class Work>
+std::vector<std::string> failures_of(LocalJob& job, const Work& work) {
+  std::vector<std::string> failures(static_cast<size_t>(job.size()));
+  run_ranks(job, [&](World& world, Device& device) {
+    try {
+      work(world, device);
+    } catch (const PeerError& error) {
+      failures[static_cast<size_t>(world.rank())] = error.what();
+    }
+  });
+  return failures;
+}
+
+void reduce(Communicator& group, Device& device, int64_t elements, const std::string& tensor) {
+  const Array array = device.array(DType::f32, {elements}, "test");
+  std::vector<float> values(static_cast<size_t>(elements), 1.0f);
+  device.write(array.tensor, std::as_bytes(std::span(values)));
+  group.all_reduce(array.tensor, Combine::sum, Wire::exact, {tensor, "test"});
+  device.read(array.tensor, std::as_writable_bytes(std::span(values)));
+}
+
+std::unique_ptr<Communicator> group_of_four(World& world, Device& device, bool messages) {
+  GroupOptions options;
+  if (messages) options.algorithm = schedule::Algorithm::ring;
+  return world.group(device, Queue::reduce, "data", {0, 1, 2, 3}, {2, 2}, options);
+}
+
+class Faults : public ::testing::TestWithParam<bool> {};
+
+TEST_P(Faults, OneRankThatSkipsACallIsNamed) {
+  LocalJob::Options options;
+  options.deadline = Seconds(3);
+  LocalJob job(4, options);
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    const auto group = group_of_four(world, device, GetParam());
+    if (world.rank() != 2) reduce(*group, device, 100, "first");
+    reduce(*group, device, 100, "second");
+  });
+  for (const std::string& failure : failures) {
+    EXPECT_NE(
+        failure.find("mismatched collectives on axis data, sequence number 1: rank 2 issued all_reduce of "
+                     "'second'"),
+        std::string::npos)
+        << failure;
+  }
+}
+
+TEST_P(Faults, OneRankWithAnotherSizeIsNamed) {
+  LocalJob::Options options;
+  options.deadline = Seconds(3);
+  LocalJob job(4, options);
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    const auto group = group_of_four(world, device, GetParam());
+    reduce(*group, device, world.rank() == 1 ? 96 : 100, "sizes");
+  });
+  for (const std::string& failure : failures) {
+    EXPECT_NE(failure.find("rank 1 issued all_reduce of 'sizes' (384 bytes)"), std::string::npos) << failure;
+  }
+}
+
+TEST_P(Faults, OneRankThatDoesNotComeIsNamedAtTheDeadline) {
+  LocalJob::Options options;
+  options.deadline = Seconds(0.5);
+  LocalJob job(4, options);
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    world.describe("data " + std::to_string(world.rank()));
+    const auto group = group_of_four(world, device, GetParam());
+    reduce(*group, device, 100, "first");
+    if (world.rank() != 3) reduce(*group, device, 100, "second");
+    std::this_thread::sleep_for(Seconds(1));
+  });
+  for (int rank = 0; rank < 3; ++rank) {
+    const std::string& failure = failures[static_cast<size_t>(rank)];
+    EXPECT_NE(failure.find("a deadline expired: rank " + std::to_string(rank)), std::string::npos) << failure;
+    EXPECT_NE(failure.find("on axis data, sequence number 2"), std::string::npos) << failure;
+    EXPECT_NE(failure.find("not arrived: rank 3 (data 3) [has done call 1, all_reduce of 'first'"),
+              std::string::npos)
+        << failure;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, Faults, ::testing::Bool(),
+                         [](const auto& way) { return way.param ? "messages" : "memory"; });
+
+TEST(Group, RefusesDeterministicSumsOverThree) {
+  const auto world = make_recorded_world(0, 3);
+  CpuDevice device(std::make_shared<KernelRegistry>());
+  EXPECT_THROW((void)world->group(device, Queue::reduce, "data", {0, 1, 2}, {1, 3}, {true, {}}), UserError);
+}
+
+}  // namespace
+}  // namespace toroid
