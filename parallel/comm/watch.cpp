@@ -77,6 +77,10 @@ bool GroupMembers::on_one_host() const {
 Watch::Watch(Board* board, int world_rank, int slot, Seconds deadline)
     : board_(board), rank_(world_rank), slot_(slot), deadline_(deadline.count()) {}
 
+Seconds Watch::patience(Seconds deadline) {
+  return std::min(Seconds(1), 0.5 * deadline);
+}
+
 Seconds Watch::interval() const {
   // Looking at a peer costs system calls, and hundreds of ranks on one host all look.
   const double ranks = board_ == nullptr ? 1 : board_->ranks();
@@ -95,9 +99,9 @@ void Watch::publish(const Call& call, bool done) {
   board_->publish(slot_, call.group->context, entry);
 }
 
-void Watch::arrive(const Call& call) {
+bool Watch::arrive(const Call& call) {
   publish(call, false);
-  compare(call);
+  return compare(call).text.empty();
 }
 
 void Watch::finish(const Call& call) {
@@ -105,15 +109,19 @@ void Watch::finish(const Call& call) {
 }
 
 void Watch::check(const Call& call, Seconds waited) {
-  compare(call);
+  const Mismatch mismatch = compare(call);
+  if (!mismatch.text.empty() && (mismatch.all_known || waited > patience(deadline()))) {
+    throw PeerError(mismatch.text);
+  }
   find_lost(call);
   if (waited > deadline()) expired(call, waited);
 }
 
 // Every rank of the group makes the same calls in the same order: what the peers said of this one is
 // compared.
-void Watch::compare(const Call& call) const {
-  if (board_ == nullptr || call.sequence == 0) return;
+Watch::Mismatch Watch::compare(const Call& call) const {
+  Mismatch mismatch;
+  if (board_ == nullptr || call.sequence == 0) return mismatch;
   std::map<Same, std::vector<int>> said;
   const Same mine{call.note->operation.substr(0, kOperationKept), call.note->tensor.substr(0, kTensorKept),
                   call.note->bytes};
@@ -122,15 +130,20 @@ void Watch::compare(const Call& call) const {
     const int slot = call.group->slots[static_cast<size_t>(place)];
     if (slot < 0 || slot == slot_) continue;
     const auto published = board_->find(slot, call.group->context, call.sequence);
-    if (published) said[same(*published)].push_back(call.group->ranks[static_cast<size_t>(place)]);
+    if (published) {
+      said[same(*published)].push_back(call.group->ranks[static_cast<size_t>(place)]);
+    } else if (board_->last_sequence(slot, call.group->context) < call.sequence) {
+      mismatch.all_known = false;
+    }
   }
-  if (said.size() == 1) return;
+  if (said.size() == 1) return mismatch;
   // The fewest are named first: with more than two ranks they are the ones that went astray.
   std::vector<std::pair<Same, std::vector<int>>> order(said.begin(), said.end());
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
-  std::string message = "mismatched collectives on axis " + call.note->axis + ", sequence number " +
-                        std::to_string(call.sequence) + ": ";
+  std::string& message = mismatch.text;
+  message = "mismatched collectives on axis " + call.note->axis + ", sequence number " +
+            std::to_string(call.sequence) + ": ";
   for (size_t i = 0; i < order.size(); ++i) {
     auto ranks = order[i].second;
     std::sort(ranks.begin(), ranks.end());
@@ -140,7 +153,7 @@ void Watch::compare(const Call& call) const {
                list_of(ranks) + " issued " +
                text_of(order[i].first.operation, order[i].first.tensor, order[i].first.bytes);
   }
-  throw PeerError(message);
+  return mismatch;
 }
 
 std::string Watch::who(const GroupMembers& group, int place) const {
@@ -222,7 +235,8 @@ void Watch::expired(const Call& call, Seconds waited) const {
 }
 
 void Watch::wrong_size(const Call& call, int peer, int64_t expected, int64_t received) const {
-  compare(call);  // says more where the peers' calls are known
+  const Mismatch mismatch = compare(call);  // says more where the peers' calls are known
+  if (!mismatch.text.empty()) throw PeerError(mismatch.text);
   throw PeerError("mismatched sizes: " + who(*call.group, call.group->place) + " received " +
                   (received > expected
                        ? "more than " + with_commas(expected) + " bytes"

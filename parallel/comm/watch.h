@@ -35,13 +35,17 @@ class Watch {
     uint64_t sequence = 0;
     const CollectiveNote* note = nullptr;
   };
-  void arrive(const Call& call);
+  // False where a peer has said that it makes another call here: then nothing is to be exchanged, and check()
+  // ends the wait, once it is known who is out of step.
+  bool arrive(const Call& call);
   void finish(const Call& call);
   // Asked now and then while `call` waits and nothing comes.
   void check(const Call& call, Seconds waited);
   [[noreturn]] void wrong_size(const Call& call, int peer, int64_t expected, int64_t received) const;
   // How long to wait between two checks.
   Seconds interval() const;
+  // For how long a mismatch waits for the other ranks' calls, which tell who is out of step.
+  static Seconds patience(Seconds deadline);
 
   void set_deadline(Seconds deadline) { deadline_.store(deadline.count()); }
   Seconds deadline() const { return Seconds(deadline_.load()); }
@@ -49,7 +53,12 @@ class Watch {
 
  private:
   void publish(const Call& call, bool done);
-  void compare(const Call& call) const;
+  // What is wrong between the ranks' calls, and whether all have said theirs.
+  struct Mismatch {
+    std::string text;
+    bool all_known = true;
+  };
+  Mismatch compare(const Call& call) const;
   void find_lost(const Call& call) const;
   [[noreturn]] void expired(const Call& call, Seconds waited) const;
   std::string who(const GroupMembers& group, int place) const;

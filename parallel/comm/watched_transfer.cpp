@@ -17,10 +17,10 @@ bool WatchedTransfer::advance() {
     idle_.restart();
     if (watch != nullptr) {
       next_check_ = watch->interval();
-      watch->arrive(call());
+      agreed_ = watch->arrive(call());
     }
   }
-  switch (step()) {
+  switch (try_step()) {
     case Progress::done:
       if (watch != nullptr) watch->finish(call());
       return true;
@@ -29,20 +29,40 @@ bool WatchedTransfer::advance() {
       if (watch != nullptr) next_check_ = watch->interval();
       return false;
     case Progress::waiting:
-      break;
-  }
-  if (watch == nullptr) return false;
-  const Seconds waited = idle_.elapsed();
-  if (waited >= next_check_) {
-    watch->check(call(), waited);
-    next_check_ = waited + watch->interval();
+      check();
+      return false;
   }
   return false;
 }
 
-void WatchedTransfer::wrong_size(int peer, int64_t expected, int64_t received) const {
-  if (group_->watch != nullptr) group_->watch->wrong_size(call(), peer, expected, received);
-  throw PeerError("a message of another size than expected");
+WatchedTransfer::Progress WatchedTransfer::try_step() {
+  if (!agreed_) return Progress::waiting;
+  try {
+    return step();
+  } catch (const WrongSize& wrong) {
+    agreed_ = false;
+    wrong_size_ = wrong;
+    return Progress::waiting;
+  }
+}
+
+void WatchedTransfer::check() {
+  Watch* const watch = group_->watch.get();
+  if (watch == nullptr) {
+    if (wrong_size_) throw PeerError("a message of another size than expected");
+    return;
+  }
+  const Seconds waited = idle_.elapsed();
+  if (waited < next_check_) return;
+  next_check_ = waited + watch->interval();
+  watch->check(call(), waited);
+  if (wrong_size_ && waited > Watch::patience(watch->deadline())) {
+    watch->wrong_size(call(), wrong_size_->peer, wrong_size_->expected, wrong_size_->received);
+  }
+}
+
+void WatchedTransfer::wrong_size(int peer, int64_t expected, int64_t received) {
+  throw WrongSize{peer, expected, received};
 }
 
 }  // namespace toroid

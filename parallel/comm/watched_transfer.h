@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "core/base/clock.h"
 #include "core/comm/transfer.h"
@@ -26,15 +27,24 @@ class WatchedTransfer : public Transfer {
   // Does what can be done at once, but not for much longer than a millisecond: other queues wait meanwhile.
   virtual Progress step() = 0;
   const GroupMembers& members() const { return group_->members; }
-  [[noreturn]] void wrong_size(int peer, int64_t expected, int64_t received) const;
+  // Ends this step, and the transfer as soon as it is known who is out of step.
+  [[noreturn]] static void wrong_size(int peer, int64_t expected, int64_t received);
 
  private:
+  struct WrongSize {
+    int peer = 0;
+    int64_t expected = 0, received = 0;
+  };
+  Progress try_step();
+  void check();
   Watch::Call call() const { return {&group_->members, sequence_, &note_}; }
 
   std::shared_ptr<const GroupState> group_;
   uint64_t sequence_;
   CollectiveNote note_;
   bool arrived_ = false;
+  bool agreed_ = true;  // as far as is known, all ranks make the same call
+  std::optional<WrongSize> wrong_size_;
   Stopwatch idle_;
   Seconds next_check_{0};
 };

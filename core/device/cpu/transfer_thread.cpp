@@ -13,6 +13,7 @@ using std::chrono::microseconds;
 
 constexpr int kSpins = 64;                             // looks before the core is given away
 constexpr int kYields = 256;                           // looks that only give it away
+constexpr Seconds kWork{20e-6};                        // a look that takes longer has moved something
 constexpr microseconds kShortest{20}, kLongest{1000};  // sleeps between looks after that
 
 }  // namespace
@@ -151,7 +152,8 @@ void TransferThread::run() {
       if (stopping_) return;
     }
     try {
-      if (advance_heads()) {
+      const Stopwatch look;
+      if (advance_heads() || look.elapsed() > kWork) {
         looks = 0;
         sleep = kShortest;
         continue;
