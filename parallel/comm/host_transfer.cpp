@@ -12,7 +12,7 @@ namespace toroid {
 namespace {
 
 constexpr int64_t kSumBlock = int64_t{128} << 10;  // of one rank's summands at a time
-constexpr int64_t kCopyBlock = int64_t{2} << 20;   // of one read
+constexpr int64_t kCopyBlock = int64_t{4} << 20;   // of one read
 constexpr int64_t kBytesAStep = int64_t{4} << 20;  // about a millisecond
 constexpr int kLevels = 32;
 
