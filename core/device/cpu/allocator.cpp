@@ -85,7 +85,7 @@ void* CachingAllocator::allocate(int64_t bytes) {
   void* address = reuse(size);
   if (address == nullptr) {
     // What the process holds is to stay near what the program really needed at once.
-    const int64_t allowed = std::max(peak_, live_ + size) + peak_ / 128;
+    const int64_t allowed = std::max(peak_, live_ + size) + peak_ / 512;
     trim(std::max<int64_t>(0, allowed - live_ - size));
     address = take(size);
     if (address == nullptr) {

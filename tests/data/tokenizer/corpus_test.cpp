@@ -1,5 +1,5 @@
 // The whole of a real corpus, where there is one: the ids are SentencePiece's and the text comes back.
-// TOROID_CORPUS names the directory; without it the quick start's is taken.
+// TOROID_CORPUS names the directory; without it the quick start's is taken, or launch/fetch_corpus.sh's.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,6 +22,8 @@ namespace fs = std::filesystem;
 
 fs::path corpus() {
   if (const char* given = std::getenv("TOROID_CORPUS")) return given;
+  const fs::path quickstart = ".cache/quickstart/corpus";  // tests run in the repository's root
+  if (fs::exists(quickstart)) return quickstart;
   if (const char* cache = std::getenv("XDG_CACHE_HOME")) return fs::path(cache) / "toroid/corpus";
   const char* home = std::getenv("HOME");
   return fs::path(home == nullptr ? "." : home) / ".cache/toroid/corpus";
