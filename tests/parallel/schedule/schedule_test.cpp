@@ -59,7 +59,9 @@ std::string fault(Algorithm algorithm, Operation operation, const GroupShape& sh
   }
 
   std::string failure;
+  int64_t arrived = 0;  // chunks, at all ranks
   const auto receive = [&](int rank, const Move& move, int64_t chunk, const Contributions& value) {
+    ++arrived;
     if (operation == Operation::all_to_all) {
       Contributions& place = received[at(rank)][at(chunk)];
       if (place.any()) failure = "a block arrives twice";
@@ -89,6 +91,9 @@ std::string fault(Algorithm algorithm, Operation operation, const GroupShape& sh
     return error.what();
   }
   if (!failure.empty()) return failure;
+  // (n - 1)/n of the array a rank and pass, and no more; on average where sums move along a line.
+  const int64_t passes = operation == Operation::all_reduce ? 2 : 1;
+  if (arrived != passes * (size - 1) * chunks) return std::to_string(arrived) + " chunks arrive";
 
   for (int rank = 0; rank < size; ++rank) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -111,6 +116,7 @@ void expect_right(Algorithm algorithm) {
   for (const GroupShape& shape : all_shapes()) {
     for (const Operation operation : kOperations) {
       if (!serves(algorithm, operation, shape)) continue;
+      if (repeats_two_others(operation, shape)) continue;
       ASSERT_EQ(fault(algorithm, operation, shape), "") << text_of(algorithm, operation, shape);
     }
   }
@@ -184,26 +190,6 @@ TEST(Schedule, halving_doubling_sums_as_the_balanced_tree_over_ranks_in_order) {
           if (operation == Operation::reduce_scatter && chunk != rank) continue;
           ASSERT_EQ(held[at(rank)][at(chunk)], expected[at(chunk)]) << "rank " << rank << " chunk " << chunk;
         }
-      }
-    }
-  }
-}
-
-TEST(Schedule, every_rank_receives_no_more_than_it_must) {
-  for (const GroupShape& shape : all_shapes()) {
-    for (const Algorithm algorithm : kAlgorithms) {
-      for (const Operation operation : kOperations) {
-        if (!serves(algorithm, operation, shape) || operation == Operation::broadcast) continue;
-        const int64_t passes = operation == Operation::all_reduce ? 2 : 1;
-        int64_t received = 0;
-        int64_t chunks = 0;
-        for (int rank = 0; rank < shape.size(); ++rank) {
-          const schedule::Plan made = plan(algorithm, operation, shape, rank);
-          chunks = made.chunks;
-          for (const Move& move : made.moves) received += move.receive ? move.count * move.blocks : 0;
-        }
-        // (n - 1)/n of the array, on average over the ranks where sums move towards the middle of a line.
-        ASSERT_EQ(received, passes * (shape.size() - 1) * chunks) << text_of(algorithm, operation, shape);
       }
     }
   }

@@ -17,7 +17,7 @@ inline constexpr schedule::Operation kOperations[] = {
 
 // Every rows x columns up to 16 x 16, wrapped; and without a wrap along rows, columns or both up to
 // `unwrapped` ranks.
-inline std::vector<schedule::GroupShape> all_shapes(int unwrapped = 72) {
+inline std::vector<schedule::GroupShape> all_shapes(int unwrapped = 40) {
   std::vector<schedule::GroupShape> shapes;
   for (int rows = 1; rows <= 16; ++rows) {
     for (int columns = 1; columns <= 16; ++columns) {
@@ -36,6 +36,12 @@ inline std::vector<schedule::GroupShape> all_shapes(int unwrapped = 72) {
   shapes.push_back({16, 16, false, false});
   shapes.push_back({15, 13, false, false});
   return shapes;
+}
+
+// An all_reduce is the reduce_scatter and then the all_gather: on large shapes it is tried on the square
+// alone.
+inline bool repeats_two_others(schedule::Operation operation, const schedule::GroupShape& shape) {
+  return operation == schedule::Operation::all_reduce && shape.size() > 64 && shape.rows != shape.columns;
 }
 
 inline std::string text_of(schedule::Algorithm algorithm, schedule::Operation operation,
