@@ -38,7 +38,7 @@ Mesh::Mesh(const config::MeshConfig& config) {
 }
 
 Coordinate Mesh::coordinate(int rank) const {
-  require(rank >= 0 && rank < size(), "the rank is of the mesh");
+  require(rank >= 0 && rank < world_size(), "the rank is of the mesh");
   Coordinate at;
   at.pod = rank / pod_size();
   at.torus.resize(torus_.size());

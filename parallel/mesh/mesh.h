@@ -60,7 +60,7 @@ class Mesh {
   int data() const { return data_; }
   int model() const { return model_; }
   int pod_size() const { return data_ * model_; }
-  int size() const { return pods_ * pod_size(); }  // ranks
+  int world_size() const { return pods_ * pod_size(); }
 
   Coordinate coordinate(int rank) const;
   int rank(const Coordinate& coordinate) const;  // from pod and torus; data and model follow from them

@@ -44,7 +44,7 @@ void expect_shape(const schedule::GroupShape& shape, int rows, int columns) {
 
 TEST(Mesh, without_a_config_is_one_chip) {
   const Mesh mesh = mesh_of("");
-  EXPECT_EQ(mesh.size(), 1);
+  EXPECT_EQ(mesh.world_size(), 1);
   const RankGroups groups = mesh.groups(0);
   EXPECT_EQ(groups.data.ranks, Ints{0});
   EXPECT_EQ(groups.model.ranks, Ints{0});
@@ -130,7 +130,7 @@ TEST(Mesh, rank_and_coordinate_are_inverse_and_groups_agree) {
         "torus: [2, 3, 4] data: 3 model: 8 placement: [MODEL, DATA, MODEL]", "pods: 2 torus: [8, 8] data: 64",
         "torus: [4, 4] data: 2 model: 8", "torus: 12 data: 4 model: 3"}) {
     const Mesh mesh = mesh_of(text);
-    for (int rank = 0; rank < mesh.size(); ++rank) {
+    for (int rank = 0; rank < mesh.world_size(); ++rank) {
       const Coordinate at = mesh.coordinate(rank);
       ASSERT_EQ(mesh.rank(at), rank) << text;
       ASSERT_EQ(mesh.rank(at.pod, at.data, at.model), rank) << text;
