@@ -24,14 +24,15 @@ Batch synthetic(const config::RunConfig& run) {
 
 StepRecord record(const config::RunConfig& run, std::unique_ptr<Device> recorder, const Plugins& plugins) {
   auto* device = static_cast<RecordingDevice*>(recorder.get());
-  const Engine engine = make_engine(run, std::move(recorder), plugins);
+  const Engine engine = make_engine(run, make_recorded_world(0, mesh::Mesh(run.mesh()).world_size()),
+                                    std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   device->clear();
   engine.program->upload(host_batch(synthetic(run)), 0);
   engine.program->step();
   StepRecord out;
   for (const Record& each : device->records()) {
-    if (each.kind == Record::Kind::launch || each.kind == Record::Kind::copy) out.operators.push_back(each);
+    if (each.kind != Record::Kind::allocate && each.kind != Record::Kind::free) out.operators.push_back(each);
   }
   out.memory = device->statistics();
   return out;

@@ -5,18 +5,20 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "core/comm/communicator.h"
+#include "core/device/cpu/cpu_device.h"
 
 namespace toroid::train {
 
-int compute_threads(const config::TrainConfig& train) {
+int compute_threads(const config::TrainConfig& train, size_t host_ranks) {
   if (train.threads() > 0) return static_cast<int>(train.threads());
   if (const char* text = std::getenv("OMP_NUM_THREADS"); text != nullptr) {
     const long threads = std::strtol(text, nullptr, 10);
     if (threads > 0 && threads <= 4096) return static_cast<int>(threads);
   }
   cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
+    return std::max(1, CPU_COUNT(&cores) / static_cast<int>(std::max<size_t>(1, host_ranks)));
+  }
   return 1;
 }
 
@@ -40,6 +42,12 @@ StepOptions step_options(const config::RunConfig& run) {
   out.deterministic = run.train().deterministic();
   out.loss_block_tokens = run.train().loss().block_tokens();
   out.zero.ema_decay = run.optim().ema().decay();
+  out.zero.stage = static_cast<int>(run.zero().stage());
+  out.zero.prefetch = static_cast<int>(run.zero().prefetch());
+  out.zero.reshard_after_forward = run.zero().reshard_after_forward();
+  out.zero.whole_below = run.zero().whole_below();
+  out.zero.max_live = run.zero().max_live();
+  out.zero.wire = run.zero().wire() == config::ZeroConfig::BF16 ? Wire::bf16 : Wire::exact;
   out.decide.clip_norm = run.optim().clip_norm();
   out.decide.z_threshold = run.optim().skip().zscore();
   out.decide.z_decay = run.optim().skip().decay();
@@ -47,14 +55,25 @@ StepOptions step_options(const config::RunConfig& run) {
   return out;
 }
 
-Engine make_engine(const config::RunConfig& run, std::unique_ptr<Device> device, const Plugins& plugins) {
+Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
+                   const Plugins& plugins) {
   Engine engine;
+  engine.world = std::move(world);
   engine.device = std::move(device);
-  engine.alone = make_group_of_one();
+  engine.groups =
+      make_groups(*engine.world, *engine.device, mesh::Mesh(run.mesh()), run.train().deterministic());
   engine.program =
-      std::make_unique<StepProgram>(*engine.device, alone(*engine.alone), decoder_config(run.model()),
+      std::make_unique<StepProgram>(*engine.device, engine.groups.zero(), decoder_config(run.model()),
                                     step_options(run), plugins.optimizers.make(run.optim()));
   return engine;
+}
+
+Engine make_cpu_engine(const config::RunConfig& run, const Plugins& plugins) {
+  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
+  auto world = make_world(transfers, Seconds(run.train().deadline_s()));
+  const int threads = compute_threads(run.train(), world->host_ranks().size());
+  return make_engine(run, std::move(world),
+                     std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers), plugins);
 }
 
 HostBatch host_batch(const Batch& batch) {

@@ -6,24 +6,31 @@
 #include "configs/run.pb.h"
 #include "data/batch/batch.h"
 #include "train/plugins.h"
+#include "train/ranks.h"
 #include "train/step/step_program.h"
 
 namespace toroid::train {
 
-// Threads of the compute team: train.threads, else OMP_NUM_THREADS, else the cores this process may use.
-int compute_threads(const config::TrainConfig& train);
+// Threads of the compute team: train.threads, else OMP_NUM_THREADS, else this rank's share of the cores that
+// the `host_ranks` ranks of this host may use.
+int compute_threads(const config::TrainConfig& train, size_t host_ranks = 1);
 
 StepOptions step_options(const config::RunConfig& run);
 
-// Device and program together; the device outlives what it holds.
+// A rank's part of a run; each outlives what comes after it.
 struct Engine {
+  std::unique_ptr<World> world;
   std::unique_ptr<Device> device;
-  std::unique_ptr<Communicator> alone;
+  AxisGroups groups;
   std::unique_ptr<StepProgram> program;
 };
 
-// A program on `device` for this config.
-Engine make_engine(const config::RunConfig& run, std::unique_ptr<Device> device, const Plugins& plugins);
+// A program on `device` for this config, as one rank of `world`. UserError where the world is not the mesh's
+// size.
+Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
+                   const Plugins& plugins);
+// On the CPU, as one of the ranks that were launched.
+Engine make_cpu_engine(const config::RunConfig& run, const Plugins& plugins);
 
 HostBatch host_batch(const Batch& batch);
 

@@ -54,13 +54,15 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       peak_flops_(peak_flops(config_)) {
-  const int threads = compute_threads(config_.train());
-  engine_ = make_engine(config_, std::make_unique<CpuDevice>(plugins.cpu_kernels(threads)), plugins);
+  engine_ = make_cpu_engine(config_, plugins);
+  leads_ = engine_.world->rank() == 0;
+  if (!leads_) log::set_level(log::level::warn);
   const StepOptions& step = engine_.program->options();
   flops_per_step_ =
       model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
   tokens_per_step_ = static_cast<double>(step.global_sequences * step.tokens_per_sequence);
-  log::info("{} threads, {} microbatches of {} x {} tokens a step", threads, engine_.program->microbatches(),
+  log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
+            engine_.device->kernels().threads(), engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
 }
 
@@ -76,13 +78,20 @@ void Pretrain::start() {
       log::info("weights from {}", printable(weights.directory().string()));
     }
   }
-  claim_run_directory(directory_, options_.config_text, options_.again, !options_.resume.empty());
+  if (leads_) {
+    claim_run_directory(directory_, options_.config_text, options_.again, !options_.resume.empty());
+    metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
+  }
   checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()));
-  metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
 }
 
 void Pretrain::resume() {
-  CheckpointReader checkpoint(options_.resume, Verify::headers);
+  // The first rank picks the step and checks all of it; the others read theirs of the same one.
+  const bool many = engine_.world->size() > 1;
+  Path step = options_.resume;
+  if (leads_ && many) step = CheckpointReader(options_.resume, Verify::all).directory();
+  if (many) step = exchange(*engine_.device, *engine_.groups.all, step.string(), "the step to resume")[0];
+  CheckpointReader checkpoint(step, Verify::headers);
   const CheckpointState& state = checkpoint.state();
   const auto saved = config::load_text(state.config, "the config of " + checkpoint.directory().string());
   const auto changed = config::changes(saved.run, config_);
@@ -129,7 +138,7 @@ bool Pretrain::report(int64_t step, int steps_ago, Seconds duration) {
   if (peak_flops_) row.mfu = flops_per_step_ / duration.count() / *peak_flops_;
   row.skipped = result.skipped;
   row.skipped_total = skipped_total_;
-  metrics_->write(row);
+  if (leads_) metrics_->write(row);
   if (result.skipped) log::warn("step {} skipped: {}", step + 1, reason_text(result.reason));
   finish_line(step, row);
   const int64_t most = config_.optim().skip().max_consecutive();
@@ -139,6 +148,7 @@ bool Pretrain::report(int64_t step, int steps_ago, Seconds duration) {
 void Pretrain::finish_line(int64_t step, const StepRow& row) {
   const int64_t every = std::max<int64_t>(1, config_.train().log().every());
   const int64_t last = config_.train().steps();
+  if (!leads_) return;
   if (row.step % every != 0 && step != first_step_ && row.step != last) return;
   const double bytes = static_cast<double>(engine_.device->statistics().bytes_peak);
   std::string mfu;
@@ -173,6 +183,7 @@ void Pretrain::validate(int64_t step) {
   row.validation_loss = targets > 0 ? loss / static_cast<double>(targets) : std::nan("");
   row.perplexity = std::exp(row.validation_loss);
   row.bits_per_byte = bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
+  if (!leads_) return;
   metrics_->write(row);
   std::printf("step: %5lld  validation_loss: %.4f  perplexity: %.2f  bits_per_byte: %.4f\n",
               static_cast<long long>(step), row.validation_loss, row.perplexity, row.bits_per_byte);
@@ -189,7 +200,11 @@ void Pretrain::save(int64_t step) {
   state.texts["data_fingerprint"] = std::to_string(batches_->fingerprint());
   std::vector<std::vector<std::byte>> copies;
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state, copies);
-  checkpoints_->save(state, slices);
+  const World& world = *engine_.world;
+  checkpoints_->save(state, slices, {{world.rank(), world.size()}, [this](const std::string& text) {
+                                       return exchange(*engine_.device, *engine_.groups.all, text,
+                                                       "checkpoint");
+                                     }});
   saved_step_ = step;
   log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
 }
@@ -220,7 +235,9 @@ ExitCode Pretrain::run() {
     unread = true;
     unread_duration = watch.elapsed();
     const int64_t done = step + 1;
-    const bool stop = signals.received() != 0;
+    const int signal =
+        agree(*engine_.device, *engine_.groups.all, signals.received(), "whether a signal has arrived");
+    const bool stop = signal != 0;
     const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
     const bool due_save = stop || done == steps || (save_every > 0 && done % save_every == 0);
     if (!(due_validation || due_save || code != ExitCode::done)) continue;
@@ -229,8 +246,8 @@ ExitCode Pretrain::run() {
     if (due_validation && !stop) validate(done);
     if (due_save && code == ExitCode::done) save(done);
     if (stop && code == ExitCode::done) {
-      log::warn("signal {} received: saved step {}, leaving; continue with --resume {}", signals.received(),
-                done, printable(directory_.string()));
+      log::warn("signal {} received: saved step {}, leaving; continue with --resume {}", signal, done,
+                printable(directory_.string()));
       code = done == steps ? ExitCode::done : ExitCode::saved_on_signal;
       if (code == ExitCode::saved_on_signal) break;
     }

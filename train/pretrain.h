@@ -37,6 +37,7 @@ class Pretrain {
   std::unique_ptr<BatchSource> batches_;
   optim::Schedule schedule_;
   Engine engine_;
+  bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
   std::optional<Checkpoints> checkpoints_;
   std::optional<MetricsFile> metrics_;
   int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;

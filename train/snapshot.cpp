@@ -21,13 +21,13 @@ std::vector<int64_t> dims(const Shape& shape) {
 void restore_tensor(Device& device, const NamedTensor& to, CheckpointReader& checkpoint,
                     const std::string& part) {
   const CheckpointTensor& from = checkpoint.at(to.name, part);
-  if (from.shape != dims(to.tensor.shape) || from.type != ElementType::f32) {
+  if (from.shape != dims(to.shape) || from.type != ElementType::f32) {
     throw UserError("tensor " + to.name + " (" + part + ") of " + checkpoint.directory().string() +
-                    " does not have the shape " + to.tensor.text() +
+                    " does not have the shape f32" + to.shape.text() +
                     " that the config asks for; use the config that the checkpoint was made with");
   }
   std::vector<std::byte> bytes(static_cast<size_t>(to.tensor.bytes()));
-  checkpoint.read(to.name, part, 0, bytes);
+  checkpoint.read(to.name, part, to.first, bytes);
   device.write(to.tensor, bytes);
 }
 
@@ -41,10 +41,12 @@ std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, Che
     state.scalars[kStateNames[i]] = static_cast<double>(scalars[i]);
   std::vector<TensorSlice> slices;
   for (const NamedTensor& part : program.zero().parts()) {
+    if (!part.counted) continue;  // another rank saves it
     TensorSlice slice;
     slice.name = part.name;
     slice.part = part.part;
-    slice.global_shape = dims(part.tensor.shape);
+    slice.global_shape = dims(part.shape);
+    slice.offset = part.first;
     slice.elements = part.tensor.elements();
     const auto bytes = static_cast<size_t>(part.tensor.bytes());
     if (device.host_addressable()) {

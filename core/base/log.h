@@ -8,6 +8,9 @@ namespace toroid::log {
 using spdlog::debug;
 using spdlog::error;
 using spdlog::info;
+using spdlog::set_level;
 using spdlog::warn;
+
+namespace level = spdlog::level;
 
 }  // namespace toroid::log

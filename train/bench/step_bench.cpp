@@ -80,7 +80,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     std::unique_ptr<Device> device = std::make_unique<RecordingDevice>(*cpu, options.with_operators);
     auto* recorder = static_cast<RecordingDevice*>(device.get());
     recorder->keep_records(options.with_operators);
-    const Engine engine = make_engine(run, std::move(device), plugins);
+    const Engine engine = make_engine(run, make_single_world(), std::move(device), plugins);
     StepProgram& program = *engine.program;
     decoder = program.config();
     step_options = program.options();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <exception>
 #include <limits>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "core/base/tensor_hash.h"
 #include "core/base/text.h"
 #include "train/checkpoint/manifest.h"
+#include "train/checkpoint/report_text.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -72,6 +74,29 @@ std::vector<int64_t> steps_in(const Path& checkpoints) {
   return steps;
 }
 
+// Runs `work` on every rank and gives each all results. Where it fails on one, all throw.
+std::vector<std::string> together(const SaveGroup& group, const std::function<std::string()>& work) {
+  std::string text;
+  std::exception_ptr failure;
+  try {
+    text = "+" + work();
+  } catch (const std::exception& error) {
+    failure = std::current_exception();
+    text = "-" + std::string(error.what());
+  }
+  std::vector<std::string> all{text};
+  if (group.rank.world_size > 1) all = group.exchange(text);
+  if (failure) std::rethrow_exception(failure);
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    if (!all[rank].starts_with('+')) {
+      throw SystemError("rank " + std::to_string(rank) + " could not save its part: " +
+                        (all[rank].empty() ? "it does not say why" : all[rank].substr(1)));
+    }
+    all[rank].erase(0, 1);
+  }
+  return all;
+}
+
 }  // namespace
 
 Checkpoints::Checkpoints(const Path& run, int keep) : directory_(run / "checkpoints"), keep_(keep) {
@@ -88,17 +113,33 @@ bool Checkpoints::wait() {
   return verified_;
 }
 
-void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices) {
+void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices,
+                       const SaveGroup& group) {
   wait();
-  const Path temporary = begin_step(directory_, state.step);
+  const bool leads = group.rank.rank == 0;
+  const Path temporary = saving_directory(directory_, state.step);
   try {
-    const RankReport report = write_rank(temporary, {}, state.step, slices);
-    commit_step(temporary, state, std::span(&report, 1));
+    together(group, [&] {
+      if (leads) begin_step(directory_, state.step);
+      return std::string();
+    });
+    const auto texts =
+        together(group, [&] { return report_text(write_rank(temporary, group.rank, state.step, slices)); });
+    together(group, [&] {
+      if (!leads) return std::string();
+      std::vector<RankReport> reports;
+      for (size_t rank = 0; rank < texts.size(); ++rank) {
+        reports.push_back(parse_report(texts[rank], "the report of rank " + std::to_string(rank)));
+      }
+      commit_step(temporary, state, reports);
+      return std::string();
+    });
   } catch (...) {
     std::error_code ignored;
-    fs::remove_all(temporary, ignored);
+    if (leads) fs::remove_all(temporary, ignored);
     throw;
   }
+  if (!leads) return;
   background_ = std::thread([this, step = state.step] { verify_and_prune(step); });
 }
 

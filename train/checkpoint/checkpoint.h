@@ -53,6 +53,19 @@ struct CheckpointState {
   std::map<std::string, std::string> texts;  // anything else, such as the tokenizer's hash
 };
 
+// One rank of several.
+struct CheckpointRank {
+  int rank = 0;
+  int world_size = 1;
+};
+
+// The ranks that save one step together, each its own slices, into a directory that all of them see.
+struct SaveGroup {
+  CheckpointRank rank;
+  // Every rank's text, on every rank; blocks. Not needed by a rank alone.
+  std::function<std::vector<std::string>(const std::string& text)> exchange;
+};
+
 // The checkpoints of one run directory. Saving is for one thread at a time.
 class Checkpoints {
  public:
@@ -63,8 +76,9 @@ class Checkpoints {
   Checkpoints& operator=(const Checkpoints&) = delete;
 
   // Saves run/checkpoints/step-N and returns when it is durable; slices are read, not kept. SystemError (full
-  // disk, read-only file system) leaves what was there before. Then verifies and prunes in the background.
-  void save(const CheckpointState& state, std::span<const TensorSlice> slices);
+  // disk, read-only file system) leaves what was there before, and is thrown on all ranks where one of them
+  // fails. Then the first rank verifies and prunes in the background.
+  void save(const CheckpointState& state, std::span<const TensorSlice> slices, const SaveGroup& group = {});
 
   // Waits for the background verification of the last save. False where that found damage (logged, nothing
   // pruned).

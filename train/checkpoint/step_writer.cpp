@@ -88,6 +88,10 @@ std::string step_name(int64_t step) {
   return "step-" + std::to_string(step);
 }
 
+Path saving_directory(const Path& checkpoints, int64_t step) {
+  return checkpoints / (".saving-" + step_name(step));
+}
+
 Path begin_step(const Path& checkpoints, int64_t step) {
   std::error_code error;
   if (!fs::is_directory(checkpoints, error)) {
@@ -99,7 +103,7 @@ Path begin_step(const Path& checkpoints, int64_t step) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry.path(), error);
   }
-  Path temporary = checkpoints / (".saving-" + step_name(step));
+  Path temporary = saving_directory(checkpoints, step);
   if (::mkdir(temporary.c_str(), 0755) != 0) {
     throw SystemError("cannot create directory " + in_quotes(temporary.string()), errno);
   }

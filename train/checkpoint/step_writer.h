@@ -9,16 +9,13 @@
 
 namespace toroid {
 
-// One rank of several.
-struct CheckpointRank {
-  int rank = 0;
-  int world_size = 1;
-};
-
 struct RankReport {
   std::vector<ManifestFile> files;
   std::vector<CheckpointTensor> tensors;  // hash over this rank's slices alone
 };
+
+// Where the files of `step` are written before it is whole.
+Path saving_directory(const Path& checkpoints, int64_t step);
 
 // Removes what an interrupted save left and creates the temporary directory of `step`.
 Path begin_step(const Path& checkpoints, int64_t step);

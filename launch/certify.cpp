@@ -1,0 +1,198 @@
+// toroid certify: trains the same steps under each of several layouts and compares them bit by bit.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+
+#include "core/base/text.h"
+#include "core/device/cpu/cpu_device.h"
+#include "launch/config_flags.h"
+#include "launch/mpirun.h"
+#include "launch/verb.h"
+#include "train/certify/certificate.h"
+
+namespace toroid::launch {
+namespace {
+
+constexpr const char* kLayouts =
+    "1x1; 2x2; 4x1; 1x4; 4x4; pods 2 of 2x2; model 2 of 4x2; model 4 of 4x4; 2x2; zero 0,1,2,3";
+
+struct Flags {
+  ConfigFlags config;
+  std::string layouts = kLayouts;
+  int64_t steps = 8;
+  bool fast = false;
+  // Of one layout's ranks, which this verb starts itself.
+  std::string layout, report;
+  int64_t sequences = 0;
+};
+
+std::string line(const char* format, const auto&... values) {
+  char text[512];
+  std::snprintf(text, sizeof text, format, values...);
+  return text;
+}
+
+// One rank of one layout.
+ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
+  config::RunConfig run = load_config(flags.config).run;
+  const train::Layout layout = train::parse_layouts(flags.layout).at(0);
+  run = train::certified_config(run, {layout}, flags.steps);
+  run.mutable_batch()->set_global_sequences(flags.sequences);
+  run.mutable_train()->set_deterministic(!flags.fast);
+  layout.apply(run);
+  config::validate(run);
+  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
+  auto world = make_world(transfers, Seconds(run.train().deadline_s()));
+  const int threads = train::compute_threads(run.train(), world->host_ranks().size());
+  const bool leads = world->rank() == 0;
+  train::LayoutRun out = train::run_layout(
+      run, std::move(world), std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers), plugins);
+  out.layout = flags.layout;
+  if (leads) write_file(flags.report, train::to_text(out));
+  return ExitCode::done;
+}
+
+class Certificate {
+ public:
+  Certificate(const Flags& flags, const train::Plugins& plugins)
+      : flags_(flags), plugins_(plugins), layouts_(train::parse_layouts(flags.layouts)) {
+    run_ = train::certified_config(load_config(flags.config).run, layouts_, flags.steps);
+  }
+
+  ExitCode print() {
+    std::cout << "certificate of " << printable(flags_.config.file) << ": " << flags_.steps << " steps of "
+              << run_.batch().global_sequences() << " sequences under " << layouts_.size() << " layouts\n\n"
+              << "deterministic mode: every layout must give the bits of " << layouts_[0].text() << "\n";
+    const train::LayoutRun reference = launch(layouts_[0], false, {});
+    for (size_t s = 0; s < reference.steps.size(); ++s) {
+      const train::CertifiedStep& step = reference.steps[s];
+      std::cout << line("  step %2zu  loss %.9g  norm %.9g  weights %s  moments %s\n", s + 1, step.loss,
+                        step.gradient_norm, hex(step.weights).c_str(), hex(step.moments).c_str());
+    }
+    for (size_t i = 0; i < layouts_.size(); ++i) {
+      const train::LayoutRun run = i == 0 ? reference : launch(layouts_[i], false, {});
+      const train::Verdict verdict = train::compare_bits(reference, run);
+      report(layouts_[i].text(), verdict.passed, "bit-equal", verdict.findings);
+      print_work(layouts_[i], run);
+    }
+    compare_fast();
+    std::cout << "\n"
+              << (failed_ == 0 ? "certified" : std::to_string(failed_) + " findings: not certified") << "\n";
+    return failed_ == 0 ? ExitCode::done : ExitCode::internal_error;
+  }
+
+ private:
+  // The fast mode may differ by twice what bf16 itself costs one rank.
+  void compare_fast() {
+    const train::LayoutRun one = launch(layouts_[0], true, {});
+    const train::LayoutRun exact = launch(layouts_[0], true, {"train.precision=FP32"});
+    const double bound = 2 * train::deviation(exact, one);
+    std::cout << line("\nfast mode: largest relative deviation from %s, bound %.3g (twice bf16 from fp32)\n",
+                      layouts_[0].text().c_str(), bound);
+    for (size_t i = 1; i < layouts_.size(); ++i) {
+      const double deviation = train::deviation(one, launch(layouts_[i], true, {}));
+      report(layouts_[i].text(), deviation <= bound, line("deviates by %.3g", deviation),
+             {line("deviates by %.3g, more than the bound", deviation)});
+    }
+  }
+
+  train::LayoutRun launch(const train::Layout& layout, bool fast, const std::vector<std::string>& sets) {
+    const JobDirectory directory;
+    const Path file = directory.path() / "report.json";
+    std::vector<std::string> arguments{"certify", "--config", flags_.config.file};
+    for (const std::string& set : flags_.config.overrides) arguments.insert(arguments.end(), {"--set", set});
+    for (const std::string& set : sets) arguments.insert(arguments.end(), {"--set", set});
+    arguments.insert(arguments.end(),
+                     {"--steps", std::to_string(flags_.steps), "--rank-of", layout.text(), "--report",
+                      file.string(), "--sequences", std::to_string(run_.batch().global_sequences())});
+    if (fast) arguments.push_back("--fast");
+    MpiJob job;
+    job.ranks = layout.ranks();
+    const auto command = mpirun_command(job, directory.path(), arguments);
+    const int code = run_command(command);
+    if (code != 0) {
+      throw SystemError("the layout " + layout.text() + " ended with exit code " + std::to_string(code) +
+                        "; its ranks say why above");
+    }
+    return train::layout_run(read_file(file, int64_t{1} << 30), layout.text());
+  }
+
+  void report(const std::string& layout, bool passed, const std::string& good,
+              const std::vector<std::string>& findings) {
+    std::cout << line("  %-28s ", layout.c_str()) << (passed ? "pass  " + good : "FAIL") << "\n";
+    if (passed) return;
+    ++failed_;
+    for (const std::string& finding : findings) std::cout << "      " << finding << "\n";
+  }
+
+  // That the work was shared: what the ranks did against what one rank of this layout is to do.
+  void print_work(const train::Layout& layout, const train::LayoutRun& run) {
+    config::RunConfig planned = run_;
+    planned.mutable_train()->set_deterministic(true);
+    layout.apply(planned);
+    for (size_t rank = 0; rank < run.work.size(); ++rank) {
+      const train::RankWork expected = train::predicted_work(planned, static_cast<int>(rank), plugins_);
+      const train::RankWork& found = run.work[rank];
+      if (found.matmul_flops == expected.matmul_flops && found.bytes == expected.bytes) continue;
+      ++failed_;
+      std::cout << line("      rank %zu did %.6g matmul FLOPs, planned were %.6g; its bytes %s\n", rank,
+                        found.matmul_flops, expected.matmul_flops,
+                        found.bytes == expected.bytes ? "are as planned" : "differ too");
+    }
+    const double one = one_rank_flops();
+    double all = 0;
+    for (const train::RankWork& work : run.work) all += work.matmul_flops;
+    std::cout << line(
+        "      %zu ranks, %.4g matmul FLOPs in all (%.4g on one rank, so %.4g padding and replicas)",
+        run.work.size(), all, one, all - one);
+    for (const auto& [axis, bytes] : run.work[0].bytes) {
+      std::cout << "; " << axis << " " << human_bytes(bytes);
+    }
+    std::cout << "\n";
+  }
+
+  double one_rank_flops() {
+    if (one_rank_flops_ == 0) {
+      config::RunConfig planned = run_;
+      planned.mutable_train()->set_deterministic(true);
+      one_rank_flops_ = train::predicted_work(planned, 0, plugins_).matmul_flops;
+    }
+    return one_rank_flops_;
+  }
+
+  const Flags& flags_;
+  const train::Plugins& plugins_;
+  std::vector<train::Layout> layouts_;
+  config::RunConfig run_;
+  int failed_ = 0;
+  double one_rank_flops_ = 0;
+};
+
+ExitCode certify(const Flags& flags, const train::Plugins& plugins) {
+  if (!flags.layout.empty()) return run_rank(flags, plugins);
+  return Certificate(flags, plugins).print();
+}
+
+}  // namespace
+
+void add_certify(Verbs& verbs, const train::Plugins& plugins) {
+  const auto flags = std::make_shared<Flags>();
+  CLI::App& app =
+      verbs.add("certify", "Show that layouts compute the same: toroid certify --config FILE --layouts LIST",
+                "Training", [flags, &plugins] { return certify(*flags, plugins); });
+  add_config_flags(app, flags->config);
+  app.add_option("--layouts", flags->layouts,
+                 "Layouts, separated by semicolons: [pods P of] [model M of] RxC [zero S], or zero S,S,...; "
+                 "the first "
+                 "is what the others are compared with")
+      ->type_name("LIST")
+      ->capture_default_str();
+  app.add_option("--steps", flags->steps, "Steps under each layout")->capture_default_str();
+  app.add_flag("--fast", flags->fast)->group("");
+  app.add_option("--rank-of", flags->layout)->group("");
+  app.add_option("--report", flags->report)->group("");
+  app.add_option("--sequences", flags->sequences)->group("");
+}
+
+}  // namespace toroid::launch

@@ -1,0 +1,259 @@
+#include "train/certify/certificate.h"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/base/io/json.h"
+#include "core/base/random.h"
+#include "core/base/tensor_hash.h"
+#include "core/base/text.h"
+#include "core/device/sim/recording_device.h"
+
+namespace toroid::train {
+namespace {
+
+using Json = nlohmann::json;
+
+// Synthetic tokens, of which sequence i of a step loses its first targets: more or fewer, by its number, so
+// that no two ranks of a layout have as many.
+Batch masked_batch(const BatchSource& tokens, int64_t step) {
+  Batch batch = tokens.batch(step);
+  for (int64_t s = 0; s < batch.sequences; ++s) {
+    const int64_t masked = (7 * s + 3 * step) % std::max<int64_t>(1, batch.tokens - 1);
+    for (int64_t t = 0; t < masked; ++t) batch.targets[static_cast<size_t>(s * batch.tokens + t)] = -1;
+    batch.target_count -= masked;
+  }
+  return batch;
+}
+
+std::unique_ptr<BatchSource> synthetic(const config::RunConfig& run) {
+  SyntheticTokens tokens;
+  tokens.global_sequences = run.batch().global_sequences();
+  tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
+  tokens.vocab = static_cast<int32_t>(run.model().vocab());
+  tokens.seed = run.train().seed();
+  return synthetic_batches(tokens);
+}
+
+RankWork work_of(const std::vector<Record>& records) {
+  RankWork work;
+  for (const Record& record : records) {
+    if (record.kind == Record::Kind::transfer) {
+      work.bytes[record.note.axis + " " + record.note.operation] += record.note.bytes;
+    }
+    for (const Product& product : record.cost.products)
+      work.matmul_flops += static_cast<double>(product.flops());
+  }
+  return work;
+}
+
+// This rank's share of the hashes. A tensor's elements are hashed by their index in it, and tensors are told
+// apart by an odd factor, so that the shares of all ranks add up to the same whatever they hold.
+CertifiedStep hashes(Device& device, const Zero& zero) {
+  CertifiedStep out;
+  for (const NamedTensor& part : zero.parts()) {
+    if (!part.counted) continue;
+    std::vector<std::byte> bytes(static_cast<size_t>(part.tensor.bytes()));
+    device.read(part.tensor, bytes);
+    const uint64_t hash = tensor_hash(bytes, 4, static_cast<uint64_t>(part.first));
+    const uint64_t factor = hash_name(part.name + " " + part.part) | 1u;
+    (part.part == "master" ? out.weights : out.moments) += factor * hash;
+  }
+  return out;
+}
+
+Json word(uint64_t value) {
+  return hex(value);
+}
+
+uint64_t word(const JsonView& value) {
+  const std::string text = value.as_string();
+  uint64_t out = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out, 16);
+  if (error != std::errc() || end != text.data() + text.size()) value.refuse("is not a hexadecimal number");
+  return out;
+}
+
+double exact_double(const JsonView& value) {
+  return std::bit_cast<double>(word(value));
+}
+
+Json work_json(const RankWork& work) {
+  Json bytes = Json::object();
+  for (const auto& [axis, count] : work.bytes) bytes[axis] = count;
+  return {{"matmul_flops", word(std::bit_cast<uint64_t>(work.matmul_flops))}, {"bytes", bytes}};
+}
+
+RankWork work_of(const JsonView& value) {
+  RankWork work;
+  work.matmul_flops = exact_double(value.at("matmul_flops"));
+  const JsonView bytes = value.at("bytes");
+  for (const std::string& axis : bytes.keys()) work.bytes[axis] = bytes.at(axis).as_integer();
+  return work;
+}
+
+std::string number(double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.17g", value);
+  return text;
+}
+
+}  // namespace
+
+config::RunConfig certified_config(config::RunConfig run, const std::vector<Layout>& layouts, int64_t steps) {
+  int replicas = 1;
+  for (const Layout& layout : layouts) replicas = std::max(replicas, layout.replicas());
+  run.mutable_batch()->set_global_sequences(2 * replicas);
+  run.mutable_batch()->set_sequences_per_replica(1);
+  run.mutable_train()->set_steps(steps);
+  run.mutable_optim()->set_clip_norm(0.25);  // less than the norm of a model that has just begun
+  run.clear_mesh();
+  return run;
+}
+
+RankWork predicted_work(const config::RunConfig& run, int rank, const Plugins& plugins) {
+  const mesh::Mesh mesh(run.mesh());
+  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(compute_threads(run.train(), 1)));
+  RecordingDevice& recorder = *device;
+  const Engine engine = make_engine(run, make_recorded_world(rank, mesh.world_size()), std::move(device), plugins);
+  engine.program->initialise(run.train().seed());
+  engine.program->upload(host_batch(synthetic(run)->batch(0)), 0);
+  recorder.clear();
+  engine.program->step();
+  return work_of(recorder.records());
+}
+
+LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
+                     std::unique_ptr<Device> device, const Plugins& plugins) {
+  auto recording = std::make_unique<RecordingDevice>(*device);
+  RecordingDevice& recorder = *recording;
+  // The recorder stands in front of the device, so it must go first.
+  struct Run {
+    std::unique_ptr<Device> device;
+    Engine engine;
+  } self{std::move(device), {}};
+  recorder.keep_records(false);
+  self.engine = make_engine(run, std::move(world), std::move(recording), plugins);
+  StepProgram& program = *self.engine.program;
+  program.initialise(run.train().seed());
+  const auto tokens = synthetic(run);
+  const optim::Schedule schedule = plugins.schedules.make(run.optim().schedule());
+  LayoutRun out;
+  std::vector<CertifiedStep> shares;
+  for (int64_t step = 0; step < run.train().steps(); ++step) {
+    program.upload(host_batch(masked_batch(*tokens, step)), schedule(step));
+    const bool last = step + 1 == run.train().steps();
+    recorder.keep_records(last);
+    recorder.clear();
+    program.step();
+    recorder.keep_records(false);
+    const StepResult result = program.result(0);
+    CertifiedStep share = hashes(recorder, program.zero());
+    share.loss = result.loss;
+    share.gradient_norm = result.gradient_norm;
+    shares.push_back(share);
+  }
+  Json mine{{"steps", Json::array()}, {"work", work_json(work_of(recorder.records()))}};
+  for (const CertifiedStep& share : shares) {
+    mine["steps"].push_back({{"loss", word(std::bit_cast<uint64_t>(share.loss))},
+                             {"gradient_norm", word(std::bit_cast<uint64_t>(share.gradient_norm))},
+                             {"weights", word(share.weights)},
+                             {"moments", word(share.moments)}});
+  }
+  const auto all = exchange(recorder, *self.engine.groups.all, mine.dump(), "certificate");
+  out.steps.resize(shares.size());
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    const JsonDocument document =
+        JsonDocument::parse(all[rank], "the report of rank " + std::to_string(rank));
+    const auto steps = document.root().at("steps").elements();
+    for (size_t s = 0; s < out.steps.size(); ++s) {
+      CertifiedStep& sum = out.steps[s];
+      const double loss = exact_double(steps[s].at("loss"));
+      const double norm = exact_double(steps[s].at("gradient_norm"));
+      // What all ranks should agree on is the first one's; another rank's value would be a finding of its
+      // own.
+      if (rank > 0 && (std::bit_cast<uint64_t>(loss) != std::bit_cast<uint64_t>(sum.loss) ||
+                       std::bit_cast<uint64_t>(norm) != std::bit_cast<uint64_t>(sum.gradient_norm))) {
+        throw InternalError("rank " + std::to_string(rank) + " has the loss " + number(loss) +
+                            " and the norm " + number(norm) + " at step " + std::to_string(s + 1) +
+                            ", rank 0 has " + number(sum.loss) + " and " + number(sum.gradient_norm));
+      }
+      sum.loss = loss;
+      sum.gradient_norm = norm;
+      sum.weights += word(steps[s].at("weights"));
+      sum.moments += word(steps[s].at("moments"));
+    }
+    out.work.push_back(work_of(document.root().at("work")));
+  }
+  return out;
+}
+
+std::string to_text(const LayoutRun& run) {
+  Json out{{"layout", run.layout}, {"steps", Json::array()}, {"work", Json::array()}};
+  for (const CertifiedStep& step : run.steps) {
+    out["steps"].push_back({{"loss", word(std::bit_cast<uint64_t>(step.loss))},
+                            {"gradient_norm", word(std::bit_cast<uint64_t>(step.gradient_norm))},
+                            {"weights", word(step.weights)},
+                            {"moments", word(step.moments)}});
+  }
+  for (const RankWork& work : run.work) out["work"].push_back(work_json(work));
+  return out.dump();
+}
+
+LayoutRun layout_run(std::string_view text, const std::string& origin) {
+  const JsonDocument document = JsonDocument::parse(text, origin);
+  LayoutRun out;
+  out.layout = document.root().at("layout").as_string();
+  for (const JsonView& step : document.root().at("steps").elements()) {
+    out.steps.push_back({exact_double(step.at("loss")), exact_double(step.at("gradient_norm")),
+                         word(step.at("weights")), word(step.at("moments"))});
+  }
+  for (const JsonView& work : document.root().at("work").elements()) out.work.push_back(work_of(work));
+  return out;
+}
+
+Verdict compare_bits(const LayoutRun& reference, const LayoutRun& other) {
+  Verdict verdict;
+  const auto find = [&](size_t step, const char* what, const std::string& one, const std::string& two) {
+    verdict.passed = false;
+    verdict.findings.push_back(other.layout + ", step " + std::to_string(step + 1) + ": " + what + " is " +
+                               two + ", but " + one + " under " + reference.layout);
+  };
+  if (reference.steps.size() != other.steps.size()) {
+    return {false,
+            {other.layout + " made " + std::to_string(other.steps.size()) + " steps and " + reference.layout +
+             " " + std::to_string(reference.steps.size())}};
+  }
+  for (size_t s = 0; s < reference.steps.size() && verdict.passed; ++s) {
+    const CertifiedStep &one = reference.steps[s], &two = other.steps[s];
+    const auto differ = [](double a, double b) {
+      return std::bit_cast<uint64_t>(a) != std::bit_cast<uint64_t>(b);
+    };
+    if (differ(one.loss, two.loss)) find(s, "the loss", number(one.loss), number(two.loss));
+    if (differ(one.gradient_norm, two.gradient_norm)) {
+      find(s, "the gradient norm", number(one.gradient_norm), number(two.gradient_norm));
+    }
+    if (one.weights != two.weights) find(s, "the hash of the weights", hex(one.weights), hex(two.weights));
+    if (one.moments != two.moments) find(s, "the hash of the moments", hex(one.moments), hex(two.moments));
+  }
+  return verdict;
+}
+
+double deviation(const LayoutRun& reference, const LayoutRun& other) {
+  double largest = 0;
+  const auto relative = [](double a, double b) {
+    const double gap = std::abs(a - b) / std::max(std::abs(a), 1e-30);
+    return std::isnan(gap) ? std::numeric_limits<double>::infinity() : gap;
+  };
+  for (size_t s = 0; s < std::min(reference.steps.size(), other.steps.size()); ++s) {
+    largest = std::max({largest, relative(reference.steps[s].loss, other.steps[s].loss),
+                        relative(reference.steps[s].gradient_norm, other.steps[s].gradient_norm)});
+  }
+  return largest;
+}
+
+}  // namespace toroid::train

@@ -1,0 +1,73 @@
+#include "train/ranks.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "core/base/error.h"
+
+namespace toroid::train {
+
+AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic) {
+  if (mesh.world_size() != world.size()) {
+    throw UserError("the mesh has " + std::to_string(mesh.world_size()) + " chips, but " +
+                    std::to_string(world.size()) + (world.size() == 1 ? " rank was" : " ranks were") +
+                    " started; start one rank for each chip with `toroid launch`, or change the mesh");
+  }
+  GroupOptions options;
+  options.deterministic = deterministic;
+  std::vector<int> everybody(static_cast<size_t>(world.size()));
+  for (size_t i = 0; i < everybody.size(); ++i) everybody[i] = static_cast<int>(i);
+  world.describe(mesh.text(world.rank()));
+  const auto make = [&](Queue queue, mesh::Axis axis) {
+    const mesh::Group group = mesh.group(world.rank(), axis);
+    return world.group(device, queue, std::string(mesh::name(axis)), group.ranks, group.shape, options);
+  };
+  AxisGroups groups;
+  groups.gather = make(Queue::gather, mesh::Axis::data);
+  groups.reduce = make(Queue::reduce, mesh::Axis::data);
+  groups.model = make(Queue::model, mesh::Axis::model);
+  groups.pod = make(Queue::pod, mesh::Axis::pod);
+  groups.all = world.group(device, Queue::pod, "all", everybody, {1, world.size()}, {});
+  return groups;
+}
+
+std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,
+                                  const std::string& what) {
+  const int ranks = all.place().size;
+  const CollectiveLabel label{what, "transfer", Phase::setup};
+  const auto gather = [&](DType type, int64_t elements, std::span<const std::byte> bytes) {
+    const Array own = device.array(type, {elements}, "transfer");
+    device.write(own.tensor, bytes);
+    const Array gathered = all.all_gather({own.tensor, {}}, label);
+    std::vector<std::byte> out(static_cast<size_t>(gathered.tensor.bytes()));
+    device.read(gathered.tensor, out);
+    return out;
+  };
+  const auto length = static_cast<int64_t>(text.size());
+  std::vector<int64_t> lengths(static_cast<size_t>(ranks));
+  const auto words = gather(DType::i64, 1, std::as_bytes(std::span(&length, 1)));
+  std::memcpy(lengths.data(), words.data(), words.size());
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  std::vector<std::string> out(static_cast<size_t>(ranks));
+  if (longest == 0) return out;
+  std::string padded = text;
+  padded.resize(static_cast<size_t>(longest));
+  const auto bytes = gather(DType::u8, longest, std::as_bytes(std::span(padded)));
+  for (size_t r = 0; r < out.size(); ++r) {
+    const auto* from = reinterpret_cast<const char*>(bytes.data()) + r * static_cast<size_t>(longest);
+    out[r].assign(from, static_cast<size_t>(lengths[r]));
+  }
+  return out;
+}
+
+int agree(Device& device, Communicator& all, int value, const std::string& what) {
+  if (all.place().size == 1) return value;
+  const Array flag = device.array(DType::i32, {1}, "transfer");
+  device.write(flag.tensor, std::as_bytes(std::span(&value, 1)));
+  all.all_reduce(flag.tensor, Combine::max, Wire::exact, {what, "transfer", Phase::setup});
+  device.read(flag.tensor, std::as_writable_bytes(std::span(&value, 1)));
+  return value;
+}
+
+}  // namespace toroid::train

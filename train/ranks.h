@@ -1,0 +1,30 @@
+// The ranks of a run: the collectives of this rank's axes, and what the processes tell each other outside a
+// step.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/comm/world.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/zero/zero.h"
+
+namespace toroid::train {
+
+// This rank's groups. The data axis has two queues; `all` is every rank of the run.
+struct AxisGroups {
+  std::unique_ptr<Communicator> gather, reduce, model, pod, all;
+  ZeroGroups zero() const { return {*gather, *reduce, *model, *pod}; }
+};
+
+// UserError where the mesh is not of as many chips as the world has ranks.
+AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic);
+
+// Every rank's text, on every rank, in the order of the ranks; blocks. `what` names it in reports.
+std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,
+                                  const std::string& what);
+// The largest of the ranks' values, on every rank; blocks.
+int agree(Device& device, Communicator& all, int value, const std::string& what);
+
+}  // namespace toroid::train
