@@ -125,7 +125,7 @@ void Zero::masters_changed() {
 Tensor Zero::plain(size_t u, size_t t) const {
   const Slice& slice = units_[u].slices[t];
   const Array& flat = sharded_ ? live_[u].flat : held_[u].master;
-  return flat.tensor.slice_rows(slice.offset, slice.elements).reshape(slice.shape);
+  return flat.tensor.slice_rows(slice.offset, slice.shape.elements()).reshape(slice.shape);
 }
 
 void Zero::gather(size_t u, Phase phase) {
@@ -307,7 +307,7 @@ std::span<Gradient> Zero::gradients(int unit) {
     if (!open.flat.tensor) open.flat = gradient_buffer(u);
     for (const Slice& slice : units_[u].slices) {
       open.gradients.push_back(
-          {open.flat.tensor.slice_rows(slice.offset, slice.elements).reshape(slice.shape), true});
+          {open.flat.tensor.slice_rows(slice.offset, slice.shape.elements()).reshape(slice.shape), true});
     }
   }
   return open.gradients;
