@@ -49,6 +49,7 @@ void add_train(Verbs&, const train::Plugins&);  // the plugins outlive the verbs
 void add_prepare(Verbs&);
 void add_data_show(Verbs&);
 void add_data_entropy(Verbs&);
+void add_mesh(Verbs&);
 void add_generate(Verbs&);
 void add_import(Verbs&);
 void add_export(Verbs&);
