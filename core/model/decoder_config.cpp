@@ -60,7 +60,7 @@ namespace {
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv) {
+UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool apart) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t D = c.d_model, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   UnitSpec unit{"layer." + std::to_string(layer), {}, {}, false};
@@ -68,7 +68,12 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv) {
     unit.tensors.push_back({prefix + name + ".weight", {size}, -1, Init::zero, false, 0});
   };
   const auto matrix = [&](const char* name, int64_t out, int64_t in, int model_dim) {
-    unit.tensors.push_back({prefix + name + ".weight", {out, in}, model_dim, Init::linear, true, 0});
+    unit.tensors.push_back({prefix + name + ".weight",
+                            {out, in},
+                            model_dim,
+                            Init::linear,
+                            true,
+                            model_dim < 0 ? 0 : c.canonical_slices()});
   };
   // The order is fixed: LayerTensor in core/model/layer.cpp names the indices.
   norm("input_layernorm", D);
@@ -92,7 +97,7 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv) {
   } else {
     unit.packs.insert(unit.packs.end(), {PackSpec{{6}}, PackSpec{{7}}});
   }
-  if (whole_kv) {
+  if (apart) {
     unit.packs[0] = PackSpec{{1}};
     unit.packs.push_back(PackSpec{{2, 3}});
   }
@@ -108,7 +113,8 @@ std::vector<UnitSpec> decoder_units(const DecoderConfig& c, int model_ranks, boo
   units.push_back(
       {"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, Init::embedding, true, pieces}}, {}, true});
   if (c.tied_head) units[0].packs = {{{0}}};
-  for (int64_t layer = 0; layer < c.layers; ++layer) units.push_back(layer_unit(c, layer, whole_kv));
+  for (int64_t layer = 0; layer < c.layers; ++layer)
+    units.push_back(layer_unit(c, layer, whole_kv, whole_kv && model_ranks > 1));
   units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, Init::zero, false, 0}}, {}, false});
   if (!c.tied_head) {
     units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, Init::linear, true, pieces});

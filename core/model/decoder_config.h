@@ -47,7 +47,7 @@ struct TensorSpec {
   int model_dim = -1;  // the dim that the model axis splits; -1: whole on every model rank
   Init init = Init::linear;
   bool decay = false;
-  int64_t pieces = 0;  // the split dim is padded to a multiple of so many (share.h); 0: it is never padded
+  int64_t pieces = 0;  // canonical slices of the split dim, which is padded to equal ones (share.h)
 };
 
 // Row-stacked matrices that a layer multiplies with in one product.

@@ -101,7 +101,9 @@ class Layer::Pass {
   Tensor post_weight(size_t index) const { return config.post_norms ? weights.tensors[index] : Tensor{}; }
   int64_t slices() const { return share.slices; }
   // Keys and values are slices of their own only where every canonical slice has some.
-  int64_t kv_slices() const { return share.kv_heads % share.slices == 0 ? share.slices : 1; }
+  int64_t kv_slices() const {
+    return !share.whole_kv && share.kv_heads % share.slices == 0 ? share.slices : 1;
+  }
   Slot attention_input() const { return config.qk_norm ? Slot::rotated : Slot::qkv; }
   // The gradient of a branch's result from that of the sum it was added to: the same tensor, borrowed, or,
   // where the branch has a post-norm, the gradient through it. The norm's input and rstd are used up.

@@ -7,7 +7,6 @@
 namespace toroid {
 
 bool keeps_kv_whole(const DecoderConfig& config, int ranks, bool deterministic) {
-  if (ranks == 1) return false;
   return config.kv_heads % (deterministic ? config.canonical_slices() : ranks) != 0;
 }
 
@@ -21,7 +20,7 @@ ModelShare::ModelShare(const DecoderConfig& config, Place of, bool deterministic
       heads(config.heads / of.size),
       kv_heads(config.kv_heads),
       ffn(config.ffn / of.size),
-      whole_kv(keeps_kv_whole(config, of.size, deterministic)),
+      whole_kv(of.size > 1 && keeps_kv_whole(config, of.size, deterministic)),
       slices(config.canonical_slices()) {
   require(config.heads % of.size == 0 && config.ffn % of.size == 0, "the model axis divides heads and ffn");
   if (deterministic && slices % of.size != 0) {

@@ -32,7 +32,7 @@ struct ModelShare {
 };
 
 // Whether a model axis of `ranks` leaves the key/value heads whole. In deterministic mode they are split only
-// where each canonical slice has its own, so that the answer does not depend on the layout.
+// where each canonical slice has its own: the answer does not depend on the layout.
 bool keeps_kv_whole(const DecoderConfig& config, int ranks, bool deterministic);
 
 // Rows of one rank's part of `extent` rows that are dealt in `pieces` equal ones, the last ones padded.

@@ -20,15 +20,14 @@ Slice part_of(const TensorSpec& tensor, Place model) {
   slice.counted = model.rank == 0;
   if (tensor.model_dim < 0 || model.size == 1) return slice;
   const int64_t whole = tensor.shape[tensor.model_dim];
-  const bool padded = tensor.pieces > 0;
-  require(tensor.shape.rank() == 2 && (padded ? tensor.model_dim == 0 : whole % model.size == 0),
-          "the model axis splits a matrix into equal parts");
-  const int64_t extent = padded ? rows_of_part(whole, model.size, tensor.pieces) : whole / model.size;
+  const int64_t extent = rows_of_part(whole, model.size, tensor.pieces);
+  require(tensor.shape.rank() == 2 && (tensor.model_dim == 0 || extent * model.size == whole),
+          "the model axis splits a matrix; only rows can be padded");
   slice.split = slice.counted = true;
   slice.first = std::min(model.rank * extent, whole);
   slice.shape = tensor.model_dim == 0 ? Shape{extent, tensor.shape[1]} : Shape{tensor.shape[0], extent};
-  slice.elements = slice.shape.elements();
-  if (padded) slice.elements = std::min(extent, whole - slice.first) * tensor.shape[1];
+  slice.elements = tensor.model_dim == 0 ? std::min(extent, whole - slice.first) * tensor.shape[1]
+                                         : slice.shape.elements();
   return slice;
 }
 
