@@ -188,6 +188,10 @@ std::vector<Case> cases() {
   plain.decoder.gated_mlp = false, plain.decoder.tied_head = false, plain.decoder.vocab = 331;
   plain.decoder.activation = op::Activation::relu;
   out.push_back(plain);
+  Case longer{"longer", small(8, 2), 150};
+  longer.decoder.d_model = 72, longer.decoder.head_dim = 32, longer.decoder.ffn = 304;
+  longer.decoder.vocab = 1500;
+  out.push_back(longer);
   Case few{"few_tokens_of_a_small_vocabulary", small(4, 1), 5};
   few.decoder.vocab = 9;
   out.push_back(few);
