@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/model/model.pb.h"
+#include "core/model/share.h"
 
 namespace toroid {
 
@@ -59,21 +60,26 @@ namespace {
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-UnitSpec layer_unit(const DecoderConfig& c, int64_t layer) {
+UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool apart) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t D = c.d_model, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   UnitSpec unit{"layer." + std::to_string(layer), {}, {}, false};
   const auto norm = [&](const char* name, int64_t size) {
-    unit.tensors.push_back({prefix + name + ".weight", {size}, -1, Init::zero, false});
+    unit.tensors.push_back({prefix + name + ".weight", {size}, -1, Init::zero, false, 0});
   };
   const auto matrix = [&](const char* name, int64_t out, int64_t in, int model_dim) {
-    unit.tensors.push_back({prefix + name + ".weight", {out, in}, model_dim, Init::linear, true});
+    unit.tensors.push_back({prefix + name + ".weight",
+                            {out, in},
+                            model_dim,
+                            Init::linear,
+                            true,
+                            model_dim < 0 ? 0 : c.canonical_slices()});
   };
-  // The order is fixed: LayerTensor in core/model/layer.h names the indices.
+  // The order is fixed: LayerTensor in core/model/layer.cpp names the indices.
   norm("input_layernorm", D);
   matrix("self_attn.q_proj", q, D, 0);
-  matrix("self_attn.k_proj", kv, D, 0);
-  matrix("self_attn.v_proj", kv, D, 0);
+  matrix("self_attn.k_proj", kv, D, whole_kv ? -1 : 0);
+  matrix("self_attn.v_proj", kv, D, whole_kv ? -1 : 0);
   matrix("self_attn.o_proj", D, q, 1);
   // With post-norms Hugging Face's post_attention_layernorm follows the attention; without, it precedes the
   // MLP.
@@ -91,19 +97,27 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer) {
   } else {
     unit.packs.insert(unit.packs.end(), {PackSpec{{6}}, PackSpec{{7}}});
   }
+  if (apart) {
+    unit.packs[0] = PackSpec{{1}};
+    unit.packs.push_back(PackSpec{{2, 3}});
+  }
   return unit;
 }
 
 }  // namespace
 
-std::vector<UnitSpec> decoder_units(const DecoderConfig& c) {
+std::vector<UnitSpec> decoder_units(const DecoderConfig& c, int model_ranks, bool deterministic) {
+  const bool whole_kv = keeps_kv_whole(c, model_ranks, deterministic);
+  const int64_t pieces = c.canonical_slices();
   std::vector<UnitSpec> units;
-  units.push_back({"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, Init::embedding, true}}, {}, true});
+  units.push_back(
+      {"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, Init::embedding, true, pieces}}, {}, true});
   if (c.tied_head) units[0].packs = {{{0}}};
-  for (int64_t layer = 0; layer < c.layers; ++layer) units.push_back(layer_unit(c, layer));
-  units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, Init::zero, false}}, {}, false});
+  for (int64_t layer = 0; layer < c.layers; ++layer)
+    units.push_back(layer_unit(c, layer, whole_kv, whole_kv && model_ranks > 1));
+  units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, Init::zero, false, 0}}, {}, false});
   if (!c.tied_head) {
-    units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, Init::linear, true});
+    units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, Init::linear, true, pieces});
     units.back().packs = {{{1}}};
   }
   return units;

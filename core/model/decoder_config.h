@@ -47,6 +47,7 @@ struct TensorSpec {
   int model_dim = -1;  // the dim that the model axis splits; -1: whole on every model rank
   Init init = Init::linear;
   bool decay = false;
+  int64_t pieces = 0;  // canonical slices of the split dim, which is padded to equal ones (share.h)
 };
 
 // Row-stacked matrices that a layer multiplies with in one product.
@@ -63,8 +64,10 @@ struct UnitSpec {
   bool read_by_rows = false;  // its matrix is looked up by token, beside or instead of being packed
 };
 
-// The units in the order of the forward pass: embedding, L layers, head.
-std::vector<UnitSpec> decoder_units(const DecoderConfig& config);
+// The units in the order of the forward pass: embedding, L layers, head. A model axis of several ranks may
+// leave keys and values whole.
+std::vector<UnitSpec> decoder_units(const DecoderConfig& config, int model_ranks = 1,
+                                    bool deterministic = false);
 
 struct ParameterCount {
   int64_t embedding = 0, other = 0;  // the head counts as embedding only where it is tied

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/model/product.h"
+#include "core/model/share.h"
 #include "core/op/activation.h"
 #include "core/op/attention.h"
 #include "core/op/elementwise.h"
@@ -17,7 +18,7 @@ namespace {
 // Indices of a layer's tensors and packs (decoder_units in decoder_config.cpp).
 // Matrices that are multiplied together are neighbours.
 enum LayerTensor : size_t { input_norm, q_proj, k_proj, v_proj, o_proj, mlp_norm, first_mlp };
-enum LayerPack : size_t { qkv_pack, o_pack, pre_pack, down_pack };
+enum LayerPack : size_t { qkv_pack, o_pack, pre_pack, down_pack, kv_pack };  // kv_pack: whole keys and values
 
 size_t down_proj(const DecoderConfig& c) {
   return first_mlp + (c.gated_mlp ? 2 : 1);
@@ -60,9 +61,17 @@ Keep Keep::input() {
 // One pass over one layer: computes slots on demand.
 class Layer::Pass {
  public:
-  Pass(Context& context, const DecoderConfig& decoder, bool local, const Weights& w, const Microbatch& b,
-       Saved& s)
-      : c(context), config(decoder), weights(w), batch(b), saved(s), local_(local), rows_(b.rows()) {}
+  Pass(const Layer& layer, Context& context, const Weights& w, const Microbatch& b, Saved& s)
+      : c(context),
+        config(layer.config_),
+        weights(w),
+        batch(b),
+        saved(s),
+        share(config, c.model.place(), c.tiles.deterministic),
+        layer_(layer),
+        own_rows_(b.rows() / share.place.size) {
+    require(b.rows() % share.place.size == 0, "the model axis divides the tokens");
+  }
 
   const Tensor& value(Slot slot) {
     if (!saved[slot].tensor) compute(slot);
@@ -72,29 +81,54 @@ class Layer::Pass {
   Array out();
 
   op::NormSpec norm_spec() const { return {config.norm_eps}; }
-  op::RopeSpec rope_spec() const { return {config.heads, config.kv_heads, config.head_dim, config.norm_eps}; }
+  // Of qkv, and of keys and values on their own.
+  op::RopeSpec rope_spec() const {
+    return {share.heads, share.whole_kv ? 0 : share.kv_heads, config.head_dim, config.norm_eps};
+  }
+  op::RopeSpec kv_rope_spec() const { return {0, share.kv_heads, config.head_dim, config.norm_eps}; }
   op::ActivationSpec activation_spec() const { return {config.activation, config.gated_mlp}; }
-  op::AttentionSpec attention_spec() const {
-    return {batch.sequences,         config.heads,           config.kv_heads,
-            config.head_dim,         config.attention_scale, local_ ? config.window : 0,
+  op::AttentionSpec attention_spec(const HeadRun& run) const {
+    return {batch.sequences,
+            run.heads,
+            run.kv_heads,
+            config.head_dim,
+            config.attention_scale,
+            layer_.local_ ? config.window : 0,
             config.attention_softcap};
   }
-  const Tensor& rope_table() const { return local_ ? batch.rope_local : batch.rope_global; }
+  const Tensor& rope_table() const { return layer_.local_ ? batch.rope_local : batch.rope_global; }
+  Tensor own_rope_table() const { return c.model.own(rope_table()); }
   Tensor post_weight(size_t index) const { return config.post_norms ? weights.tensors[index] : Tensor{}; }
-  int64_t slices() const { return config.canonical_slices(); }
+  int64_t slices() const { return share.slices; }
+  // Keys and values are slices of their own only where every canonical slice has some.
+  int64_t kv_slices() const {
+    return !share.whole_kv && share.kv_heads % share.slices == 0 ? share.slices : 1;
+  }
   Slot attention_input() const { return config.qk_norm ? Slot::rotated : Slot::qkv; }
   // The gradient of a branch's result from that of the sum it was added to: the same tensor, borrowed, or,
   // where the branch has a post-norm, the gradient through it. The norm's input and rstd are used up.
   Array through_post_norm(const Tensor& d_sum, Slot branch, Slot rstd, size_t weight,
                           std::span<Gradient> gradients);
-  Array temporary(int64_t columns) { return c.array({rows_, columns}, kTemporary); }
+  Array gathered(const Tensor& own, const char* what) const { return gather_rows(c, own, name(what)); }
+  std::string name(const char* what) const { return layer_.name_ + what; }
+  Array own_temporary(int64_t columns) { return c.array({own_rows_, columns}, kTemporary); }
+  Array temporary(int64_t columns) { return c.array({batch.rows(), columns}, kTemporary); }
 
+  // Queries, keys and values of all tokens, or their gradients. `kv` where those are whole.
   struct Heads {
     Tensor q, k, v;
   };
-  Heads split(const Tensor& qkv) const {
-    const int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
-    return {qkv.slice_columns(0, q), qkv.slice_columns(q, kv), qkv.slice_columns(q + kv, kv)};
+  Heads split(const Tensor& qkv, const Tensor& kv) const {
+    const int64_t each = share.kv_heads * config.head_dim, q = share.heads * config.head_dim;
+    if (share.whole_kv) return {qkv, kv.slice_columns(0, each), kv.slice_columns(each, each)};
+    return {qkv.slice_columns(0, q), qkv.slice_columns(q, each), qkv.slice_columns(q + each, each)};
+  }
+  Heads attention_inputs() {
+    const Tensor qkv = value(attention_input());
+    return split(qkv, share.whole_kv ? value(Slot::all_kv) : Tensor{});
+  }
+  Tensor columns(const Tensor& of, int64_t head, int64_t heads) const {
+    return of.slice_columns(head * config.head_dim, heads * config.head_dim);
   }
 
   Context& c;
@@ -102,20 +136,25 @@ class Layer::Pass {
   const Weights& weights;
   const Microbatch& batch;
   Saved& saved;
+  const ModelShare share;
 
  private:
   void compute(Slot slot);
-  const Tensor& fresh(Slot slot, int64_t columns) {
-    saved[slot] = c.array({rows_, columns}, kActivations);
+  const Tensor& fresh(Slot slot, int64_t rows, int64_t columns) {
+    saved[slot] = c.array({rows, columns}, kActivations);
     return saved[slot].tensor;
   }
+  const Tensor& own(Slot slot, int64_t columns) { return fresh(slot, own_rows_, columns); }
+  const Tensor& all(Slot slot, int64_t columns) { return fresh(slot, batch.rows(), columns); }
   const Tensor& fresh_f32(Slot slot, Shape shape) {
     saved[slot] = c.array_f32(shape, kActivations);
     return saved[slot].tensor;
   }
+  void compute_all_kv();
+  void attend();
 
-  bool local_;
-  int64_t rows_;
+  const Layer& layer_;
+  int64_t own_rows_;
 };
 
 void Layer::Pass::compute(Slot slot) {
@@ -124,46 +163,54 @@ void Layer::Pass::compute(Slot slot) {
     case Slot::h1:
     case Slot::rstd1: {
       const Tensor x = value(Slot::x);
-      c.launch(op::rms_norm(x, weights.tensors[input_norm], fresh(Slot::h1, D),
-                            fresh_f32(Slot::rstd1, {rows_}), norm_spec()));
+      c.launch(op::rms_norm(x, weights.tensors[input_norm], own(Slot::h1, D),
+                            fresh_f32(Slot::rstd1, {own_rows_}), norm_spec()));
       return;
     }
     case Slot::qkv: {
-      const Tensor h1 = value(Slot::h1);
-      const Tensor qkv = fresh(Slot::qkv, config.qkv_columns());
-      c.launch(op::matmul(h1, weights.packs[qkv_pack].forward, qkv));
+      const Array h1 = gathered(value(Slot::h1), "attention input");
+      const Tensor qkv = all(Slot::qkv, share.qkv_columns(config.head_dim));
+      c.launch(op::matmul(h1.tensor, weights.packs[qkv_pack].forward, qkv));
       if (!config.qk_norm) c.launch(op::rope(qkv, rope_table(), {}, {}, qkv, {}, rope_spec()));
       return;
     }
     case Slot::rotated:
     case Slot::rstd_qk: {
       const Tensor qkv = value(Slot::qkv);
+      const op::RopeSpec spec = rope_spec();
       c.launch(op::rope(qkv, rope_table(), weights.tensors[q_norm(config)], weights.tensors[k_norm(config)],
-                        fresh(Slot::rotated, config.qkv_columns()),
-                        fresh_f32(Slot::rstd_qk, {rows_, config.heads + config.kv_heads}), rope_spec()));
+                        all(Slot::rotated, share.qkv_columns(config.head_dim)),
+                        fresh_f32(Slot::rstd_qk, {batch.rows(), spec.heads + spec.kv_heads}), spec));
       return;
     }
+    case Slot::kv: {
+      const Tensor h1 = value(Slot::h1);
+      const Tensor kv = own(Slot::kv, 2 * share.kv_heads * config.head_dim);
+      c.launch(op::matmul(h1, weights.packs[kv_pack].forward, kv));
+      if (!config.qk_norm) c.launch(op::rope(kv, own_rope_table(), {}, {}, kv, {}, kv_rope_spec()));
+      return;
+    }
+    case Slot::all_kv:
+    case Slot::rstd_k:
+      compute_all_kv();
+      return;
     case Slot::attended:
-    case Slot::lse: {
-      const Heads heads = split(value(attention_input()));
-      c.launch(op::attention(heads.q, heads.k, heads.v, batch.starts,
-                             fresh(Slot::attended, config.heads * config.head_dim),
-                             fresh_f32(Slot::lse, {config.heads, rows_}), attention_spec()),
-               slices());
+    case Slot::lse:
+      attend();
       return;
-    }
     case Slot::projected: {
       const Tensor attended = value(Slot::attended);
-      contract(c, attended, weights.packs[o_pack].forward, fresh(Slot::projected, D), slices());
+      saved[slot] = contract(c, attended, weights.packs[o_pack].forward, slices(), name("attention output"),
+                             kActivations);
       return;
     }
     case Slot::mid:
     case Slot::rstd_post1: {
       const Tensor x = value(Slot::x), projected = value(Slot::projected);
-      const Tensor rstd_post = config.post_norms ? fresh_f32(Slot::rstd_post1, {rows_}) : Tensor{};
+      const Tensor rstd_post = config.post_norms ? fresh_f32(Slot::rstd_post1, {own_rows_}) : Tensor{};
       c.launch(op::residual_norm(x, projected, post_weight(attention_post_norm(config)),
-                                 weights.tensors[mlp_norm], fresh(Slot::mid, D), fresh(Slot::h2, D),
-                                 fresh_f32(Slot::rstd2, {rows_}), rstd_post, norm_spec()));
+                                 weights.tensors[mlp_norm], own(Slot::mid, D), own(Slot::h2, D),
+                                 fresh_f32(Slot::rstd2, {own_rows_}), rstd_post, norm_spec()));
       if (!config.post_norms) drop(Slot::projected);
       return;
     }
@@ -171,31 +218,33 @@ void Layer::Pass::compute(Slot slot) {
     case Slot::rstd2: {
       const Tensor mid = value(Slot::mid);
       if (saved[slot].tensor) return;  // mid's own computation gave it
-      c.launch(op::rms_norm(mid, weights.tensors[mlp_norm], fresh(Slot::h2, D),
-                            fresh_f32(Slot::rstd2, {rows_}), norm_spec()));
+      c.launch(op::rms_norm(mid, weights.tensors[mlp_norm], own(Slot::h2, D),
+                            fresh_f32(Slot::rstd2, {own_rows_}), norm_spec()));
       return;
     }
     case Slot::pre: {
-      const Tensor h2 = value(Slot::h2);
-      c.launch(op::matmul(h2, weights.packs[pre_pack].forward, fresh(Slot::pre, config.pre_columns())));
+      const Array h2 = gathered(value(Slot::h2), "MLP input");
+      c.launch(op::matmul(h2.tensor, weights.packs[pre_pack].forward,
+                          all(Slot::pre, (config.gated_mlp ? 2 : 1) * share.ffn)));
       return;
     }
     case Slot::act: {
       const Tensor pre = value(Slot::pre);
-      c.launch(op::activate(pre, fresh(Slot::act, config.ffn), activation_spec()));
+      c.launch(op::activate(pre, all(Slot::act, share.ffn), activation_spec()));
       return;
     }
     case Slot::down: {
       const Tensor act = value(Slot::act);
-      contract(c, act, weights.packs[down_pack].forward, fresh(Slot::down, D), slices());
+      saved[slot] =
+          contract(c, act, weights.packs[down_pack].forward, slices(), name("MLP output"), kActivations);
       return;
     }
     case Slot::rstd_post2: {
       // Only the sum's post-norm gives it; the sum itself is not wanted again.
-      Array unused = c.array({rows_, D}, kTemporary);
+      Array unused = c.array({own_rows_, D}, kTemporary);
       const Tensor mid = value(Slot::mid), down = value(Slot::down);
       c.launch(op::residual_add(mid, down, post_weight(mlp_post_norm(config)), unused.tensor,
-                                fresh_f32(Slot::rstd_post2, {rows_}), norm_spec()));
+                                fresh_f32(Slot::rstd_post2, {own_rows_}), norm_spec()));
       return;
     }
     case Slot::x:
@@ -205,11 +254,37 @@ void Layer::Pass::compute(Slot slot) {
   throw InternalError("a layer's input did not survive to its backward pass");
 }
 
+void Layer::Pass::compute_all_kv() {
+  const Tensor kv = value(Slot::kv);
+  Array rotated;
+  if (config.qk_norm) {
+    rotated = c.array(kv.shape, kTemporary);
+    c.launch(op::rope(kv, own_rope_table(), weights.tensors[q_norm(config)], weights.tensors[k_norm(config)],
+                      rotated.tensor, fresh_f32(Slot::rstd_k, {own_rows_, share.kv_heads}), kv_rope_spec()));
+  }
+  saved[Slot::all_kv] = c.model.all_gather({config.qk_norm ? rotated.tensor : kv, Buffer()},
+                                           {name("keys and values"), kActivations, c.phase});
+  if (!config.qk_norm) drop(Slot::kv);
+}
+
+void Layer::Pass::attend() {
+  const Heads heads = attention_inputs();
+  const Tensor attended = all(Slot::attended, share.heads * config.head_dim),
+               lse = fresh_f32(Slot::lse, {share.heads, batch.rows()});
+  for (const HeadRun& run : share.runs) {
+    c.launch(op::attention(columns(heads.q, run.head, run.heads), columns(heads.k, run.kv_head, run.kv_heads),
+                           columns(heads.v, run.kv_head, run.kv_heads), batch.starts,
+                           columns(attended, run.head, run.heads), lse.slice_rows(run.head, run.heads),
+                           attention_spec(run)),
+             slices());
+  }
+}
+
 Array Layer::Pass::out() {
   value(Slot::down);
   const Tensor mid = value(Slot::mid);
-  Array out = c.array({rows_, config.d_model}, kActivations);
-  const Tensor rstd_post = config.post_norms ? fresh_f32(Slot::rstd_post2, {rows_}) : Tensor{};
+  Array out = c.array({own_rows_, config.d_model}, kActivations);
+  const Tensor rstd_post = config.post_norms ? fresh_f32(Slot::rstd_post2, {own_rows_}) : Tensor{};
   c.launch(op::residual_add(mid, value(Slot::down), post_weight(mlp_post_norm(config)), out.tensor, rstd_post,
                             norm_spec()));
   if (!config.post_norms) drop(Slot::down);
@@ -220,7 +295,7 @@ Array Layer::Pass::through_post_norm(const Tensor& d_sum, Slot branch, Slot rstd
                                      std::span<Gradient> gradients) {
   if (!config.post_norms) return {d_sum, Buffer()};
   begin_adding(c, gradients[weight]);
-  Array d_branch = temporary(config.d_model);
+  Array d_branch = own_temporary(config.d_model);
   c.launch(op::rms_norm_grad(d_sum, saved[branch].tensor, weights.tensors[weight], saved[rstd].tensor, {},
                              d_branch.tensor, gradients[weight].tensor, {}, norm_spec()));
   drop(branch);
@@ -229,28 +304,31 @@ Array Layer::Pass::through_post_norm(const Tensor& d_sum, Slot branch, Slot rstd
 }
 
 Layer::Layer(const DecoderConfig& config, int64_t index)
-    : config_(config), local_(config.local[static_cast<size_t>(index)]) {}
+    : config_(config),
+      name_("layer." + std::to_string(index) + " "),
+      local_(config.local[static_cast<size_t>(index)]) {}
 
 Array Layer::forward(Context& c, const Weights& w, const Microbatch& batch, Array x, Saved& saved,
                      Keep keep) const {
-  Pass pass(c, config_, local_, w, batch, saved);
+  Pass pass(*this, c, w, batch, saved);
   saved[Slot::x] = std::move(x);
   // Slots that do not survive are dropped as soon as the next one exists, so that only a few live at a time.
-  static constexpr std::pair<Slot, std::array<Slot, 3>> kOrder[] = {
-      {Slot::qkv, {Slot::h1, Slot::rstd1, Slot::count}},
-      {Slot::attended, {Slot::qkv, Slot::rotated, Slot::rstd_qk}},
-      {Slot::mid, {Slot::attended, Slot::lse, Slot::projected}},
-      {Slot::pre, {Slot::h2, Slot::count, Slot::count}},
-      {Slot::act, {Slot::pre, Slot::count, Slot::count}},
-      {Slot::down, {Slot::act, Slot::count, Slot::count}},
-  };
+  using Slots = std::initializer_list<Slot>;
   const auto drop_unless_kept = [&](Slot slot) {
-    if (slot != Slot::count && !keep.has(slot)) pass.drop(slot);
+    if (!keep.has(slot)) pass.drop(slot);
   };
-  for (const auto& [slot, finished] : kOrder) {
+  const auto reach = [&](Slot slot, Slots finished) {
     pass.value(slot);
     for (const Slot done : finished) drop_unless_kept(done);
-  }
+  };
+  reach(Slot::qkv, {});
+  if (pass.share.whole_kv) reach(Slot::all_kv, {Slot::kv, Slot::rstd_k});
+  for (const Slot done : {Slot::h1, Slot::rstd1}) drop_unless_kept(done);
+  reach(Slot::attended, {Slot::qkv, Slot::rotated, Slot::rstd_qk, Slot::all_kv});
+  reach(Slot::mid, {Slot::attended, Slot::lse, Slot::projected});
+  reach(Slot::pre, {Slot::h2});
+  reach(Slot::act, {Slot::pre});
+  reach(Slot::down, {Slot::act});
   Array out = pass.out();
   for (size_t slot = 0; slot < kSlots; ++slot) drop_unless_kept(static_cast<Slot>(slot));
   return out;
@@ -258,8 +336,8 @@ Array Layer::forward(Context& c, const Weights& w, const Microbatch& batch, Arra
 
 Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Array d_out, Saved& saved,
                       std::span<Gradient> gradients) const {
-  Pass pass(c, config_, local_, w, batch, saved);
-  const int64_t D = config_.d_model;
+  Pass pass(*this, c, w, batch, saved);
+  const int64_t D = config_.d_model, F = pass.share.ffn;
   c.phase = Phase::recompute;
   pass.value(Slot::mid);
   pass.value(Slot::pre);
@@ -267,28 +345,31 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
   pass.value(Slot::rstd2);
   c.phase = Phase::backward;
 
-  Array d_down =
-      pass.through_post_norm(d_out.tensor, Slot::down, Slot::rstd_post2, mlp_post_norm(config_), gradients);
   {
-    Array d_act = pass.temporary(config_.ffn);
-    contract_backward(c, d_down.tensor, w.packs[down_pack], d_act.tensor, {config_.ffn}, 1);
-    const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
-    if (!have_act) saved[Slot::act] = pass.temporary(config_.ffn);
-    const Tensor pre = saved[Slot::pre].tensor;
-    c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
-                               pass.activation_spec()));
+    const Array d_branch =
+        pass.through_post_norm(d_out.tensor, Slot::down, Slot::rstd_post2, mlp_post_norm(config_), gradients);
+    const Array d_down = pass.gathered(d_branch.tensor, "gradient of the MLP output");
+    {
+      Array d_act = pass.temporary(F);
+      c.launch(op::matmul_dx(d_down.tensor, w.packs[down_pack].backward, d_act.tensor));
+      const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
+      if (!have_act) saved[Slot::act] = pass.temporary(F);
+      const Tensor pre = saved[Slot::pre].tensor;
+      c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
+                                 pass.activation_spec()));
+    }
+    weight_gradient(c, d_down.tensor, saved[Slot::act].tensor, gradients.subspan(down_proj(config_), 1));
+    pass.drop(Slot::act);
   }
-  weight_gradient(c, d_down.tensor, saved[Slot::act].tensor, gradients.subspan(down_proj(config_), 1));
-  pass.drop(Slot::act);
-  d_down = Array{};
 
   const Tensor d_pre = saved[Slot::pre].tensor;
-  Array d_mid = pass.temporary(D);
+  Array d_mid = pass.own_temporary(D);
   {
-    Array d_h2 = pass.temporary(D);
-    contract_backward(c, d_pre, w.packs[pre_pack], d_h2.tensor, {config_.ffn, config_.ffn}, pass.slices());
+    const BackwardTerm::Matrix branch{F, pass.slices()};
+    const Array d_h2 = contract_backward(c, {d_pre, w.packs[pre_pack], {branch, branch}}, nullptr,
+                                         pass.name("gradient of the MLP input"));
     const bool have_h2 = static_cast<bool>(saved[Slot::h2].tensor);
-    if (!have_h2) saved[Slot::h2] = pass.temporary(D);
+    if (!have_h2) saved[Slot::h2] = pass.own_temporary(D);
     begin_adding(c, gradients[mlp_norm]);
     c.launch(op::rms_norm_grad(d_h2.tensor, saved[Slot::mid].tensor, w.tensors[mlp_norm],
                                saved[Slot::rstd2].tensor, d_out.tensor, d_mid.tensor,
@@ -296,10 +377,13 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
                                pass.norm_spec()));
   }
   d_out = Array{};
-  weight_gradient(c, d_pre, saved[Slot::h2].tensor, gradients.subspan(first_mlp, config_.gated_mlp ? 2 : 1));
+  {
+    const Array h2 = pass.gathered(saved[Slot::h2].tensor, "MLP input");
+    weight_gradient(c, d_pre, h2.tensor, gradients.subspan(first_mlp, config_.gated_mlp ? 2 : 1));
+  }
   for (const Slot slot : {Slot::pre, Slot::h2, Slot::rstd2, Slot::mid}) pass.drop(slot);
 
-  Array d_x = pass.temporary(D);
+  Array d_x = pass.own_temporary(D);
   attention_backward(pass, d_mid, gradients, d_x);
   saved = Saved{};
   return d_x;
@@ -310,72 +394,118 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
   Context& c = pass.c;
   Saved& saved = pass.saved;
   const Weights& w = pass.weights;
-  const int64_t D = config_.d_model, q = config_.heads * config_.head_dim,
-                kv = config_.kv_heads * config_.head_dim;
+  const ModelShare& share = pass.share;
+  const int64_t D = config_.d_model, q = share.heads * config_.head_dim,
+                kv = share.kv_heads * config_.head_dim;
   c.phase = Phase::recompute;
-  const Tensor rotated = pass.value(pass.attention_input());
+  pass.value(pass.attention_input());
   if (config_.qk_norm) pass.value(Slot::rstd_qk);
   pass.value(Slot::attended);
   pass.value(Slot::rstd1);
+  const Pass::Heads heads = pass.attention_inputs();
   c.phase = Phase::backward;
 
-  Array d_projected = pass.through_post_norm(d_mid.tensor, Slot::projected, Slot::rstd_post1,
-                                             attention_post_norm(config_), gradients);
-  Array d_qkv = pass.temporary(config_.qkv_columns());
+  Array d_qkv, d_kv;
   {
+    Array d_branch = pass.through_post_norm(d_mid.tensor, Slot::projected, Slot::rstd_post1,
+                                            attention_post_norm(config_), gradients);
+    Array d_projected = pass.gathered(d_branch.tensor, "gradient of the attention output");
+    d_qkv = pass.temporary(share.qkv_columns(config_.head_dim));
+    if (share.whole_kv) {
+      // This rank's query heads may leave some of the key/value heads out.
+      d_kv = c.array_f32({pass.batch.rows(), 2 * kv}, kTemporary);
+      c.launch(op::fill(d_kv.tensor, {0}));
+    }
     Array d_attended = pass.temporary(q);
-    contract_backward(c, d_projected.tensor, w.packs[o_pack], d_attended.tensor, {D}, 1);
+    c.launch(op::matmul_dx(d_projected.tensor, w.packs[o_pack].backward, d_attended.tensor));
     weight_gradient(c, d_projected.tensor, saved[Slot::attended].tensor, gradients.subspan(o_proj, 1));
     d_projected = Array{};
-    const Pass::Heads heads = pass.split(rotated), d_heads = pass.split(d_qkv.tensor);
-    c.launch(op::attention_grad(d_attended.tensor, heads.q, heads.k, heads.v, saved[Slot::attended].tensor,
-                                saved[Slot::lse].tensor, pass.batch.starts, d_heads.q, d_heads.k, d_heads.v,
-                                pass.attention_spec()),
-             pass.slices());
-    pass.drop(Slot::attended);
-    pass.drop(Slot::lse);
+    d_branch = Array{};
+    const Pass::Heads d_heads = pass.split(d_qkv.tensor, d_kv.tensor);
+    for (const HeadRun& run : share.runs) {
+      const auto of_queries = [&](const Tensor& t) { return pass.columns(t, run.head, run.heads); };
+      const auto of_keys = [&](const Tensor& t) { return pass.columns(t, run.kv_head, run.kv_heads); };
+      c.launch(op::attention_grad(of_queries(d_attended.tensor), of_queries(heads.q), of_keys(heads.k),
+                                  of_keys(heads.v), of_queries(saved[Slot::attended].tensor),
+                                  saved[Slot::lse].tensor.slice_rows(run.head, run.heads), pass.batch.starts,
+                                  of_queries(d_heads.q), of_keys(d_heads.k), of_keys(d_heads.v),
+                                  pass.attention_spec(run)),
+               pass.slices());
+    }
+    for (const Slot slot : {Slot::attended, Slot::lse, Slot::all_kv}) pass.drop(slot);
   }
-  if (config_.qk_norm) {
-    Gradient &dwq = gradients[q_norm(config_)], &dwk = gradients[k_norm(config_)];
-    begin_adding(c, dwq);
-    begin_adding(c, dwk);
-    c.launch(op::rope_grad(d_qkv.tensor, pass.rope_table(), saved[Slot::qkv].tensor,
-                           w.tensors[q_norm(config_)], w.tensors[k_norm(config_)],
-                           saved[Slot::rstd_qk].tensor, d_qkv.tensor, dwq.tensor, dwk.tensor,
-                           pass.rope_spec()));
-  } else {
-    c.launch(op::rope_grad(d_qkv.tensor, pass.rope_table(), {}, {}, {}, {}, d_qkv.tensor, {}, {},
-                           pass.rope_spec()));
-  }
-  for (const Slot slot : {Slot::qkv, Slot::rotated, Slot::rstd_qk}) pass.drop(slot);
+  const Array d_own_kv =
+      share.whole_kv ? scatter_sum(c, std::move(d_kv), pass.name("gradient of keys and values"), kTemporary)
+                     : Array{};
+  turn_back(pass, d_qkv.tensor, d_own_kv.tensor, gradients);
+  for (const Slot slot : {Slot::qkv, Slot::rotated, Slot::rstd_qk, Slot::kv, Slot::rstd_k}) pass.drop(slot);
   {
-    Array d_h1 = pass.temporary(D);
-    contract_backward(c, d_qkv.tensor, w.packs[qkv_pack], d_h1.tensor, {q, kv, kv}, pass.slices());
+    const BackwardTerm::Matrix of_q{q, pass.slices()}, of_kv{kv, pass.kv_slices()};
+    const BackwardTerm split{d_qkv.tensor, w.packs[qkv_pack], {of_q, of_kv, of_kv}};
+    const std::string name = pass.name("gradient of the attention input");
+    Array d_h1;
+    if (share.whole_kv) {
+      const BackwardTerm whole{d_own_kv.tensor, w.packs[kv_pack], {of_kv, of_kv}};
+      d_h1 = contract_backward(c, split, &whole, name);
+    } else {
+      d_h1 = contract_backward(c, split, nullptr, name);
+    }
     const bool have_h1 = static_cast<bool>(saved[Slot::h1].tensor);
-    if (!have_h1) saved[Slot::h1] = pass.temporary(D);
+    if (!have_h1) saved[Slot::h1] = pass.own_temporary(D);
     begin_adding(c, gradients[input_norm]);
     c.launch(op::rms_norm_grad(d_h1.tensor, saved[Slot::x].tensor, w.tensors[input_norm],
                                saved[Slot::rstd1].tensor, d_mid.tensor, d_x.tensor,
                                gradients[input_norm].tensor, have_h1 ? Tensor{} : saved[Slot::h1].tensor,
                                pass.norm_spec()));
   }
-  weight_gradient(c, d_qkv.tensor, saved[Slot::h1].tensor, gradients.subspan(q_proj, 3));
+  const Array h1 = pass.gathered(saved[Slot::h1].tensor, "attention input");
+  weight_gradient(c, d_qkv.tensor, h1.tensor, gradients.subspan(q_proj, share.whole_kv ? 1 : 3));
+  if (share.whole_kv) {
+    weight_gradient(c, d_own_kv.tensor, saved[Slot::h1].tensor, gradients.subspan(k_proj, 2));
+  }
+}
+
+// The inverse rotations, in place, and the gradients of the norms before them.
+void Layer::turn_back(Pass& pass, const Tensor& d_qkv, const Tensor& d_own_kv,
+                      std::span<Gradient> gradients) const {
+  Context& c = pass.c;
+  Tensor wq, wk, dwq, dwk;
+  if (config_.qk_norm) {
+    wq = pass.weights.tensors[q_norm(config_)];
+    wk = pass.weights.tensors[k_norm(config_)];
+    begin_adding(c, gradients[q_norm(config_)]);
+    begin_adding(c, gradients[k_norm(config_)]);
+    dwq = gradients[q_norm(config_)].tensor;
+    dwk = gradients[k_norm(config_)].tensor;
+  }
+  const auto turn = [&](const Tensor& d, const Tensor& table, Slot before, Slot rstd, op::RopeSpec spec,
+                        int64_t slices) {
+    const bool norms = config_.qk_norm;
+    c.launch(op::rope_grad(d, table, norms ? pass.saved[before].tensor : Tensor{}, wq, wk,
+                           norms ? pass.saved[rstd].tensor : Tensor{}, d, dwq, dwk, spec),
+             slices);
+  };
+  turn(d_qkv, pass.rope_table(), Slot::qkv, Slot::rstd_qk, pass.rope_spec(), pass.slices());
+  if (pass.share.whole_kv) {
+    turn(d_own_kv, pass.own_rope_table(), Slot::kv, Slot::rstd_k, pass.kv_rope_spec(), 1);
+  }
 }
 
 Array Layer::extend(Context& c, const Weights& w, const Microbatch& batch, Array x, Cache& cache) const {
   require(batch.sequences == 1, "a cache holds one sequence");
   require(cache.length + batch.tokens <= cache.capacity, "the cache has room for the new tokens");
   Saved saved;
-  Pass pass(c, config_, local_, w, batch, saved);
+  Pass pass(*this, c, w, batch, saved);
+  require(pass.share.place.size == 1, "generation runs on a model that is whole");
   saved[Slot::x] = std::move(x);
-  const int64_t q = config_.heads * config_.head_dim;
-  const Pass::Heads heads = pass.split(pass.value(pass.attention_input()));
+  const Pass::Heads heads = pass.attention_inputs();
   c.launch(op::cast(heads.k, cache.k.slice_rows(cache.length, batch.tokens)));
   c.launch(op::cast(heads.v, cache.v.slice_rows(cache.length, batch.tokens)));
   cache.length += batch.tokens;
-  saved[Slot::attended] = c.array({batch.tokens, q}, kActivations);
+  saved[Slot::attended] = c.array({batch.tokens, config_.heads * config_.head_dim}, kActivations);
   c.launch(op::attention(heads.q, cache.k.slice_rows(0, cache.length), cache.v.slice_rows(0, cache.length),
-                         batch.starts, saved[Slot::attended].tensor, {}, pass.attention_spec()));
+                         batch.starts, saved[Slot::attended].tensor, {},
+                         pass.attention_spec(pass.share.runs[0])));
   return pass.out();
 }
 

@@ -1,33 +1,42 @@
 // A decoder layer with explicit forward and backward passes (Gemma report section 2; DESIGN section 4):
 //   mid = x + [norm] Attention(norm x);  out = mid + [norm] MLP(norm mid)
 // The layer is one function from a slot to its value. The forward pass asks for `out`; the backward pass asks
-// for what its operators need; a slot that did not survive is computed again from those that did. M = B T
-// tokens.
+// for what its operators need; a slot that did not survive is computed again from those that did.
+//
+// Along a model axis of m ranks each rank holds N / m query heads and F / m ffn columns of all M = B T
+// tokens, and M / m consecutive tokens ("own", o = M / m) of everything between blocks. Rows are gathered
+// before the products with a split matrix and the partial sums of the split contractions are scattered after;
+// gathered rows are gathered again for the backward pass rather than saved. Key/value heads are split where
+// there are enough, else computed on own tokens and gathered.
 #pragma once
 
 #include <array>
+#include <string>
 
 #include "core/model/context.h"
 
 namespace toroid {
 
 enum class Slot : uint8_t {
-  x,          // [M, D] the layer's input, the residual stream
-  h1,         // [M, D] norm of x
-  rstd1,      // f32[M]
-  qkv,        // [M, (N + 2K) H]; rotated in place unless the model norms queries and keys
-  rotated,    // the same, normed and rotated (QK-norm only)
-  rstd_qk,    // f32[M, N + K] (QK-norm only)
+  x,        // [o, D] the layer's input, the residual stream
+  h1,       // [o, D] norm of x
+  rstd1,    // f32[o]
+  qkv,      // [M, (N + 2K) H]; rotated in place unless the model norms queries and keys; whole keys: [M, N H]
+  rotated,  // the same, normed and rotated (QK-norm only)
+  rstd_qk,  // f32[M, N + K], or f32[M, N] (QK-norm only)
+  kv,       // whole keys and values: [o, 2K H], rotated in place as qkv
+  rstd_k,   // f32[o, K] (QK-norm only)
+  all_kv,   // [M, 2K H]: the same of all tokens, rotated
   attended,   // [M, N H]
   lse,        // f32[N, M]
-  projected,  // [M, D] output projection, before its post-norm (post-norm only)
+  projected,  // [o, D] output projection, before its post-norm (post-norm only)
   rstd_post1,
-  mid,    // [M, D]
-  h2,     // [M, D] norm of mid
-  rstd2,  // f32[M]
+  mid,    // [o, D]
+  h2,     // [o, D] norm of mid
+  rstd2,  // f32[o]
   pre,    // [M, 2F] or [M, F]
   act,    // [M, F]
-  down,   // [M, D] before its post-norm (post-norm only)
+  down,   // [o, D] before its post-norm (post-norm only)
   rstd_post2,
   count
 };
@@ -65,10 +74,10 @@ class Layer {
  public:
   Layer(const DecoderConfig& config, int64_t index);
 
-  // [M, D] -> [M, D]; what `keep` names stays in `saved`.
+  // [o, D] -> [o, D]; what `keep` names stays in `saved`.
   Array forward(Context& c, const Weights& w, const Microbatch& batch, Array x, Saved& saved,
                 Keep keep) const;
-  // d_out[M, D] -> d_x[M, D]; `saved` is used up.
+  // d_out[o, D] -> d_x[o, D]; `saved` is used up.
   Array backward(Context& c, const Weights& w, const Microbatch& batch, Array d_out, Saved& saved,
                  std::span<Gradient> gradients) const;
   // One sequence of batch.tokens new tokens after cache.length earlier ones, which are appended to the cache.
@@ -77,8 +86,11 @@ class Layer {
  private:
   class Pass;
   void attention_backward(Pass& pass, const Array& d_mid, std::span<Gradient> gradients, Array& d_x) const;
+  void turn_back(Pass& pass, const Tensor& d_qkv, const Tensor& d_own_kv,
+                 std::span<Gradient> gradients) const;
 
   const DecoderConfig& config_;
+  std::string name_;
   bool local_;
 };
 

@@ -1,18 +1,39 @@
-// Products of activations with a unit's matrices, in both numeric modes. In deterministic mode a contraction
-// that the model axis may split is a tree over canonical slices summed in fp32, and stacked matrices are
-// separate trees.
+// Products of activations with a unit's matrices, in both numeric modes and along a model axis. Where each
+// rank of the axis holds a part of a contraction (heads or ffn), its part of the sum is fp32, and the sums of
+// the ranks' own tokens are what is left; a group of one adds nothing and rounds as it multiplies. In
+// deterministic mode a contraction that the model axis may split is a tree over canonical slices summed in
+// fp32, and stacked matrices are separate trees. M tokens, m ranks; "own" rows are M / m.
 #pragma once
+
+#include <string>
+#include <vector>
 
 #include "core/model/context.h"
 
 namespace toroid {
 
-// y = x W^T where the contraction (heads or ffn) may be split.
-void contract(const Context& c, const Tensor& x, const Tensor& w_forward, const Tensor& y, int64_t slices);
+// Every rank's own rows [M / m, columns] -> [M, columns]; borrowed in a group of one.
+Array gather_rows(const Context& c, const Tensor& own, const std::string& name);
+// Adds the ranks' fp32 [M, columns] and keeps the own rows, rounded to the compute type.
+Array scatter_sum(const Context& c, Array partial, const std::string& name, std::string_view holder);
 
-// dx = dy W. `columns` are the widths of the stacked matrices in dy; `slices` cut each of them.
-void contract_backward(const Context& c, const Tensor& dy, const PackedMatrix& w, const Tensor& dx,
-                       std::initializer_list<int64_t> columns, int64_t slices);
+// y[M / m, n] = x W^T, the contraction (heads or ffn) split over the ranks and their canonical `slices`.
+Array contract(const Context& c, const Tensor& x, const Tensor& w_forward, int64_t slices,
+               const std::string& name, std::string_view holder);
+
+// dy[rows, columns of all matrices] W for a group of stacked matrices; `slices` cut the contraction of each.
+struct BackwardTerm {
+  struct Matrix {
+    int64_t columns, slices;
+  };
+  Tensor dy;
+  const PackedMatrix& w;
+  std::vector<Matrix> matrices;
+};
+// dx[M / m, k] = dy W, summed over the ranks; `whole`, where given, is of own rows and of matrices that no
+// rank shares.
+Array contract_backward(const Context& c, const BackwardTerm& split, const BackwardTerm* whole,
+                        const std::string& name);
 
 // dW (+)= dy^T x for matrices whose rows are stacked in dy's columns; gradients that are neighbours in memory
 // are one product.

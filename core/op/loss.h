@@ -6,7 +6,8 @@
 
 namespace toroid::op {
 
-extern const OpKind loss_kind, loss_grad_kind, softcap_kind;
+extern const OpKind loss_kind, loss_grad_kind, softcap_kind, loss_statistics_kind, loss_merge_kind,
+    loss_part_grad_kind;
 
 struct LossSpec {
   double softcap = 0;          // 0: none
@@ -24,6 +25,29 @@ Call loss(const Tensor& h, const Tensor& table, const Tensor& targets, const Ten
 Call loss_grad(const Tensor& h, const Tensor& table, const Tensor& table_backward, const Tensor& targets,
                const Tensor& scale, const Tensor& token_loss, const Tensor& dh, const Tensor& d_table,
                LossSpec spec);
+
+// Where a model axis cuts the vocabulary, the table holds some of its rows and the loss is three operators:
+// statistics of the part's logits, which are gathered and merged, and the part's gradient.
+struct LossPartSpec {
+  double softcap = 0;
+  int64_t block_tokens = 512;
+  int64_t first_token = 0;  // the id of the table's first row
+  int64_t valid = 0;        // rows of the table that are tokens; the others pad it
+};
+
+// h[M, D], table packed_forward[V, D], targets i32[M] -> statistics f32[3 S, M]: for each of the table's S
+// slices (deterministic mode: tiles.slices; else one) the largest logit, the sum of exp(logit - largest), and
+// the target's logit, 0 where it lies elsewhere. Without a valid row: -inf, 0, 0.
+Call loss_statistics(const Tensor& h, const Tensor& table, const Tensor& targets, const Tensor& statistics,
+                     LossPartSpec spec);
+// The statistics of all slices of all parts, f32[3 S, M], merged as a balanced tree -> token_loss f32[M],
+// lse f32[M] (the log of the sum of all exponentials).
+Call loss_merge(const Tensor& statistics, const Tensor& targets, const Tensor& token_loss, const Tensor& lse);
+// The gradient of loss_grad for the table's rows alone -> dh[M, D] of h's type or f32 (the part of the sum),
+// d_table f32[V, D] (added to; padding gets 0).
+Call loss_part_grad(const Tensor& h, const Tensor& table, const Tensor& table_backward, const Tensor& targets,
+                    const Tensor& scale, const Tensor& lse, const Tensor& dh, const Tensor& d_table,
+                    LossPartSpec spec);
 
 struct SoftcapSpec {
   double cap = 30;

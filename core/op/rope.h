@@ -18,7 +18,7 @@ struct RopeTableSpec {
 Call rope_table(const Tensor& positions, const Tensor& table, RopeTableSpec spec);
 
 struct RopeSpec {
-  int64_t heads = 1, kv_heads = 1, head_dim = 2;
+  int64_t heads = 1, kv_heads = 1, head_dim = 2;  // without heads of one sort, qkv holds the other alone
   double eps = 1e-6;
 };
 // Rotates queries and keys: (a, b) = halves -> (a cos - b sin, b cos + a sin), in fp32, one rounding at the

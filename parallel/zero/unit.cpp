@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/model/share.h"
 #include "core/op/reduce.h"
 
 namespace toroid {
@@ -18,13 +19,15 @@ Slice part_of(const TensorSpec& tensor, Place model) {
   slice.elements = tensor.shape.elements();
   slice.counted = model.rank == 0;
   if (tensor.model_dim < 0 || model.size == 1) return slice;
-  require(tensor.shape.rank() == 2 && tensor.shape[tensor.model_dim] % model.size == 0,
-          "the model axis splits a matrix into equal parts");
-  const int64_t extent = tensor.shape[tensor.model_dim] / model.size;
+  const int64_t whole = tensor.shape[tensor.model_dim];
+  const int64_t extent = rows_of_part(whole, model.size, tensor.pieces);
+  require(tensor.shape.rank() == 2 && (tensor.model_dim == 0 || extent * model.size == whole),
+          "the model axis splits a matrix; only rows can be padded");
   slice.split = slice.counted = true;
-  slice.first = model.rank * extent;
+  slice.first = std::min(model.rank * extent, whole);
   slice.shape = tensor.model_dim == 0 ? Shape{extent, tensor.shape[1]} : Shape{tensor.shape[0], extent};
-  slice.elements = slice.shape.elements();
+  slice.elements = tensor.model_dim == 0 ? std::min(extent, whole - slice.first) * tensor.shape[1]
+                                         : slice.shape.elements();
   return slice;
 }
 
@@ -36,7 +39,7 @@ Unit make_unit(UnitSpec spec, Place model, int shards) {
   for (const TensorSpec& tensor : unit.spec.tensors) {
     Slice slice = part_of(tensor, model);
     slice.offset = unit.blocks * op::kReduceBlock;
-    unit.blocks += blocks_of(slice.elements);
+    unit.blocks += blocks_of(slice.shape.elements());
     unit.slices.push_back(slice);
   }
   unit.flat_elements = (unit.blocks + shards - 1) / shards * shards * op::kReduceBlock;

@@ -14,7 +14,7 @@ namespace toroid {
 struct Slice {
   int64_t offset = 0;    // first element in the flat buffer, a multiple of the padding block
   int64_t elements = 0;  // of the part, without padding
-  Shape shape;           // of the part
+  Shape shape;           // of the part, with the rows that pad it
   int64_t first = 0;     // index along the split dimension at which the part begins
   bool split = false;    // by the model axis
   bool counted = true;   // enters norm, hash and checkpoint: once of each element in a pod

@@ -33,11 +33,10 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
       groups_(groups),
       sharded_(options.stage > 0 && groups.gather.place().size > 1) {
   const Place data = sharded_ ? groups_.gather.place() : Place{};
-  int64_t blocks = 0, canonical = 0;
+  int64_t blocks = 0;
   for (UnitSpec& spec : specs) {
     units_.push_back(make_unit(std::move(spec), groups_.model.place(), data.size));
     blocks += units_.back().flat_elements / data.size / op::kReduceBlock;
-    canonical += units_.back().blocks;
   }
   held_.resize(units_.size());
   live_.resize(units_.size());
@@ -64,10 +63,8 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
     if (options_.training && accumulates_whole()) open_[u].flat = gradient_buffer(u);
   }
   if (!options_.training) return;
+  if (options_.tiles.deterministic) blocks = canonical_blocks().all();
   partials_ = device_.array(DType::f32, {blocks}, "gradients");
-  if (options_.tiles.deterministic && sharded_) {
-    canonical_partials_ = device_.array(DType::f32, {canonical}, "gradients");
-  }
 }
 
 void Zero::launch(Call call, Phase phase) const {
@@ -125,7 +122,7 @@ void Zero::masters_changed() {
 Tensor Zero::plain(size_t u, size_t t) const {
   const Slice& slice = units_[u].slices[t];
   const Array& flat = sharded_ ? live_[u].flat : held_[u].master;
-  return flat.tensor.slice_rows(slice.offset, slice.elements).reshape(slice.shape);
+  return flat.tensor.slice_rows(slice.offset, slice.shape.elements()).reshape(slice.shape);
 }
 
 void Zero::gather(size_t u, Phase phase) {
@@ -307,7 +304,7 @@ std::span<Gradient> Zero::gradients(int unit) {
     if (!open.flat.tensor) open.flat = gradient_buffer(u);
     for (const Slice& slice : units_[u].slices) {
       open.gradients.push_back(
-          {open.flat.tensor.slice_rows(slice.offset, slice.elements).reshape(slice.shape), true});
+          {open.flat.tensor.slice_rows(slice.offset, slice.shape.elements()).reshape(slice.shape), true});
     }
   }
   return open.gradients;
@@ -381,6 +378,7 @@ void Zero::end_microbatch() {
 }
 
 Tensor Zero::gradient_partials() {
+  if (options_.tiles.deterministic) return canonical_partials();
   int64_t at = 0;
   for (size_t u = 0; u < units_.size(); ++u) {
     const int64_t blocks = held_[u].size() / op::kReduceBlock;
@@ -399,30 +397,8 @@ Tensor Zero::gradient_partials() {
   gathered_partials_ = borrow(partials_);
   const CollectiveLabel label{"gradient norm", "gradients", Phase::optimizer};
   if (sharded_) gathered_partials_ = groups_.gather.all_gather(std::move(gathered_partials_), label);
-  if (canonical_partials_.tensor) {
-    arrange_partials(gathered_partials_.tensor);
-    gathered_partials_ = borrow(canonical_partials_);
-  }
   gathered_partials_ = groups_.model.all_gather(std::move(gathered_partials_), label);
   return gathered_partials_.tensor;
-}
-
-// From the order of the data ranks to the order of the units, without the padding of the last shards.
-void Zero::arrange_partials(const Tensor& gathered) {
-  const int ranks = groups_.gather.place().size;
-  const int64_t shard = gathered.shape[0] / ranks;
-  int64_t to = 0, base = 0;
-  for (size_t u = 0; u < units_.size(); ++u) {
-    const int64_t blocks = held_[u].size() / op::kReduceBlock;
-    for (int64_t rank = 0; rank < ranks; ++rank) {
-      const int64_t count = std::clamp<int64_t>(units_[u].blocks - rank * blocks, 0, blocks);
-      if (count == 0) break;
-      device_.copy(canonical_partials_.tensor.slice_rows(to, count),
-                   gathered.slice_rows(rank * shard + base, count));
-      to += count;
-    }
-    base += blocks;
-  }
 }
 
 void Zero::update(const StepScalars& scalars) {

@@ -128,7 +128,13 @@ class Zero {
   Array gradient_buffer(size_t unit) const;
   void reduce_unit(size_t unit);
   void absorb(size_t keep);
-  void arrange_partials(const Tensor& gathered);
+  // Blocks of the norm in deterministic mode: those of each canonical slice, and of what is never split.
+  struct CanonicalBlocks {
+    int64_t slices = 0, each = 0, whole = 0;
+    int64_t all() const { return slices * each + whole; }
+  };
+  CanonicalBlocks canonical_blocks() const;
+  Tensor canonical_partials();
   NamedTensor named(size_t unit, size_t tensor, const Piece& piece, const std::string& part,
                     const Array& array) const;
 
@@ -144,7 +150,7 @@ class Zero {
   std::vector<int> contributions_;  // of a microbatch, by unit
   std::deque<Arrival> arrived_;     // reduced shards that have not been added yet
   int64_t microbatches_ = 0, microbatch_ = 0;
-  Array partials_, gathered_partials_, canonical_partials_;
+  Array partials_, gathered_partials_;
 };
 
 }  // namespace toroid

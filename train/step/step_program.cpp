@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/model/product.h"
 #include "core/op/elementwise.h"
 #include "core/op/reduce.h"
 
@@ -32,9 +33,26 @@ Keep keep_of(Remat remat) {
   throw InternalError("unknown remat policy");
 }
 
+// In deterministic mode a sum over a sequence's tokens is a tree over so many blocks: a power of two, so that
+// the parts of any model axis are subtrees.
+int64_t token_blocks(int64_t tokens) {
+  constexpr int64_t kFewest = 16, kLongest = 64;
+  return kFewest * static_cast<int64_t>(std::bit_ceil(
+                       static_cast<uint64_t>((tokens + kFewest * kLongest - 1) / (kFewest * kLongest))));
+}
+
+// Tokens of a sequence with the masked ones that let the model axis deal them.
+int64_t padded_tokens(const StepOptions& options, int model_ranks) {
+  const int64_t multiple = options.deterministic ? token_blocks(options.tokens_per_sequence) : model_ranks;
+  return (options.tokens_per_sequence + multiple - 1) / multiple * multiple;
+}
+
 // Deterministic mode runs one sequence a microbatch.
 StepOptions complete(StepOptions options) {
-  if (options.deterministic) options.sequences_per_replica = 1;
+  if (options.deterministic) {
+    options.sequences_per_replica = 1;
+    options.zero.tiles.token_block = padded_tokens(options, 1) / token_blocks(options.tokens_per_sequence);
+  }
   options.zero.compute = options.compute;
   options.zero.tiles.deterministic = options.deterministic;
   return options;
@@ -89,7 +107,9 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
       optimizer_(std::move(optimizer)),
       sequences_(options_.sequences_per_replica),
       microbatches_(microbatches_of(options_, replicas())),
-      zero_(device, decoder_units(config_), *optimizer_, options_.zero, groups),
+      tokens_(padded_tokens(options_, groups.model.place().size)),
+      zero_(device, decoder_units(config_, groups.model.place().size, options_.deterministic), *optimizer_,
+            options_.zero, groups),
       context_{device, groups.model, options_.compute, options_.zero.tiles, Phase::forward},
       visits_(training_visits(config_, options_.remat)),
       forward_visits_(forward_visits(config_)) {
@@ -99,7 +119,7 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
   for (Inputs& inputs : inputs_) inputs = make_inputs(microbatches_ * sequences_);
   state_ = device_.array(DType::f32, {op::kStateSize}, "batch");
   for (Array& control : control_) control = device_.array(DType::f32, {op::kControlSize}, "batch");
-  token_loss_ = device_.array(DType::f32, {sequences_ * options_.tokens_per_sequence}, "batch");
+  token_loss_ = device_.array(DType::f32, {sequences_ * tokens_}, "batch");
   losses_ = device_.array(DType::f32, {microbatches_}, "batch");
   loss_sum_ = device_.array(DType::f32, {1}, "batch");
   if (options_.deterministic && data_.size > 1 && microbatches_ > 1) {
@@ -108,7 +128,7 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
 }
 
 StepProgram::Inputs StepProgram::make_inputs(int64_t sequences) {
-  const Shape shape{sequences * options_.tokens_per_sequence};
+  const Shape shape{sequences * tokens_};
   const auto ints = [&] { return device_.array(DType::i32, shape, "batch"); };
   const auto scalar = [&] { return device_.array(DType::f32, {1}, "batch"); };
   return {ints(), ints(), ints(), ints(), scalar(), scalar(), scalar()};
@@ -127,15 +147,15 @@ StepProgram::Deal StepProgram::step_deal() const {
 
 void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, double rate) {
   const auto T = static_cast<size_t>(options_.tokens_per_sequence);
-  // Sequences that are missing are there, masked: the program's shapes never change.
+  // Sequences and tokens that are missing are there, masked: the program's shapes never change.
   const auto put = [&](const Array& to, std::span<const int32_t> from, int32_t filler) {
     std::vector<int32_t> own(static_cast<size_t>(to.tensor.elements()), filler);
-    for (int64_t run = 0; run < deal.runs; ++run) {
-      const size_t first = static_cast<size_t>(deal.first + run * deal.stride) * T;
-      const size_t count = static_cast<size_t>(deal.sequences) * T;
-      if (first >= from.size()) break;
-      std::copy_n(from.begin() + static_cast<ptrdiff_t>(first), std::min(count, from.size() - first),
-                  own.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(run) * count));
+    for (int64_t i = 0; i < deal.runs * deal.sequences; ++i) {
+      const int64_t sequence = deal.first + i / deal.sequences * deal.stride + i % deal.sequences;
+      const auto first = static_cast<size_t>(sequence) * T;
+      if (first >= from.size()) continue;
+      std::copy_n(from.begin() + static_cast<ptrdiff_t>(first), std::min(T, from.size() - first),
+                  own.begin() + static_cast<ptrdiff_t>(i * tokens_));
     }
     device_.write(to.tensor, std::as_bytes(std::span(own)));
   };
@@ -164,10 +184,10 @@ void StepProgram::upload(const HostBatch& batch, double rate) {
 }
 
 Microbatch StepProgram::microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const {
-  const int64_t rows = sequences * options_.tokens_per_sequence;
+  const int64_t rows = sequences * tokens_;
   Microbatch out;
   out.sequences = sequences;
-  out.tokens = options_.tokens_per_sequence;
+  out.tokens = tokens_;
   out.ids = inputs.ids.tensor.slice_rows(index * rows, rows);
   out.targets = inputs.targets.tensor.slice_rows(index * rows, rows);
   out.positions = inputs.positions.tensor.slice_rows(index * rows, rows);
@@ -338,7 +358,36 @@ StepProgram::Trace StepProgram::trace(const HostBatch& host, int64_t sequences) 
       trace.logits = head_logits(c, config_, zero_.weights(head), table(), trace.hidden.back().tensor);
     }
   });
+  if (tokens_ == options_.tokens_per_sequence && groups_.model.place().size == 1) return trace;
+  for (Array& hidden : trace.hidden) {
+    const Array all = gather_rows(c, hidden.tensor, "trace");
+    hidden = without_padding({&all.tensor, 1}, config_.d_model, sequences);
+  }
+  const Array all = gather_rows(c, trace.logits.tensor, "trace");
+  std::vector<Tensor> parts;
+  for (int64_t row = 0; row < all.tensor.rows(); row += batch.rows()) {
+    parts.push_back(all.tensor.slice_rows(row, batch.rows()));
+  }
+  trace.logits = without_padding(parts, config_.vocab, sequences);
   return trace;
+}
+
+// The tokens and columns that are no padding, of a matrix whose columns come in parts.
+Array StepProgram::without_padding(std::span<const Tensor> parts, int64_t columns, int64_t sequences) {
+  const int64_t T = options_.tokens_per_sequence;
+  Array out = device_.array(parts[0].type, {sequences * T, columns}, "activations");
+  const Tensor flat = out.tensor.reshape({out.tensor.elements()});
+  int64_t column = 0;
+  for (const Tensor& part : parts) {
+    const int64_t width = part.columns(), count = std::min(width, columns - column);
+    const Tensor from = part.reshape({part.elements()});
+    for (int64_t row = 0; row < sequences * T && count > 0; ++row) {
+      const int64_t padded = row / T * tokens_ + row % T;
+      device_.copy(flat.slice_rows(row * columns + column, count), from.slice_rows(padded * width, count));
+    }
+    column += count;
+  }
+  return out;
 }
 
 }  // namespace toroid::train

@@ -112,6 +112,7 @@ class StepProgram {
   template <class Body>
   void walk_forward(const Body& body);
   Tensor step_losses();
+  Array without_padding(std::span<const Tensor> parts, int64_t columns, int64_t sequences);
 
   Device& device_;
   ZeroGroups groups_;
@@ -119,7 +120,7 @@ class StepProgram {
   DecoderConfig config_;
   StepOptions options_;
   std::unique_ptr<optim::Optimizer> optimizer_;
-  int64_t sequences_, microbatches_;
+  int64_t sequences_, microbatches_, tokens_;  // tokens_: T with the padding
   Zero zero_;
   Context context_;
   std::vector<Layer> layers_;

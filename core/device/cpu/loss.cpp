@@ -5,6 +5,7 @@
 #include "core/op/loss.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/device/cpu/loss_rows.h"
@@ -26,10 +27,11 @@ struct LossWork {
   explicit LossWork(const Call& call)
       : h(call[0]),
         table(call[1]),
-        targets(call[call.kind == &op::loss_kind ? 2 : 3]),
-        token_loss(call[call.kind == &op::loss_kind ? 3 : 5]),
-        spec(call.get<op::LossSpec>()),
-        with_gradient(call.kind == &op::loss_grad_kind),
+        with_gradient(call.kind == &op::loss_grad_kind || call.kind == &op::loss_part_grad_kind),
+        by_parts(call.kind == &op::loss_statistics_kind || call.kind == &op::loss_part_grad_kind),
+        targets(call[with_gradient ? 3 : 2]),
+        result(call[with_gradient ? 5 : 3]),
+        spec(spec_of(call, by_parts)),
         type(product_type(h.type)),
         M(h.rows()),
         V(table.rows()),
@@ -44,16 +46,27 @@ struct LossWork {
     scale = call[4];
   }
 
-  const Tensor &h, &table, &targets, &token_loss;
+  static op::LossPartSpec spec_of(const Call& call, bool by_parts) {
+    if (by_parts) return call.get<op::LossPartSpec>();
+    const auto& whole = call.get<op::LossSpec>();
+    return {whole.softcap, whole.block_tokens, 0, call[1].rows()};
+  }
+
+  const Tensor &h, &table;
+  bool with_gradient, by_parts;
+  const Tensor& targets;
+  const Tensor& result;  // token_loss, statistics, or the normalisers that a part's gradient is given
   Tensor backward, dh, d_table, scale;
-  op::LossSpec spec;
-  bool with_gradient;
+  op::LossPartSpec spec;
   DType type;
   int64_t M, V, D, block, pieces;
   PackedFormat table_format;
 
   int64_t size() const { return bytes_of(type); }
   int64_t width(int64_t piece) const { return std::min(kPiece, V - piece * kPiece); }
+  int64_t padding(int64_t piece) const {
+    return std::clamp<int64_t>((piece * kPiece + width(piece)) - spec.valid, 0, width(piece));
+  }
   // Where the table's pieces are products of their own, so are those of the logits: dense matrices one after
   // another. Otherwise rows run over the whole vocabulary.
   bool by_pieces() const { return PackedWeight(h.type, table.shape, Layout::packed_backward).pieces() > 1; }
@@ -151,6 +164,7 @@ struct LossWork {
       });
       x = parts.h;
     }
+    std::fill(parts.target, parts.target + rows, 0.0f);
     const int parallel_parts = static_cast<int>(std::min<int64_t>(threads, pieces));
     parallel(parallel_parts, [&](int index) {
       first_pass(parts, x, first, rows, index, part_of(pieces, parallel_parts, index));
@@ -205,6 +219,7 @@ struct LossWork {
         exponentials({.z = z,
                       .rows = some,
                       .columns = columns,
+                      .padding = padding(piece),
                       .softcap = static_cast<float>(spec.softcap),
                       .max = parts.max + piece * rows + r,
                       .sum = parts.sum + piece * rows + r,
@@ -213,7 +228,7 @@ struct LossWork {
                       .slope = parts.slope == nullptr ? nullptr : parts.slope + at,
                       .stride = piece_stride(piece)});
         for (int64_t i = 0; i < some; ++i) {
-          const int64_t target = targets.as<int32_t>()[first + r + i] - piece * kPiece;
+          const int64_t target = targets.as<int32_t>()[first + r + i] - spec.first_token - piece * kPiece;
           if (target >= 0 && target < columns) parts.target[r + i] = z[i * columns + target];
         }
       }
@@ -221,13 +236,39 @@ struct LossWork {
   }
 
   void meet(const Parts& parts, int64_t first, int64_t rows, Range range) const {
+    if (by_parts)
+      return with_gradient ? scale_pieces(parts, first, rows, range) : tell(parts, first, rows, range);
     normalise(parts.max, parts.sum, pieces, rows, range.first, range.last,
               with_gradient ? scale.as<float>() : nullptr, parts.lse);
     for (int64_t r = range.first; r < range.last; ++r) {
       const bool masked = targets.as<int32_t>()[first + r] < 0;
-      token_loss.as<float>()[first + r] = masked ? 0 : parts.lse[r] - parts.target[r];
+      result.as<float>()[first + r] = masked ? 0 : parts.lse[r] - parts.target[r];
       if (!masked || !with_gradient) continue;
       for (int64_t piece = 0; piece < pieces; ++piece) parts.max[piece * rows + r] = 0;
+    }
+  }
+
+  // The statistics of all pieces together.
+  void tell(const Parts& parts, int64_t first, int64_t rows, Range range) const {
+    for (int64_t r = range.first; r < range.last; ++r) {
+      Normaliser all;
+      for (int64_t piece = 0; piece < pieces; ++piece) {
+        all = cpu::meet(all, {parts.max[piece * rows + r], parts.sum[piece * rows + r]});
+      }
+      float* const to = result.as<float>() + first + r;
+      to[0] = all.max, to[M] = all.sum, to[2 * M] = parts.target[r];
+    }
+  }
+
+  // Each piece's factor, from the normaliser of the whole vocabulary.
+  void scale_pieces(const Parts& parts, int64_t first, int64_t rows, Range range) const {
+    for (int64_t r = range.first; r < range.last; ++r) {
+      const bool masked = targets.as<int32_t>()[first + r] < 0;
+      const float lse = result.as<float>()[first + r];
+      for (int64_t piece = 0; piece < pieces; ++piece) {
+        float& factor = parts.max[piece * rows + r];
+        factor = masked ? 0 : *scale.as<float>() * std::exp(factor - lse);
+      }
     }
   }
 
@@ -249,7 +290,7 @@ struct LossWork {
            .stride = stride,
            .factor = parts.max + piece * rows,
            .target = targets.as<int32_t>() + first,
-           .first_column = piece * kPiece,
+           .first_column = spec.first_token + piece * kPiece,
            .scale = *scale.as<float>()});
       if (by_pieces()) {
         runs(dh_product(rows, columns, piece > range.first, 1))(
@@ -272,7 +313,8 @@ struct LossWork {
 };
 
 bool left_to_reference(const Call& call) {
-  return call[0].type == DType::f64 || call[call.kind == &op::loss_kind ? 3 : 5].type == DType::f64;
+  const bool gradient = call.kind == &op::loss_grad_kind || call.kind == &op::loss_part_grad_kind;
+  return call[0].type == DType::f64 || call[gradient ? 5 : 3].type == DType::f64;
 }
 
 void run_loss(const Call& call, std::byte* workspace, int threads) {
@@ -293,11 +335,40 @@ int64_t loss_workspace(const Call& call, int threads) {
   return scratch.used();
 }
 
+// The statistics of all slices of the vocabulary, as a tree.
+void run_merge(const Call& call, std::byte* workspace, int threads) {
+  const Tensor& statistics = call[0];
+  if (statistics.type != DType::f32) return call.kind->reference(call);
+  const int64_t slices = statistics.rows() / 3, M = statistics.columns();
+  parallel_ranges(M, 16, statistics.bytes(), threads, [&](Range range) {
+    auto* const norms = reinterpret_cast<Normaliser*>(workspace) + range.first * slices;
+    for (int64_t m = range.first; m < range.last; ++m) {
+      const float* const from = statistics.as<float>() + m;
+      float target = 0;
+      for (int64_t s = 0; s < slices; ++s) {
+        norms[s] = {from[3 * s * M], from[(3 * s + 1) * M]};
+        target += from[(3 * s + 2) * M];
+      }
+      const Normaliser all = meet_tree(norms, slices, 1);
+      const float lse = all.max + std::log(all.sum);
+      call[3].as<float>()[m] = lse;
+      call[2].as<float>()[m] = call[1].as<int32_t>()[m] < 0 ? 0 : lse - target;
+    }
+  });
+}
+
+int64_t merge_workspace(const Call& call, int) {
+  return call[0].elements() * static_cast<int64_t>(sizeof(Normaliser));
+}
+
 }  // namespace
 
 void add_loss_kernels(KernelRegistry& registry) {
   registry.add(op::loss_kind, {run_loss, loss_workspace});
   registry.add(op::loss_grad_kind, {run_loss, loss_workspace});
+  registry.add(op::loss_statistics_kind, {run_loss, loss_workspace});
+  registry.add(op::loss_part_grad_kind, {run_loss, loss_workspace});
+  registry.add(op::loss_merge_kind, {run_merge, merge_workspace});
 }
 
 }  // namespace toroid::cpu

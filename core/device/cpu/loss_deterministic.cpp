@@ -17,29 +17,25 @@ constexpr int64_t kRows = 128;  // tokens that one thread takes at a time
 constexpr int64_t kTile = 32;   // vocabulary rows of one tile of d_table
 constexpr int64_t kWindow = kPanelColumns;
 
-struct Normaliser {
-  float max, sum;
-};
-// Of two slices.
-Normaliser meet(Normaliser a, Normaliser b) {
-  const float top = std::max(a.max, b.max);
-  return {top, a.sum * std::exp(a.max - top) + b.sum * std::exp(b.max - top)};
-}
-
 class Loss {
  public:
   explicit Loss(const Call& call)
       : h_(call[0]),
         table_(call[1]),
-        targets_(call[call.kind == &op::loss_kind ? 2 : 3]),
-        token_loss_(call[call.kind == &op::loss_kind ? 3 : 5]),
         call_(call),
-        gradient_(call.kind == &op::loss_grad_kind),
-        softcap_(static_cast<float>(call.get<op::LossSpec>().softcap)),
+        gradient_(call.kind == &op::loss_grad_kind || call.kind == &op::loss_part_grad_kind),
+        by_parts_(call.kind == &op::loss_statistics_kind || call.kind == &op::loss_part_grad_kind),
+        targets_(call[gradient_ ? 3 : 2]),
+        result_(call[gradient_ ? 5 : 3]),
+        softcap_(static_cast<float>(by_parts_ ? call.get<op::LossPartSpec>().softcap
+                                              : call.get<op::LossSpec>().softcap)),
+        first_token_(by_parts_ ? call.get<op::LossPartSpec>().first_token : 0),
+        valid_(by_parts_ ? call.get<op::LossPartSpec>().valid : table_.rows()),
         M_(h_.rows()),
         V_(table_.rows()),
         D_(h_.columns()),
-        slices_(std::clamp<int64_t>(call.tiles.slices, 1, V_)),
+        slices_(std::max<int64_t>(call.tiles.slices, 1)),
+        slice_rows_((V_ + slices_ - 1) / slices_),
         block_(std::max<int64_t>(call.tiles.token_block, 1)),
         rows_{h_.data(), h_.type == DType::bf16, h_.row_stride, 1} {}
 
@@ -64,11 +60,15 @@ class Loss {
     lay_out(workspace, threads);
     const int64_t row_blocks = (M_ + kRows - 1) / kRows;
     const int workers = static_cast<int>(std::min<int64_t>(threads, row_blocks));
-    parallel(workers, [&](int index) {
-      const Own own(*this, own_ + index * own_bytes_);
-      const Range range = part_of(row_blocks, workers, index);
-      for (int64_t i = range.first; i < range.last; ++i) normalise_rows(own, i * kRows);
-    });
+    if (by_parts_ && gradient_) {
+      std::memcpy(lse_, result_.data(), static_cast<size_t>(M_) * sizeof(float));
+    } else {
+      parallel(workers, [&](int index) {
+        const Own own(*this, own_ + index * own_bytes_);
+        const Range range = part_of(row_blocks, workers, index);
+        for (int64_t i = range.first; i < range.last; ++i) normalise_rows(own, i * kRows);
+      });
+    }
     if (gradient_) run_gradient(threads, row_blocks, workers);
   }
 
@@ -105,11 +105,16 @@ class Loss {
                   .sum = own.sum});
   }
 
+  // Equal slices, the last ones shorter or empty: so are those of a vocabulary that is padded and cut.
+  int64_t begin_of(int64_t slice) const { return std::min(valid_, slice * slice_rows_); }
+
   void normalise_rows(const Own& own, int64_t row) const {
     const int64_t rows = std::min(kRows, M_ - row);
     const PackedWeight weight(table_.type, table_.shape, Layout::packed_forward);
+    std::fill(target_ + row, target_ + row + rows, 0.0f);
     for (int64_t slice = 0; slice < slices_; ++slice) {
-      const int64_t begin = slice_begin(V_, slices_, slice), end = slice_begin(V_, slices_, slice + 1);
+      const int64_t begin = begin_of(slice), end = begin_of(slice + 1);
+      std::fill(norms_ + slice * M_ + row, norms_ + slice * M_ + row + rows, Normaliser{});
       for (int64_t v = begin; v < end; v += kWindow) {
         const int64_t width = std::min(kWindow, end - v);
         unpack_panel(weight, table_.data(), 0, D_, v, own.panel);
@@ -118,26 +123,37 @@ class Loss {
           Normaliser& norm = norms_[slice * M_ + row + r];
           const Normaliser here{own.max[r], own.sum[r]};
           norm = v == begin ? here : meet(norm, here);
-          const int64_t target = targets_.as<int32_t>()[row + r] - v;
+          const int64_t target = targets_.as<int32_t>()[row + r] - first_token_ - v;
           if (target >= 0 && target < width) target_[row + r] = own.narrow[r * width + target];
         }
       }
     }
+    if (by_parts_) return tell(row, rows);
     for (int64_t r = row; r < row + rows; ++r) {
-      for (int64_t step = 1; step < slices_; step *= 2) {
-        for (int64_t i = 0; i + step < slices_; i += 2 * step) {
-          norms_[i * M_ + r] = meet(norms_[i * M_ + r], norms_[(i + step) * M_ + r]);
-        }
+      const Normaliser all = meet_tree(norms_ + r, slices_, M_);
+      lse_[r] = all.max + std::log(all.sum);
+      result_.as<float>()[r] = targets_.as<int32_t>()[r] < 0 ? 0 : lse_[r] - target_[r];
+    }
+  }
+
+  // The statistics of each slice, for others to merge.
+  void tell(int64_t row, int64_t rows) const {
+    for (int64_t slice = 0; slice < slices_; ++slice) {
+      float* const to = result_.as<float>() + 3 * slice * M_;
+      const int64_t begin = first_token_ + begin_of(slice), end = first_token_ + begin_of(slice + 1);
+      for (int64_t r = row; r < row + rows; ++r) {
+        const int64_t target = targets_.as<int32_t>()[r];
+        to[r] = norms_[slice * M_ + r].max;
+        to[M_ + r] = norms_[slice * M_ + r].sum;
+        to[2 * M_ + r] = target >= begin && target < end ? target_[r] : 0;
       }
-      lse_[r] = norms_[r].max + std::log(norms_[r].sum);
-      token_loss_.as<float>()[r] = targets_.as<int32_t>()[r] < 0 ? 0 : lse_[r] - target_[r];
     }
   }
 
   void run_gradient(int threads, int64_t row_blocks, int workers) const {
     TreeSum dh(dh_, M_ * wide_D_);
     for (int64_t slice = 0; slice < slices_; ++slice) {
-      const int64_t begin = slice_begin(V_, slices_, slice), end = slice_begin(V_, slices_, slice + 1);
+      const int64_t begin = begin_of(slice), end = begin_of(slice + 1);
       float* const sums = dh.next();
       std::memset(sums, 0, static_cast<size_t>(M_ * wide_D_) * sizeof(float));
       for (int64_t v = begin; v < end; v += kWindow) {
@@ -180,7 +196,7 @@ class Loss {
       const int64_t target = targets_.as<int32_t>()[row + r];
       for (int64_t j = 0; j < width; ++j) {
         const float z = own.narrow[r * width + j], t = softcap_ > 0 ? z / softcap_ : 0;
-        const float p = std::exp(z - lse_[row + r]) - (v + j == target ? 1.0f : 0.0f);
+        const float p = std::exp(z - lse_[row + r]) - (first_token_ + v + j == target ? 1.0f : 0.0f);
         to[j] = target < 0 ? 0 : p * scale * (1 - t * t);
       }
     }
@@ -220,11 +236,14 @@ class Loss {
     });
   }
 
-  const Tensor &h_, &table_, &targets_, &token_loss_;
+  const Tensor &h_, &table_;
   const Call& call_;
-  bool gradient_;
+  bool gradient_, by_parts_;
+  const Tensor& targets_;
+  const Tensor& result_;  // token_loss, statistics, or the normalisers that a part's gradient is given
   float softcap_;
-  int64_t M_, V_, D_, slices_, block_;
+  int64_t first_token_, valid_;  // of the table's rows
+  int64_t M_, V_, D_, slices_, slice_rows_, block_;
   Factor rows_;
   Normaliser* norms_ = nullptr;
   float *target_ = nullptr, *lse_ = nullptr, *gradients_ = nullptr, *dh_ = nullptr, *table_panels_ = nullptr;

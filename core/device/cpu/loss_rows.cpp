@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
@@ -28,22 +29,33 @@ float max_of(const float* z, int64_t n) {
 
 template <class T>
 void exponentials_as(const LogitRows& r) {
+  const int64_t columns = r.columns - r.padding;
   for (int64_t i = 0; i < r.rows; ++i) {
     float* z = r.z + i * r.columns;
+    if (r.padding > 0) {
+      const auto bytes = static_cast<size_t>(r.padding) * sizeof(T);
+      if (r.p != nullptr) std::memset(static_cast<T*>(r.p) + i * r.stride + columns, 0, bytes);
+      if (r.slope != nullptr) std::memset(static_cast<T*>(r.slope) + i * r.stride + columns, 0, bytes);
+    }
+    if (columns == 0) {
+      const Normaliser none;
+      r.max[i] = none.max, r.sum[i] = none.sum;
+      continue;
+    }
     if (r.softcap > 0) {
       T* slope = r.slope == nullptr ? nullptr : static_cast<T*>(r.slope) + i * r.stride;
       const Floats cap = splat(r.softcap), inverse = splat(1 / r.softcap), one = splat(1);
-      sweep(r.columns, [&](int64_t j, auto span) {
+      sweep(columns, [&](int64_t j, auto span) {
         const Floats t = tanh(hn::Mul(load(z + j, span), inverse));
         store(hn::Mul(cap, t), z + j, span);
         if (slope != nullptr) store(hn::NegMulAdd(t, t, one), slope + j, span);
       });
     }
-    const float top = max_of(z, r.columns);
+    const float top = max_of(z, columns);
     r.max[i] = top;
     const Floats tops = splat(top);
     T* p = r.p == nullptr ? nullptr : static_cast<T*>(r.p) + i * r.stride;
-    r.sum[i] = sum_over(r.columns, [&](int64_t j, auto span, Floats sum) {
+    r.sum[i] = sum_over(columns, [&](int64_t j, auto span, Floats sum) {
       const Floats e = exp(hn::Sub(load(z + j, span), tops));
       if (p != nullptr) store(e, p + j, span);
       if constexpr (std::is_same_v<decltype(span), Part>) {

@@ -1,14 +1,39 @@
 // The element-wise half of the loss, on rows of logits. T: bf16 (as bits) or fp32.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace toroid::cpu {
+
+// The largest of some logits, and the sum of exp(logit - largest).
+struct Normaliser {
+  float max = -std::numeric_limits<float>::infinity(), sum = 0;
+};
+// Of two sets of logits; the empty one changes nothing.
+inline Normaliser meet(Normaliser a, Normaliser b) {
+  const float top = std::max(a.max, b.max);
+  if (top == -std::numeric_limits<float>::infinity()) return a;
+  return {top, a.sum * std::exp(a.max - top) + b.sum * std::exp(b.max - top)};
+}
+
+// Of `count` sets `stride` apart, which are overwritten, as a balanced binary tree: neighbours first.
+inline Normaliser meet_tree(Normaliser* norms, int64_t count, int64_t stride) {
+  for (int64_t step = 1; step < count; step *= 2) {
+    for (int64_t i = 0; i + step < count; i += 2 * step) {
+      norms[i * stride] = meet(norms[i * stride], norms[(i + step) * stride]);
+    }
+  }
+  return norms[0];
+}
 
 // What happens to `rows` x `columns` logits z (fp32, dense). Absent pointers are null.
 struct LogitRows {
   float* z = nullptr;  // soft-capped in place where `softcap` is not 0
   int64_t rows = 0, columns = 0;
+  int64_t padding = 0;  // the last columns of each row, which are left out: p and slope get 0
   float softcap = 0;
   float *max = nullptr, *sum = nullptr;  // [rows]: the largest z, and the sum of exp(z - max)
   bool bf16 = false;                     // type of the next two

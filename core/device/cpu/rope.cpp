@@ -266,12 +266,14 @@ void rope(const Call& call, std::byte* workspace, int threads) {
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
-// Slices of heads whose sums are added by a tree (DESIGN section 4). Fewer key/value heads than slices: one
-// each.
+// Slices of heads whose sums are added by a tree (DESIGN section 4); heads that they do not divide are one.
 void cut(const Call& call, RopeArgs& args) {
-  const int64_t slices = call.tiles.slices;
-  args.q_slices = args.N % slices == 0 ? slices : 1;
-  args.k_slices = args.K % slices == 0 ? slices : args.K < slices ? args.K : 1;
+  const auto slices_of = [&](int64_t heads) {
+    if (heads == 0) return heads;
+    return heads % call.tiles.slices == 0 ? call.tiles.slices : 1;
+  };
+  args.q_slices = slices_of(args.N);
+  args.k_slices = slices_of(args.K);
   args.token_block = call.tiles.token_block;
 }
 

@@ -233,5 +233,49 @@ TEST(Gradient, loss) {
   }
 }
 
+// Three parts of a padded vocabulary, merged: the gradient of each part, and the sum of their dh.
+TEST(Gradient, loss_by_parts) {
+  constexpr int64_t M = 5, V = 8, D = 3, kRows = 3, kParts = 3;
+  for (const double softcap : {0.0, 2.0}) {
+    Workbench bench;
+    const Tensor h = bench.normal(f64, {M, D}), targets = bench.integers({M}, -1, V - 1),
+                 statistics = bench.output(f64, {3 * kParts, M}), losses = bench.output(f64, {M}),
+                 lse = bench.output(f64, {M}), scale = bench.filled(f64, {1}, {0.25}),
+                 dh = zeros(bench, {M, D}), whole = bench.output(f64, {M});
+    targets.as<int32_t>()[2] = -1;  // masked
+    const Tensor table = bench.normal(f64, {kParts * kRows, D}), d_table = zeros(bench, table.shape);
+    const auto part = [&](int64_t i, Layout layout) {
+      Tensor out = table.slice_rows(i * kRows, kRows);
+      out.layout = layout;
+      return out;
+    };
+    const auto spec = [&](int64_t i) {
+      return op::LossPartSpec{softcap, 2, i * kRows, std::min(kRows, V - i * kRows)};
+    };
+    const auto forward = [&] {
+      for (int64_t i = 0; i < kParts; ++i) {
+        run(op::loss_statistics(h, part(i, Layout::packed_forward), targets, statistics.slice_rows(3 * i, 3),
+                                spec(i)));
+      }
+      run(op::loss_merge(statistics, targets, losses, lse));
+    };
+    forward();
+    Tensor tokens = table.slice_rows(0, V);
+    tokens.layout = Layout::packed_forward;
+    run(op::loss(h, tokens, targets, whole, {softcap, 2}));
+    for (size_t m = 0; m < static_cast<size_t>(M); ++m) {
+      EXPECT_NEAR(op::load(losses)[m], op::load(whole)[m], 1e-12) << "the loss of the whole vocabulary";
+    }
+    for (int64_t i = 0; i < kParts; ++i) {
+      const Tensor partial = bench.output(f64, {M, D});
+      run(op::loss_part_grad(h, part(i, Layout::packed_forward), part(i, Layout::packed_backward), targets,
+                             scale, lse, partial, d_table.slice_rows(i * kRows, kRows), spec(i)));
+      run(op::add(partial, dh));
+    }
+    const Tensor along = bench.filled(f64, {M}, std::vector<double>(static_cast<size_t>(M), 0.25));
+    check_gradients({forward, {losses}, {along}, {{"h", h, dh}, {"table", table, d_table}}});
+  }
+}
+
 }  // namespace
 }  // namespace toroid::testing

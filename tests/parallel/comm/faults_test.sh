@@ -27,7 +27,7 @@ for way in memory messages; do
     grep -q "$report" "$log" || { complain "nothing says: $report"; cat "$log" >&2; }
     left=$(ps -eo stat=,args= | grep -v '^Z' | grep -F "$program $fault $way" | grep -v -e grep -e faults_test)
     [ -z "$left" ] || complain "processes are left: $left"
-    left=$(find /dev/shm -name 'toroid-*' 2>/dev/null)
+    left=$(find /dev/shm -name 'toroid-[0-9]*-????????????????' 2>/dev/null)
     [ -z "$left" ] || complain "shared memory is left: $left"
   done
 done

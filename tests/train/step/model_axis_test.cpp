@@ -1,0 +1,304 @@
+// Model sharding: one step program on one rank, and on the ranks of a model axis (threads of this process),
+// agree: bit for bit in deterministic mode, else within a bound of fp32.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "core/device/cpu/cpu_device.h"
+#include "core/device/cpu/cpu_kernels.h"
+#include "optim/adamw.h"
+#include "optim/optim.pb.h"
+#include "parallel/comm/local/local_world.h"
+#include "train/step/step_program.h"
+
+namespace toroid::train {
+namespace {
+
+struct Layout {
+  int data = 1, model = 1;
+  int size() const { return data * model; }
+};
+
+struct Case {
+  std::string name;
+  DecoderConfig decoder;
+  int64_t tokens = 32;
+};
+
+struct Trained {
+  std::vector<double> losses, norms;
+  std::map<std::string, std::vector<float>> masters;
+  double evaluated = 0;
+  std::vector<float> hidden, logits;
+};
+
+struct Batch {
+  std::vector<int32_t> ids, targets, positions, starts;
+  int64_t count = 0;
+  HostBatch host() const { return {ids, targets, positions, starts, count}; }
+};
+
+constexpr int64_t kSequences = 4, kSteps = 3;
+
+// Two documents a sequence; targets are masked unevenly.
+Batch batch_of(const Case& c, uint32_t seed) {
+  std::mt19937 random(seed);
+  Batch out;
+  for (int64_t s = 0; s < kSequences; ++s) {
+    const int64_t cut = c.tokens / 3 + s;
+    for (int64_t t = 0; t < c.tokens; ++t) {
+      out.ids.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(c.decoder.vocab)));
+      const auto target = static_cast<int32_t>(random() % static_cast<uint64_t>(c.decoder.vocab));
+      const bool masked = t + 1 == c.tokens || (s < 2 && t % 4 == 1);
+      out.targets.push_back(masked ? -1 : target);
+      out.count += masked ? 0 : 1;
+      out.starts.push_back(static_cast<int32_t>(t < cut ? 0 : cut));
+      out.positions.push_back(static_cast<int32_t>(t < cut ? t : t - cut));
+    }
+  }
+  return out;
+}
+
+StepOptions options_of(const Case& c, DType compute, bool deterministic, int stage) {
+  StepOptions options;
+  options.tokens_per_sequence = c.tokens;
+  options.global_sequences = kSequences;
+  options.sequences_per_replica = 2;
+  options.compute = compute;
+  options.deterministic = deterministic;
+  options.zero.stage = stage;
+  options.decide.clip_norm = 0.5;
+  return options;
+}
+
+class Rank {
+ public:
+  Rank(World& world, Device& device, Layout layout, bool deterministic) {
+    const int data = world.rank() / layout.model, model = world.rank() % layout.model;
+    std::vector<int> along_data, along_model;
+    for (int i = 0; i < layout.data; ++i) along_data.push_back(i * layout.model + model);
+    for (int i = 0; i < layout.model; ++i) along_model.push_back(data * layout.model + i);
+    const GroupOptions options{deterministic, {}};
+    model_ = world.group(device, Queue::model, "model", along_model, {1, layout.model}, options);
+    gather_ = world.group(device, Queue::gather, "data", along_data, {1, layout.data}, options);
+    reduce_ = world.group(device, Queue::reduce, "data", along_data, {1, layout.data}, options);
+    pod_ = make_group_of_one();
+  }
+  ZeroGroups groups() const { return {*gather_, *reduce_, *model_, *pod_}; }
+
+ private:
+  std::unique_ptr<Communicator> gather_, reduce_, model_, pod_;
+};
+
+std::vector<float> to_host(Device& device, const Tensor& tensor) {
+  std::vector<float> out(static_cast<size_t>(tensor.elements()));
+  if (tensor.type != DType::f32) return {};
+  device.read(tensor, std::as_writable_bytes(std::span(out)));
+  return out;
+}
+
+void collect_masters(Device& device, StepProgram& program, Trained& out) {
+  for (const NamedTensor& part : program.zero().parts()) {
+    if (part.part != "master" || !part.counted) continue;
+    std::vector<float>& whole = out.masters[part.name];
+    whole.resize(static_cast<size_t>(part.shape.elements()), NAN);
+    const std::vector<float> values = to_host(device, part.tensor);
+    std::copy(values.begin(), values.end(), whole.begin() + part.first);
+  }
+}
+
+Trained train(const Case& c, Layout layout, StepOptions options) {
+  LocalJob job(layout.size(), {});
+  std::vector<Trained> results(static_cast<size_t>(layout.size()));
+  std::vector<std::string> failures(results.size());
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < layout.size(); ++rank) {
+    threads.emplace_back([&, rank] {
+      Trained& out = results[static_cast<size_t>(rank)];
+      try {
+        const auto world = job.world(rank);
+        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+        const Rank groups(*world, device, layout, options.deterministic);
+        config::OptimConfig optim;
+        optim.mutable_adamw()->set_weight_decay(0.1);
+        StepProgram program(device, groups.groups(), c.decoder, options, optim::make_adamw(optim));
+        program.initialise(7);
+        const auto trace = program.trace(batch_of(c, 99).host(), 2);
+        out.hidden = to_host(device, trace.hidden.back().tensor);
+        out.logits = to_host(device, trace.logits.tensor);
+        for (int64_t s = 0; s < kSteps; ++s) {
+          program.upload(batch_of(c, static_cast<uint32_t>(s)).host(), 1e-2);
+          program.step();
+          out.losses.push_back(program.result(0).loss);
+          out.norms.push_back(program.result(0).gradient_norm);
+        }
+        collect_masters(device, program, out);
+        for (int64_t first = 0; first < kSequences; first += program.sequences_per_round()) {
+          Batch batch = batch_of(c, 5);
+          const auto cut = [&](std::vector<int32_t>& all) {
+            all.erase(all.begin(), all.begin() + first * c.tokens);
+            all.resize(
+                static_cast<size_t>(std::min(program.sequences_per_round(), kSequences - first) * c.tokens));
+          };
+          cut(batch.ids), cut(batch.targets), cut(batch.positions), cut(batch.starts);
+          out.evaluated += program.evaluate(batch.host()).loss_sum;
+        }
+      } catch (const std::exception& error) {
+        failures[static_cast<size_t>(rank)] = error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
+  Trained out = results[0];
+  for (const Trained& rank : results) {
+    EXPECT_EQ(rank.losses, out.losses) << "ranks agree on the loss";
+    EXPECT_EQ(rank.norms, out.norms) << "ranks agree on the norm";
+    for (const auto& [name, values] : rank.masters) {
+      std::vector<float>& whole = out.masters[name];
+      whole.resize(values.size(), NAN);
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (!std::isnan(values[i])) whole[i] = values[i];
+      }
+    }
+  }
+  return out;
+}
+
+DecoderConfig small(int64_t heads, int64_t kv_heads) {
+  DecoderConfig c;
+  c.d_model = 32, c.layers = 2, c.heads = heads, c.kv_heads = kv_heads, c.head_dim = 8, c.ffn = 48,
+  c.vocab = 200;
+  c.attention_scale = 1 / std::sqrt(8.0);
+  c.local.assign(2, false);
+  return c;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> out;
+  out.push_back({"mqa", small(4, 1)});
+  out.push_back({"gqa", small(4, 2)});
+  out.push_back({"mha", small(4, 4)});
+  out.push_back({"gqa_of_sixteen", small(16, 4)});
+  Case plain{"plain_untied_odd_sizes", small(4, 4), 27};
+  plain.decoder.gated_mlp = false, plain.decoder.tied_head = false, plain.decoder.vocab = 331;
+  plain.decoder.activation = op::Activation::relu;
+  out.push_back(plain);
+  Case longer{"longer", small(8, 2), 150};
+  longer.decoder.d_model = 72, longer.decoder.head_dim = 32, longer.decoder.ffn = 304;
+  longer.decoder.vocab = 1500;
+  out.push_back(longer);
+  Case few{"few_tokens_of_a_small_vocabulary", small(4, 1), 5};
+  few.decoder.vocab = 9;
+  out.push_back(few);
+  Case two{"gemma2", small(4, 2)};
+  two.decoder.post_norms = true, two.decoder.attention_softcap = 5, two.decoder.logit_softcap = 3;
+  two.decoder.window = 6, two.decoder.local = {true, false};
+  out.push_back(two);
+  Case three{"gemma3", small(4, 1)};
+  three.decoder.post_norms = three.decoder.qk_norm = true;
+  three.decoder.window = 6, three.decoder.local = {true, false};
+  three.decoder.rope_base = 1e6, three.decoder.rope_local_base = 1e4;
+  out.push_back(three);
+  three.name = "gemma3_gqa", three.decoder.kv_heads = 2;
+  out.push_back(three);
+  three.name = "gemma3_mha", three.decoder.kv_heads = 4;
+  out.push_back(three);
+  return out;
+}
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double error = 0, size = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    error += d * d;
+    size += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(error / std::max(size, 1e-30));
+}
+
+// fp32 sums of a few hundred terms in another order; Adam's update divides by their square root.
+void expect_close(const Trained& a, const Trained& b) {
+  for (size_t s = 0; s < b.losses.size(); ++s) {
+    ASSERT_LT(s, a.losses.size());
+    EXPECT_NEAR(a.losses[s], b.losses[s], 1e-5 * b.losses[s]) << "loss of step " << s;
+    EXPECT_NEAR(a.norms[s], b.norms[s], 2e-5 * b.norms[s]) << "norm of step " << s;
+  }
+  EXPECT_NEAR(a.evaluated, b.evaluated, 1e-5 * b.evaluated);
+  EXPECT_LT(distance(a.hidden, b.hidden), 1e-5);
+  EXPECT_LT(distance(a.logits, b.logits), 1e-5);
+  for (const auto& [name, values] : b.masters) {
+    // A norm's weights begin at zero: all that they are is updates.
+    EXPECT_LT(distance(a.masters.at(name), values), name.find("norm") == std::string::npos ? 1e-4 : 1e-2)
+        << name;
+  }
+}
+
+void expect_same_bits(const Trained& a, const Trained& b, const std::string& what) {
+  EXPECT_EQ(a.losses, b.losses) << what;
+  EXPECT_EQ(a.norms, b.norms) << what;
+  EXPECT_EQ(a.evaluated, b.evaluated) << what;
+  EXPECT_EQ(a.hidden, b.hidden) << what;
+  for (const auto& [name, values] : b.masters) {
+    const auto found = a.masters.find(name);
+    ASSERT_TRUE(found != a.masters.end()) << name;
+    ASSERT_EQ(found->second.size(), values.size()) << name;
+    EXPECT_EQ(0, std::memcmp(found->second.data(), values.data(), values.size() * sizeof(float)))
+        << what << ", " << name;
+  }
+}
+
+class ModelAxis : public testing::TestWithParam<Case> {};
+
+TEST_P(ModelAxis, FastModeAgreesWithOneRank) {
+  const auto run = [&](Layout layout, int stage) {
+    return train(GetParam(), layout, options_of(GetParam(), DType::f32, false, stage));
+  };
+  const Trained one = run({1, 1}, 3);
+  EXPECT_TRUE(std::isfinite(one.losses.back()));
+  for (const int ranks : {2, 4}) {
+    SCOPED_TRACE("model " + std::to_string(ranks));
+    expect_close(run({1, ranks}, 3), one);
+  }
+  SCOPED_TRACE("data 2, model 2");
+  expect_close(run({2, 2}, 3), one);
+}
+
+TEST_P(ModelAxis, DeterministicModeHasOneRanksBits) {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const auto run = [&](Layout layout, int stage, Remat remat) {
+      StepOptions options = options_of(GetParam(), type, true, stage);
+      options.remat = remat;
+      return train(GetParam(), layout, options);
+    };
+    const std::string name(name_of(type));
+    const Trained one = run({1, 1}, 3, Remat::none);
+    EXPECT_TRUE(std::isfinite(one.losses.back()));
+    expect_same_bits(run({1, 2}, 3, Remat::none), one, name + ", model 2");
+    expect_same_bits(run({1, 4}, 3, Remat::full), one, name + ", model 4");
+    expect_same_bits(run({2, 1}, 3, Remat::none), one, name + ", data 2");
+    expect_same_bits(run({2, 2}, 3, Remat::cheap), one, name + ", data 2, model 2");
+    expect_same_bits(run({2, 2}, 1, Remat::none), one, name + ", data 2, model 2, stage 1");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Family, ModelAxis, testing::ValuesIn(cases()),
+                         [](const auto& c) { return c.param.name; });
+
+TEST(ModelAxisOfUnevenHeads, AgreesWithOneRank) {
+  const Case uneven{"three key/value heads over two ranks", small(6, 3)};
+  const auto run = [&](int ranks) {
+    return train(uneven, {1, ranks}, options_of(uneven, DType::f32, false, 3));
+  };
+  const Trained one = run(1);
+  expect_close(run(2), one);
+  expect_close(run(3), one);
+}
+
+}  // namespace
+}  // namespace toroid::train
