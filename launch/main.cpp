@@ -23,12 +23,9 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_data_show(verbs);
   launch::add_data_entropy(verbs);
   launch::add_train(verbs, plugins);
-<<<<<<< HEAD
   launch::add_launch(verbs);
   launch::add_certify(verbs, plugins);
-=======
   launch::add_mesh(verbs);
->>>>>>> main
   launch::add_generate(verbs);
   launch::add_import(verbs);
   launch::add_export(verbs);
