@@ -85,13 +85,14 @@ class Certificate {
  private:
   // The fast mode may differ by twice what bf16 itself costs one rank.
   void compare_fast() {
-    const train::LayoutRun one = launch(layouts_[0], true, {});
+    const std::vector<std::string> bf16{"train.precision=BF16"};
+    const train::LayoutRun one = launch(layouts_[0], true, bf16);
     const train::LayoutRun exact = launch(layouts_[0], true, {"train.precision=FP32"});
     const double bound = 2 * train::deviation(exact, one);
     std::cout << line("\nfast mode: largest relative deviation from %s, bound %.3g (twice bf16 from fp32)\n",
                       layouts_[0].text().c_str(), bound);
     for (size_t i = 1; i < layouts_.size(); ++i) {
-      const double deviation = train::deviation(one, launch(layouts_[i], true, {}));
+      const double deviation = train::deviation(one, launch(layouts_[i], true, bf16));
       report(layouts_[i].text(), deviation <= bound, line("deviates by %.3g", deviation),
              {line("deviates by %.3g, more than the bound", deviation)});
     }
