@@ -70,21 +70,24 @@ train::HostBatch Case::batch(int64_t step) const {
   return {part(ids), part(targets), part(positions), part(starts), target_counts[static_cast<size_t>(step)]};
 }
 
-std::unique_ptr<train::StepProgram> make_program(Device& device, Communicator& alone, const Case& golden,
+std::unique_ptr<train::StepProgram> make_program(Device& device, ZeroGroups groups, const Case& golden,
                                                  train::StepOptions options) {
   options.tokens_per_sequence = golden.tokens;
   options.global_sequences = golden.sequences;
   options.decide.clip_norm = 1.0;
   config::OptimConfig optim;
   optim.mutable_adamw()->set_weight_decay(0.1);
-  auto program = std::make_unique<train::StepProgram>(device, toroid::alone(alone), golden.config, options,
-                                                      optim::make_adamw(optim));
+  auto program =
+      std::make_unique<train::StepProgram>(device, groups, golden.config, options, optim::make_adamw(optim));
   program->initialise(1);
   for (const NamedTensor& part : program->zero().parts()) {
     if (part.part != "master") continue;
     const auto& entry = golden.model.at(part.name);
     const Values values = read_values(*entry.file, part.name);
-    device.write(part.tensor, std::as_bytes(std::span(values.values)));
+    const auto own =
+        std::span(values.values)
+            .subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.tensor.elements()));
+    device.write(part.tensor, std::as_bytes(own));
   }
   program->weights_changed();
   return program;

@@ -35,7 +35,7 @@ struct Case {
 };
 
 // AdamW and clipping as make_golden.py has them; weights loaded from the case.
-std::unique_ptr<train::StepProgram> make_program(Device& device, Communicator& alone, const Case& golden,
+std::unique_ptr<train::StepProgram> make_program(Device& device, ZeroGroups groups, const Case& golden,
                                                  train::StepOptions options);
 
 std::vector<float> to_host(Device& device, const Tensor& tensor);

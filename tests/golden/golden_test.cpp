@@ -51,7 +51,7 @@ class Golden : public testing::TestWithParam<Path> {
       : golden_(GetParam()), owner_(std::move(device)), device_(*owner_), alone_(make_group_of_one()) {}
 
   std::unique_ptr<train::StepProgram> program(train::StepOptions options) {
-    return make_program(device_, *alone_, golden_, options);
+    return make_program(device_, alone(*alone_), golden_, options);
   }
 
   void forward_pass(train::StepProgram& program) {

@@ -6,22 +6,17 @@
 #include <cstring>
 #include <map>
 #include <random>
-#include <thread>
 
-#include "core/device/cpu/cpu_device.h"
-#include "core/device/cpu/cpu_kernels.h"
+#include "core/device/sim/recording_device.h"
 #include "optim/adamw.h"
 #include "optim/optim.pb.h"
-#include "parallel/comm/local/local_world.h"
+#include "tests/parallel/local_ranks.h"
 #include "train/step/step_program.h"
 
 namespace toroid::train {
 namespace {
 
-struct Layout {
-  int data = 1, model = 1;
-  int size() const { return data * model; }
-};
+using testing::LocalLayout;
 
 struct Case {
   std::string name;
@@ -75,25 +70,6 @@ StepOptions options_of(const Case& c, DType compute, bool deterministic, int sta
   return options;
 }
 
-class Rank {
- public:
-  Rank(World& world, Device& device, Layout layout, bool deterministic) {
-    const int data = world.rank() / layout.model, model = world.rank() % layout.model;
-    std::vector<int> along_data, along_model;
-    for (int i = 0; i < layout.data; ++i) along_data.push_back(i * layout.model + model);
-    for (int i = 0; i < layout.model; ++i) along_model.push_back(data * layout.model + i);
-    const GroupOptions options{deterministic, {}};
-    model_ = world.group(device, Queue::model, "model", along_model, {1, layout.model}, options);
-    gather_ = world.group(device, Queue::gather, "data", along_data, {1, layout.data}, options);
-    reduce_ = world.group(device, Queue::reduce, "data", along_data, {1, layout.data}, options);
-    pod_ = make_group_of_one();
-  }
-  ZeroGroups groups() const { return {*gather_, *reduce_, *model_, *pod_}; }
-
- private:
-  std::unique_ptr<Communicator> gather_, reduce_, model_, pod_;
-};
-
 std::vector<float> to_host(Device& device, const Tensor& tensor) {
   std::vector<float> out(static_cast<size_t>(tensor.elements()));
   if (tensor.type != DType::f32) return {};
@@ -111,49 +87,38 @@ void collect_masters(Device& device, StepProgram& program, Trained& out) {
   }
 }
 
-Trained train(const Case& c, Layout layout, StepOptions options) {
-  LocalJob job(layout.size(), {});
-  std::vector<Trained> results(static_cast<size_t>(layout.size()));
-  std::vector<std::string> failures(results.size());
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < layout.size(); ++rank) {
-    threads.emplace_back([&, rank] {
-      Trained& out = results[static_cast<size_t>(rank)];
-      try {
-        const auto world = job.world(rank);
-        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        const Rank groups(*world, device, layout, options.deterministic);
-        config::OptimConfig optim;
-        optim.mutable_adamw()->set_weight_decay(0.1);
-        StepProgram program(device, groups.groups(), c.decoder, options, optim::make_adamw(optim));
-        program.initialise(7);
-        const auto trace = program.trace(batch_of(c, 99).host(), 2);
-        out.hidden = to_host(device, trace.hidden.back().tensor);
-        out.logits = to_host(device, trace.logits.tensor);
-        for (int64_t s = 0; s < kSteps; ++s) {
-          program.upload(batch_of(c, static_cast<uint32_t>(s)).host(), 1e-2);
-          program.step();
-          out.losses.push_back(program.result(0).loss);
-          out.norms.push_back(program.result(0).gradient_norm);
-        }
-        collect_masters(device, program, out);
-        for (int64_t first = 0; first < kSequences; first += program.sequences_per_round()) {
-          Batch batch = batch_of(c, 5);
-          const auto cut = [&](std::vector<int32_t>& all) {
-            all.erase(all.begin(), all.begin() + first * c.tokens);
-            all.resize(
-                static_cast<size_t>(std::min(program.sequences_per_round(), kSequences - first) * c.tokens));
-          };
-          cut(batch.ids), cut(batch.targets), cut(batch.positions), cut(batch.starts);
-          out.evaluated += program.evaluate(batch.host()).loss_sum;
-        }
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
+// The last hidden states and logits before training, kSteps steps, and an evaluation of the whole batch.
+void run_rank(const Case& c, const StepOptions& options, Device& device, ZeroGroups groups, Trained& out) {
+  config::OptimConfig optim;
+  optim.mutable_adamw()->set_weight_decay(0.1);
+  StepProgram program(device, groups, c.decoder, options, optim::make_adamw(optim));
+  program.initialise(7);
+  const auto trace = program.trace(batch_of(c, 99).host(), 2);
+  out.hidden = to_host(device, trace.hidden.back().tensor);
+  out.logits = to_host(device, trace.logits.tensor);
+  for (int64_t s = 0; s < kSteps; ++s) {
+    program.upload(batch_of(c, static_cast<uint32_t>(s)).host(), 1e-2);
+    program.step();
+    out.losses.push_back(program.result(0).loss);
+    out.norms.push_back(program.result(0).gradient_norm);
   }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
+  collect_masters(device, program, out);
+  for (int64_t first = 0; first < kSequences; first += program.sequences_per_round()) {
+    Batch batch = batch_of(c, 5);
+    const auto cut = [&](std::vector<int32_t>& all) {
+      all.erase(all.begin(), all.begin() + first * c.tokens);
+      all.resize(static_cast<size_t>(std::min(program.sequences_per_round(), kSequences - first) * c.tokens));
+    };
+    cut(batch.ids), cut(batch.targets), cut(batch.positions), cut(batch.starts);
+    out.evaluated += program.evaluate(batch.host()).loss_sum;
+  }
+}
+
+Trained train(const Case& c, LocalLayout layout, const StepOptions& options) {
+  std::vector<Trained> results(static_cast<size_t>(layout.size()));
+  testing::run_local_ranks(layout, options.deterministic, [&](int rank, Device& device, ZeroGroups groups) {
+    run_rank(c, options, device, groups, results[static_cast<size_t>(rank)]);
+  });
   Trained out = results[0];
   for (const Trained& rank : results) {
     EXPECT_EQ(rank.losses, out.losses) << "ranks agree on the loss";
@@ -253,10 +218,10 @@ void expect_same_bits(const Trained& a, const Trained& b, const std::string& wha
   }
 }
 
-class ModelAxis : public testing::TestWithParam<Case> {};
+class ModelAxis : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ModelAxis, FastModeAgreesWithOneRank) {
-  const auto run = [&](Layout layout, int stage) {
+  const auto run = [&](LocalLayout layout, int stage) {
     return train(GetParam(), layout, options_of(GetParam(), DType::f32, false, stage));
   };
   const Trained one = run({1, 1}, 3);
@@ -271,7 +236,7 @@ TEST_P(ModelAxis, FastModeAgreesWithOneRank) {
 
 TEST_P(ModelAxis, DeterministicModeHasOneRanksBits) {
   for (const DType type : {DType::f32, DType::bf16}) {
-    const auto run = [&](Layout layout, int stage, Remat remat) {
+    const auto run = [&](LocalLayout layout, int stage, Remat remat) {
       StepOptions options = options_of(GetParam(), type, true, stage);
       options.remat = remat;
       return train(GetParam(), layout, options);
@@ -287,8 +252,47 @@ TEST_P(ModelAxis, DeterministicModeHasOneRanksBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Family, ModelAxis, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Family, ModelAxis, ::testing::ValuesIn(cases()),
                          [](const auto& c) { return c.param.name; });
+
+// A recorder without numbers is issued what a rank is issued.
+TEST_P(ModelAxis, ARecorderSeesWhatARankDoes) {
+  const Case& c = GetParam();
+  const LocalLayout layout{2, 2};
+  for (const bool deterministic : {false, true}) {
+    const StepOptions options = options_of(c, DType::bf16, deterministic, 3);
+    const auto record = [&](RecordingDevice& recorder, ZeroGroups groups) {
+      StepProgram program(recorder, groups, c.decoder, options, optim::make_adamw(config::OptimConfig()));
+      program.initialise(1);
+      recorder.clear();
+      program.upload(batch_of(c, 1).host(), 0);
+      program.step();
+      std::vector<std::string> out;
+      for (const Record& each : recorder.records()) out.push_back(each.text);
+      return out;
+    };
+    const auto world = make_recorded_world(1, layout.size());
+    RecordingDevice dry(make_cpu_kernels(1));
+    const testing::LocalGroups groups(*world, dry, layout, deterministic);
+    const auto expected = record(dry, groups.groups());
+    LocalJob job(layout.size(), {});
+    std::vector<std::thread> ranks;
+    std::vector<std::string> found;
+    for (int rank = 0; rank < layout.size(); ++rank) {
+      ranks.emplace_back([&, rank] {
+        const auto local = job.world(rank);
+        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+        RecordingDevice recorder(device);
+        const testing::LocalGroups real(*local, recorder, layout, deterministic);
+        const auto seen = record(recorder, real.groups());
+        if (rank == 1) found = seen;
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    EXPECT_EQ(found, expected);
+    EXPECT_GT(expected.size(), 100u);
+  }
+}
 
 TEST(ModelAxisOfUnevenHeads, AgreesWithOneRank) {
   const Case uneven{"three key/value heads over two ranks", small(6, 3)};

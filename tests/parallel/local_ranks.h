@@ -1,0 +1,67 @@
+// A data axis by a model axis of ranks that are threads of this process, each with a CPU device of its own.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/device/cpu/cpu_device.h"
+#include "core/device/cpu/cpu_kernels.h"
+#include "parallel/comm/local/local_world.h"
+#include "parallel/zero/zero.h"
+
+namespace toroid::testing {
+
+struct LocalLayout {
+  int data = 1, model = 1;
+  int size() const { return data * model; }
+  std::string text() const { return "data " + std::to_string(data) + ", model " + std::to_string(model); }
+};
+
+// One rank's groups on `device`; the model axis is the inner one.
+class LocalGroups {
+ public:
+  LocalGroups(World& world, Device& device, LocalLayout layout, bool deterministic)
+      : pod_(make_group_of_one()) {
+    const int data = world.rank() / layout.model, model = world.rank() % layout.model;
+    std::vector<int> along_data, along_model;
+    for (int i = 0; i < layout.data; ++i) along_data.push_back(i * layout.model + model);
+    for (int i = 0; i < layout.model; ++i) along_model.push_back(data * layout.model + i);
+    const GroupOptions options{.deterministic = deterministic, .algorithm = {}};
+    model_ = world.group(device, Queue::model, "model", along_model, {1, layout.model}, options);
+    gather_ = world.group(device, Queue::gather, "data", along_data, {1, layout.data}, options);
+    reduce_ = world.group(device, Queue::reduce, "data", along_data, {1, layout.data}, options);
+  }
+  ZeroGroups groups() const { return {*gather_, *reduce_, *model_, *pod_}; }
+
+ private:
+  std::unique_ptr<Communicator> gather_, reduce_, model_, pod_;
+};
+
+// Calls work(rank, device, groups) on every rank; what a rank throws fails the test.
+template <class Work>
+void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work) {
+  LocalJob job(layout.size(), {});
+  std::vector<std::string> failures(static_cast<size_t>(layout.size()));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < layout.size(); ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        const auto world = job.world(rank);
+        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+        const LocalGroups groups(*world, device, layout, deterministic);
+        work(rank, device, groups.groups());
+      } catch (const std::exception& error) {
+        failures[static_cast<size_t>(rank)] = error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& failure : failures) EXPECT_EQ(failure, "") << layout.text();
+}
+
+}  // namespace toroid::testing
