@@ -22,16 +22,22 @@ namespace {
 
 // A handler reaches nothing but variables of static storage.
 std::atomic<pid_t> child{0};
+std::atomic<bool> asked_to_save{false};
 
+// mpirun hands SIGUSR1 to the ranks and waits, but kills them a second after SIGTERM: the first SIGTERM asks
+// them to save and leave, the second one means it.
 void pass_on(int signal) {
   const pid_t to = child.load();
-  if (to > 0) ::kill(to, signal);
+  if (to <= 0) return;
+  if (signal == SIGTERM && !asked_to_save.exchange(true)) signal = SIGUSR1;
+  ::kill(to, signal);
 }
 
 // Passes signals on to the child while it lives.
 class Forwarding {
  public:
   Forwarding() {
+    asked_to_save.store(false);
     for (size_t i = 0; i < kSignals.size(); ++i) {
       struct sigaction action {};
       action.sa_handler = pass_on;
@@ -83,8 +89,6 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
   mca("btl", job.hosts.empty() ? "vader,self" : "tcp,vader,self");
   mca("osc", "^ucx");
   mca("mpi_yield_when_idle", "1");
-  // A rank saves on SIGTERM before it leaves; mpirun would kill it after a second.
-  mca("odls_base_sigkill_timeout", "120");
   if (!directory.empty()) mca("btl_vader_backing_directory", directory.string());
   out.insert(out.end(), {"--bind-to", "none", "--oversubscribe"});
   if (::geteuid() == 0) out.push_back("--allow-run-as-root");
