@@ -36,11 +36,21 @@ Slice part_of(const TensorSpec& tensor, Place model) {
 Unit make_unit(UnitSpec spec, Place model, int shards) {
   Unit unit;
   unit.spec = std::move(spec);
-  for (const TensorSpec& tensor : unit.spec.tensors) {
-    Slice slice = part_of(tensor, model);
+  for (const TensorSpec& tensor : unit.spec.tensors) unit.slices.push_back(part_of(tensor, model));
+  const auto place = [&](Slice& slice) {
     slice.offset = unit.blocks * op::kReduceBlock;
     unit.blocks += blocks_of(slice.shape.elements());
-    unit.slices.push_back(slice);
+  };
+  if (model.size == 1) {
+    for (Slice& slice : unit.slices) place(slice);
+  } else {
+    for (Slice& slice : unit.slices) {
+      if (!slice.split) place(slice);
+    }
+    unit.whole_elements = unit.blocks * op::kReduceBlock;
+    for (Slice& slice : unit.slices) {
+      if (slice.split) place(slice);
+    }
   }
   unit.flat_elements = (unit.blocks + shards - 1) / shards * shards * op::kReduceBlock;
   return unit;

@@ -31,6 +31,8 @@ struct Unit {
   UnitSpec spec;
   std::vector<Slice> slices;  // one for each tensor of the spec
   int64_t flat_elements = 0;  // with padding: equal shards of whole blocks
+  // Where there is a model axis, the tensors that it does not split come first: one sum over it serves them.
+  int64_t whole_elements = 0;
   int64_t blocks = 0;         // op::kReduceBlock elements each, without the padding of the last shards
 
   // Tensor `t`'s elements that lie in [begin, end) of the flat buffer.

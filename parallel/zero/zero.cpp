@@ -273,11 +273,14 @@ void Zero::release(std::span<const Visit> visits, size_t at, bool again) {
 Array Zero::gradient_buffer(size_t u) const {
   const Unit& unit = units_[u];
   Array flat = device_.array(DType::f32, {unit.flat_elements}, "gradients");
-  for (size_t t = 0; t < unit.slices.size(); ++t) {
-    const int64_t begin = unit.slices[t].offset + unit.slices[t].elements;
-    const int64_t end = t + 1 < unit.slices.size() ? unit.slices[t + 1].offset : unit.flat_elements;
+  const auto clear = [&](int64_t begin, int64_t end) {
     if (end > begin) launch(op::fill(flat.tensor.slice_rows(begin, end - begin), {0}), Phase::backward);
+  };
+  for (const Slice& slice : unit.slices) {
+    const int64_t blocks = (slice.shape.elements() + op::kReduceBlock - 1) / op::kReduceBlock;
+    clear(slice.offset + slice.elements, slice.offset + blocks * op::kReduceBlock);
   }
+  clear(unit.blocks * op::kReduceBlock, unit.flat_elements);
   return flat;
 }
 
@@ -324,13 +327,10 @@ void Zero::reduce_unit(size_t u) {
   const Unit& unit = units_[u];
   Open& open = open_[u];
   const CollectiveLabel label{unit.spec.name + " gradients", "gradients", Phase::backward};
-  if (groups_.model.place().size > 1) {
+  if (unit.whole_elements > 0) {
     // A tensor that every model rank holds whole was used on each one's own tokens.
-    for (const Slice& slice : unit.slices) {
-      if (slice.split) continue;
-      groups_.model.all_reduce(open.flat.tensor.slice_rows(slice.offset, slice.elements), Combine::sum,
-                               Wire::exact, label);
-    }
+    groups_.model.all_reduce(open.flat.tensor.slice_rows(0, unit.whole_elements), Combine::sum, Wire::exact,
+                             label);
   }
   const bool keep = accumulates_whole();
   Array flat = keep ? borrow(open.flat) : std::move(open.flat);
