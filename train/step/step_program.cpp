@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/model/product.h"
+#include "core/model/share.h"
 #include "core/op/elementwise.h"
 #include "core/op/reduce.h"
 
@@ -113,7 +114,9 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
       context_{device, groups.model, options_.compute, options_.zero.tiles, Phase::forward},
       visits_(training_visits(config_, options_.remat)),
       forward_visits_(forward_visits(config_)) {
-  options_.loss_block_tokens = block_tokens(options_, config_.vocab);
+  // Refuses what cannot be split.
+  const ModelShare share(config_, groups.model.place(), options_.deterministic);
+  options_.loss_block_tokens = block_tokens(options_, share.vocab_rows);
   layers_.reserve(static_cast<size_t>(config_.layers));
   for (int64_t l = 0; l < config_.layers; ++l) layers_.emplace_back(config_, l);
   for (Inputs& inputs : inputs_) inputs = make_inputs(microbatches_ * sequences_);

@@ -322,5 +322,15 @@ TEST(ModelAxisOfUnevenHeads, AgreesWithOneRank) {
   expect_close(run(3), one);
 }
 
+TEST(ModelAxisOfUnevenHeads, IsRefusedInDeterministicMode) {
+  const Case uneven{"three key/value heads over two ranks", small(6, 3)};
+  const auto world = make_recorded_world(0, 2);
+  RecordingDevice recorder(make_cpu_kernels(1));
+  const testing::LocalGroups groups(*world, recorder, {1, 2}, true);
+  EXPECT_THROW(StepProgram(recorder, groups.groups(), uneven.decoder, options_of(uneven, DType::f32, true, 3),
+                           optim::make_adamw(config::OptimConfig())),
+               UserError);
+}
+
 }  // namespace
 }  // namespace toroid::train
