@@ -32,6 +32,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor) {
   out["loss"] = bench.loss;
   out["steps"] = bench.steps;
   out["tokens"] = bench.tokens;
+  out["ranks"] = bench.ranks;
   out["threads"] = bench.threads;
   out["model_flops"] = bench.model_flops;
   if (!floor) return out;
@@ -60,8 +61,9 @@ void print_operators(const train::StepBench& bench) {
 }
 
 void print_text(const train::StepBench& bench, bool floor) {
-  std::printf("%lld tokens a step, %d threads, %lld steps\n", static_cast<long long>(bench.tokens),
-              bench.threads, static_cast<long long>(bench.steps));
+  std::printf("%lld tokens a step, %d ranks of %d threads, %lld steps\n",
+              static_cast<long long>(bench.tokens), bench.ranks, bench.threads,
+              static_cast<long long>(bench.steps));
   std::printf("  median %.3f s (min %.3f): forward %.3f, backward %.3f, optimizer %.3f\n", bench.median_s,
               bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
   std::printf("  %.0f tokens/s, peak memory %.2f GB (%.2f GB of it allocated by the program), loss %.9g\n",
@@ -85,6 +87,8 @@ ExitCode bench_step_verb(const Flags& flags) {
   options.with_operators = flags.operators;
   options.with_floor = !flags.no_floor;
   const train::StepBench bench = train::bench_step(resolved.run, options, train::Plugins());
+  if (bench.rank != 0) return ExitCode::done;
+  options.with_floor = options.with_floor && bench.ranks == 1;
   if (flags.json) {
     std::cout << to_json(bench, options.with_floor).dump() << std::endl;
   } else {

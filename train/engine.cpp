@@ -56,12 +56,13 @@ StepOptions step_options(const config::RunConfig& run) {
 }
 
 Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
-                   const Plugins& plugins) {
+                   const Plugins& plugins, const AdaptGroups& adapt) {
   Engine engine;
   engine.world = std::move(world);
   engine.device = std::move(device);
   engine.groups =
       make_groups(*engine.world, *engine.device, mesh::Mesh(run.mesh()), run.train().deterministic());
+  if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
   engine.program =
       std::make_unique<StepProgram>(*engine.device, engine.groups.zero(), decoder_config(run.model()),
                                     step_options(run), plugins.optimizers.make(run.optim()));

@@ -1,6 +1,7 @@
 // From a checked config to the objects of a run: the one place that knows both.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "configs/run.pb.h"
@@ -25,10 +26,13 @@ struct Engine {
   std::unique_ptr<StepProgram> program;
 };
 
+// Stands in front of a rank's groups: for tests that spoil a collective.
+using AdaptGroups = std::function<AxisGroups(AxisGroups groups, Device& device)>;
+
 // A program on `device` for this config, as one rank of `world`. UserError where the world is not the mesh's
 // size.
 Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
-                   const Plugins& plugins);
+                   const Plugins& plugins, const AdaptGroups& adapt = {});
 // On the CPU, as one of the ranks that were launched.
 Engine make_cpu_engine(const config::RunConfig& run, const Plugins& plugins);
 

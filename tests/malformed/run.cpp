@@ -63,8 +63,6 @@ std::string verdict(const char* self, const MalformedReader& reader, const fs::p
   int status = 0;
   struct rusage use {};
   ::wait4(child, &status, 0, &use);
-  const double seconds = static_cast<double>(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-                         static_cast<double>(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6;
   if (WIFSIGNALED(status)) return "ended by signal " + std::to_string(WTERMSIG(status));
   if (WEXITSTATUS(status) == 0) return "was accepted";
   if (WEXITSTATUS(status) != static_cast<int>(ExitCode::bad_input)) {
@@ -74,6 +72,8 @@ std::string verdict(const char* self, const MalformedReader& reader, const fs::p
     return "does not say why in one line: " + text;
   }
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  const double seconds = static_cast<double>(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+                         static_cast<double>(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6;
   if (seconds > kSeconds) return "took " + std::to_string(seconds) + " s";
   if (use.ru_maxrss > kKilobytes) return "used " + std::to_string(use.ru_maxrss / 1024) + " MB";
 #endif

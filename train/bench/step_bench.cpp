@@ -72,15 +72,19 @@ class OperatorTable {
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
-  out.threads = compute_threads(run.train());
-  const auto cpu = std::make_unique<CpuDevice>(plugins.cpu_kernels(out.threads));
+  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
+  auto world = make_world(transfers, Seconds(run.train().deadline_s()));
+  out.rank = world->rank();
+  out.ranks = world->size();
+  out.threads = compute_threads(run.train(), world->host_ranks().size());
+  const auto cpu = std::make_unique<CpuDevice>(plugins.cpu_kernels(out.threads), transfers);
   DecoderConfig decoder;
   StepOptions step_options;
   {
     std::unique_ptr<Device> device = std::make_unique<RecordingDevice>(*cpu, options.with_operators);
     auto* recorder = static_cast<RecordingDevice*>(device.get());
     recorder->keep_records(options.with_operators);
-    const Engine engine = make_engine(run, make_single_world(), std::move(device), plugins);
+    const Engine engine = make_engine(run, std::move(world), std::move(device), plugins);
     StepProgram& program = *engine.program;
     decoder = program.config();
     step_options = program.options();
@@ -128,7 +132,8 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   out.peak_rss_gb = static_cast<double>(usage.ru_maxrss) * 1024 / 1e9;
-  if (options.with_floor) out.floor = measure_floor(*cpu, out.threads, decoder, step_options);
+  if (options.with_floor && out.ranks == 1)
+    out.floor = measure_floor(*cpu, out.threads, decoder, step_options);
   return out;
 }
 

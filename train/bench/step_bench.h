@@ -21,7 +21,8 @@ struct OperatorTime {
 
 struct StepBench {
   int64_t steps = 0, tokens = 0;
-  int threads = 1;
+  int rank = 0, ranks = 1;
+  int threads = 1;                                                                 // of each rank
   double median_s = 0, min_s = 0, forward_s = 0, backward_s = 0, optimizer_s = 0;  // medians but min_s
   double first_step_s = 0;
   double peak_rss_gb = 0;  // of the process after the steps, GB = 1e9 bytes
@@ -40,7 +41,8 @@ struct StepBenchOptions {
   bool with_floor = true;
 };
 
-// One step to warm up, then options.steps timed ones.
+// One step to warm up, then options.steps timed ones, as one of the ranks that were launched. Memory is this
+// rank's; the floor is of one rank alone and is not measured for more.
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins);
 
 }  // namespace toroid::train

@@ -119,7 +119,8 @@ RankWork predicted_work(const config::RunConfig& run, int rank, const Plugins& p
   const mesh::Mesh mesh(run.mesh());
   auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(compute_threads(run.train(), 1)));
   RecordingDevice& recorder = *device;
-  const Engine engine = make_engine(run, make_recorded_world(rank, mesh.world_size()), std::move(device), plugins);
+  const Engine engine =
+      make_engine(run, make_recorded_world(rank, mesh.world_size()), std::move(device), plugins);
   engine.program->initialise(run.train().seed());
   engine.program->upload(host_batch(synthetic(run)->batch(0)), 0);
   recorder.clear();
@@ -128,7 +129,7 @@ RankWork predicted_work(const config::RunConfig& run, int rank, const Plugins& p
 }
 
 LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
-                     std::unique_ptr<Device> device, const Plugins& plugins) {
+                     std::unique_ptr<Device> device, const Plugins& plugins, const AdaptGroups& adapt) {
   auto recording = std::make_unique<RecordingDevice>(*device);
   RecordingDevice& recorder = *recording;
   // The recorder stands in front of the device, so it must go first.
@@ -137,7 +138,7 @@ LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
     Engine engine;
   } self{std::move(device), {}};
   recorder.keep_records(false);
-  self.engine = make_engine(run, std::move(world), std::move(recording), plugins);
+  self.engine = make_engine(run, std::move(world), std::move(recording), plugins, adapt);
   StepProgram& program = *self.engine.program;
   program.initialise(run.train().seed());
   const auto tokens = synthetic(run);

@@ -41,7 +41,7 @@ config::RunConfig certified_config(config::RunConfig run, const std::vector<Layo
 // Trains run.train.steps steps as one rank of `world`. Tokens are synthetic, with other numbers of masked
 // targets in each sequence.
 LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
-                     std::unique_ptr<Device> device, const Plugins& plugins);
+                     std::unique_ptr<Device> device, const Plugins& plugins, const AdaptGroups& adapt = {});
 
 std::string to_text(const LayoutRun& run);
 LayoutRun layout_run(std::string_view text, const std::string& origin);

@@ -14,9 +14,12 @@ constexpr int kMostRanks = 4096;
 
 class Item {
  public:
-  explicit Item(std::string_view text) : text_(text) {
+  explicit Item(std::string_view text) {
     std::istringstream words{std::string(text)};
-    for (std::string word; words >> word;) words_.push_back(word);
+    for (std::string word; words >> word;) {
+      text_ += (text_.empty() ? "" : " ") + word;
+      words_.push_back(word);
+    }
   }
   bool empty() const { return words_.empty(); }
   bool done() const { return at_ == words_.size(); }
@@ -29,9 +32,13 @@ class Item {
     if (done()) refuse(std::string("ends where ") + what + " should be");
     return words_[at_++];
   }
+  // What is left, its words apart but at commas.
   std::string rest() {
     std::string out;
-    while (!done()) out += words_[at_++];
+    for (; !done(); ++at_) {
+      const bool joined = out.empty() || out.back() == ',' || words_[at_].front() == ',';
+      out += (joined ? "" : " ") + words_[at_];
+    }
     return out;
   }
   int number(std::string_view digits, int least, int most) const {
@@ -49,7 +56,7 @@ class Item {
   }
 
  private:
-  std::string_view text_;
+  std::string text_;
   std::vector<std::string> words_;
   size_t at_ = 0;
 };

@@ -1,7 +1,8 @@
 // Layouts as one types them. A list is separated by semicolons; each item is
-//   [pods P of] [model M of] RxC [zero S]      P pods of R x C chips, M of them along the model axis, ZeRO
-//   stage S zero S,S,...                               the item before it (2x2 where there is none) under
-//   each stage
+//   [pods P of] [model M of] RxC [zero S]
+//     P pods of R x C chips, M of them along the model axis, ZeRO stage S;
+//   zero S,S,...
+//     the item before it (2x2 where there is none) under each stage.
 // Blanks separate words and otherwise mean nothing: "1x1; 4x1; pods 2 of 2x2; model 2 of 4x2; zero 0,1,2,3".
 #pragma once
 

@@ -1,5 +1,7 @@
 #include "core/device/cpu/transfer_thread.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <future>
@@ -14,7 +16,13 @@ using std::chrono::microseconds;
 constexpr int kSpins = 64;                             // looks before the core is given away
 constexpr int kYields = 256;                           // looks that only give it away
 constexpr Seconds kWork{20e-6};                        // a look that takes longer has moved something
-constexpr microseconds kShortest{20}, kLongest{1000};  // sleeps between looks after that
+constexpr microseconds kShortest{20}, kCrowded{2000};  // sleeps between looks after that
+
+Seconds thread_time() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return Seconds(static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec));
+}
 
 }  // namespace
 
@@ -152,8 +160,9 @@ void TransferThread::run() {
       if (stopping_) return;
     }
     try {
-      const Stopwatch look;
-      if (advance_heads() || look.elapsed() > kWork) {
+      // The thread's own time: a look that another process interrupted is no longer than it was.
+      const Seconds before = thread_time();
+      if (advance_heads() || thread_time() - before > kWork) {
         looks = 0;
         sleep = kShortest;
         continue;
@@ -162,13 +171,15 @@ void TransferThread::run() {
       fail(std::current_exception());
       continue;
     }
-    if (++looks < kSpins) continue;
-    if (looks < kYields) {
+    const microseconds longest = longest_sleep_.load();
+    const bool crowded = longest >= kCrowded;
+    if (++looks < kSpins && !crowded) continue;
+    if (looks < kYields && !crowded) {
       std::this_thread::yield();
       continue;
     }
     std::this_thread::sleep_for(sleep);
-    sleep = std::min(2 * sleep, kLongest);
+    sleep = std::min(2 * sleep, longest);
   }
 }
 

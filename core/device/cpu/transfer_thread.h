@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -34,6 +35,9 @@ class TransferThread {
   void enqueue_wait(Queue queue, Event on);
 
   bool done(Event event) const;
+  // The longest sleep between two looks: longer where many ranks share a core, so that those who wait leave
+  // it to those who work.
+  void set_longest_sleep(std::chrono::microseconds longest) { longest_sleep_ = longest; }
   // Returns when `event` is done; rethrows what ended a transfer, after which nothing further runs.
   // SystemError when `deadline` (zero: none) has passed.
   void wait(Event event, Seconds deadline = Seconds(0));
@@ -61,6 +65,7 @@ class TransferThread {
   std::deque<std::function<void()>> calls_;
   std::exception_ptr failure_;
   bool stopping_ = false;
+  std::atomic<std::chrono::microseconds> longest_sleep_{std::chrono::microseconds(1000)};
   std::thread thread_;
 };
 

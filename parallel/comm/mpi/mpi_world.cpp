@@ -2,11 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <exception>
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "core/base/text.h"
@@ -167,6 +170,10 @@ class MpiWorld final : public World {
 std::unique_ptr<World> make_mpi_world(std::shared_ptr<cpu::TransferThread> thread, Seconds deadline) {
   auto job = std::make_unique<Job>();
   thread->call([&job] { start(*job); });
+  // With many ranks to a core, those who wait look less often.
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const size_t share = job->host_ranks.size() / cores;
+  if (share > 8) thread->set_longest_sleep(std::chrono::microseconds(100 * share));
   return std::make_unique<MpiWorld>(std::move(thread), std::move(*job), deadline);
 }
 

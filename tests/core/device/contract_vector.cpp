@@ -1,5 +1,6 @@
 // Norms, rotary embedding, activations, embedding and the small elementwise kinds. M tokens, D d_model, F ffn
 // hidden per branch, N query heads, K key/value heads, H head_dim, V vocabulary.
+#include <algorithm>
 #include <cmath>
 
 #include "core/op/activation.h"
@@ -117,8 +118,8 @@ TEST_P(KernelContract, residual_norm) {
 struct Heads {
   int64_t N, K, H;
 };
-constexpr Heads kHeads[] = {{1, 1, 2},  {2, 1, 6},  {3, 3, 16}, {4, 2, 32},
-                            {2, 1, 34}, {8, 1, 64}, {2, 1, 256}};
+constexpr Heads kHeads[] = {{1, 1, 2},  {2, 1, 6},   {3, 3, 16}, {4, 2, 32}, {2, 1, 34},
+                            {8, 1, 64}, {2, 1, 256}, {4, 0, 16}, {0, 3, 8}};
 
 op::RopeSpec spec_of(const Heads& heads) {
   return {heads.N, heads.K, heads.H, 1e-6};
@@ -204,7 +205,7 @@ TEST_P(KernelContract, rope_grad) {
                                        bench.normal(DType::f32, {heads.H}),
                                        bench.normal(DType::f32, {heads.H}), spec_of(heads));
                 },
-                sum_of(heads.H + M * heads.N));
+                sum_of(heads.H + M * std::max(heads.N, heads.K)));
           }
         }
       }

@@ -1,7 +1,8 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
-#include <regex>
+#include <algorithm>
+#include <string>
 #include <vector>
 
 #include "tests/train/config/recipe_text.h"
@@ -24,12 +25,19 @@ TEST(Print, resolved_text_reads_back_to_the_same_config) {
   EXPECT_TRUE(changes(first.run, second.run).empty());
 }
 
+// Origins stand in a column; how many spaces that takes is of no interest here.
+std::string single_spaced(std::string text) {
+  const auto end = std::unique(text.begin(), text.end(), [](char a, char b) { return a == ' ' && b == ' '; });
+  text.erase(end, text.end());
+  return text;
+}
+
 TEST(Print, every_value_has_its_origin) {
   const std::vector<std::string> overrides = {"train.steps=9"};
   const std::string text = to_text(load_text(recipe_text(), "r.textproto", overrides));
-  const std::regex from_file("d_model: 32 +# r.textproto:1\n"), from_flag("  steps: 9 +# --set\n");
-  EXPECT_TRUE(std::regex_search(text, from_file)) << text;
-  EXPECT_TRUE(std::regex_search(text, from_flag)) << text;
+  const std::string spaced = single_spaced(text);
+  EXPECT_NE(spaced.find(" d_model: 32 # r.textproto:1\n"), std::string::npos) << text;
+  EXPECT_NE(spaced.find(" steps: 9 # --set\n"), std::string::npos) << text;
   EXPECT_NE(text.find("# from train.steps\n"), std::string::npos);
   EXPECT_NE(text.find("# default\n"), std::string::npos);
   EXPECT_EQ(text.find("set by the program"), std::string::npos) << text;
