@@ -50,6 +50,12 @@ slow  | libomp-14-dev              | OpenMP for it
 slow  | clang-tidy-14              | lint
 slow  | python3-venv               | a place for transformers from PyPI, which reads our exports
 slow  | libbenchmark-dev           | timings of parts
+slow  | slurmctld                  | a Slurm for the test of the Slurm script
+slow  | slurmd                     | its daemon of a node
+slow  | slurm-client               | sbatch and scontrol
+slow  | munge                      | its authentication
+slow  | openssh-server             | hosts for the test of the host-file script
+slow  | iproute2                   | and the network between them
 TABLE
 )
 

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# launch/run_hosts.sh over two hosts that this machine plays: network namespaces joined by a veth pair, each with its own
+# host name, /dev/shm and sshd; MPI goes over TCP. Needs root, openssh-server and iproute2; skipped (77) without.
+# Usage: hosts_test.sh PROGRAM
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=tests/launch/tiny_run.sh
+source "$repository/tests/launch/tiny_run.sh"
+TOROID=$(realpath "$1")
+export TOROID
+
+if [ -z "${TOROID_IN_NAMESPACE:-}" ]; then
+  [ "$(id -u)" -eq 0 ] || skip "not root"
+  for program in sshd ssh ip mpirun; do
+    command -v "$program" >/dev/null || skip "$program is not installed (launch/install_dependencies.sh --slow)"
+  done
+  unshare --mount --uts --pid --net --fork true 2>/dev/null || skip "this machine cannot make namespaces"
+  TOROID_IN_NAMESPACE=yes exec unshare --mount --uts --pid --net --fork --mount-proc --kill-child "$0" "$@"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work" 2>/dev/null || true' EXIT
+mkdir -p /run/netns /run/sshd ~/.ssh "$work/shm0" "$work/shm1"
+mount -t tmpfs none /run/netns
+mount -t tmpfs -o mode=700 none ~/.ssh  # hides the user's keys; ours go with the namespace
+ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys
+printf 'StrictHostKeyChecking no\nLogLevel ERROR\n' >~/.ssh/config
+ssh-keygen -q -t ed25519 -N '' -f "$work/host_key"
+cat >"$work/sshd_config" <<CONF
+HostKey $work/host_key
+AuthorizedKeysFile $HOME/.ssh/authorized_keys
+PermitRootLogin yes
+StrictModes no
+UsePAM no
+PidFile none
+CONF
+printf '127.0.0.1 localhost\n10.77.0.1 host0\n10.77.0.2 host1\n' >"$work/hosts"
+mount --bind "$work/hosts" /etc/hosts
+
+ip netns add host0 || skip "no network namespaces"
+ip netns add host1
+ip link add veth0 netns host0 type veth peer name veth1 netns host1 || skip "no veth pairs"
+for i in 0 1; do
+  ip -n host$i link set lo up
+  ip -n host$i addr add 10.77.0.$((i + 1))/24 dev veth$i
+  ip -n host$i link set veth$i up
+done
+
+on_host() {  # on_host 0|1 COMMAND...
+  local i=$1
+  shift
+  ip netns exec "host$i" unshare --mount --uts bash -c \
+    'hostname "$0"; mount --bind "$1" /dev/shm; shift; exec "$@"' "host$i" "$work/shm$i" "$@"
+}
+on_host 1 "$(command -v sshd)" -f "$work/sshd_config" -E "$work/sshd1.log"
+on_host 0 "$(command -v sshd)" -f "$work/sshd_config" -E "$work/sshd0.log"
+
+tiny_run "$work" 100
+printf '# two hosts of one rank\nhost0 slots=1\nhost1 slots=1\n' >"$work/hostfile"
+cd "$repository"
+start() { on_host 0 ./launch/run_hosts.sh "$work/run.textproto" "$work/run" "$work/hostfile" "$@"; }
+
+sent() { ip netns exec host0 cat /sys/class/net/veth0/statistics/tx_bytes; }
+before=$(sent)
+start >"$work/log" 2>&1 || {
+  cat "$work/log" "$work"/sshd*.log
+  fail "the run over two hosts"
+}
+[ "$(newest_step "$work/run")" = 100 ] || { cat "$work/log"; fail "no checkpoint of the last step"; }
+check_rows "$work/run" 100
+bytes=$(($(sent) - before))
+# 36,000 parameters gathered and reduced in fp32 for 100 steps are megabytes; ssh alone is kilobytes.
+[ "$bytes" -gt 5000000 ] || fail "only $bytes bytes went between the hosts"
+nothing_left "$work"
+
+# SIGTERM to the launcher: the rank of the other host saves too, and the same line goes on.
+sed -i 's/steps: 100/steps: 1000000/' "$work/run.textproto"
+start >"$work/log" 2>&1 &
+for ((i = 0; i < 60; ++i)); do
+  if grep -q '^step: ' "$work/log"; then break; fi
+  sleep 1
+done
+pkill -TERM -f "^$TOROID launch " || fail "no launcher to signal"
+code=0
+wait $! || code=$?
+[ "$code" = 75 ] || { cat "$work/log"; fail "a signal ended the run with $code and not 75"; }
+step=$(newest_step "$work/run")
+nothing_left "$work"
+sed -i "s/steps: 1000000/steps: $((step + 20))/" "$work/run.textproto"
+start >"$work/log" 2>&1 || { cat "$work/log"; fail "the run did not go on"; }
+check_rows "$work/run" $((step + 20))
+nothing_left "$work"
+
+echo 'host2 slots=1' >"$work/nobody"
+code=0
+on_host 0 ./launch/run_hosts.sh "$work/run.textproto" "$work/run" "$work/nobody" >"$work/log" 2>&1 || code=$?
+{ [ "$code" = 3 ] && grep -q 'run_hosts: host2' "$work/log"; } || { cat "$work/log"; fail "a host that is not there"; }
+echo "two hosts, $bytes bytes between them, saved step $step on a signal, went on to $((step + 20))"
