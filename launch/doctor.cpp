@@ -80,7 +80,7 @@ void look_at_system(const HostInfo& host) {
        "larger disk");
   const bool mpi = program_exists("mpirun");
   line("MPI", mpi ? "mpirun found" : "no mpirun", mpi,
-       "needed for several ranks only, which this version does not run: apt-get install openmpi-bin");
+       "needed for several ranks only: apt-get install openmpi-bin libopenmpi-dev, and build again");
 }
 
 void measure(config::HostFigures& figures, int threads, bool quick) {

@@ -1,11 +1,15 @@
 // The only place that ends the process: what is thrown becomes one sentence and an exit code
 // (docs/exit_codes.md).
 #include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <new>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/error.h"
@@ -37,8 +41,16 @@ int exit_code(ExitCode code) {
   return static_cast<int>(code);
 }
 
+// What is wrong with a config is wrong for every rank: the first one says so, and its end ends the others
+// while they wait. What is wrong on another rank alone is said by that one.
+void let_the_first_rank_speak() {
+  const char* const rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (rank != nullptr && std::strcmp(rank, "0") != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+}
+
 int fail(ExitCode code, const std::string& message) {
   std::cout.flush();
+  if (code == ExitCode::bad_input) let_the_first_rank_speak();
   std::cerr << "toroid: " << message << "\n";
   return exit_code(code);
 }

@@ -36,7 +36,7 @@ op::LossPartSpec part_spec(const DecoderConfig& config, const ModelShare& share,
   return {config.logit_softcap, block_tokens, share.first_token, share.vocab_valid};
 }
 
-// The loss of a vocabulary in parts: h of all tokens -> token_loss; returns the normalisers, f32[M].
+// The loss of a vocabulary in parts: h of all tokens -> token_loss; returns the normalisers, f32[2, M].
 Array loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& share, const Tensor& h,
                     const PackedMatrix& table, const Microbatch& batch, const Tensor& token_loss,
                     int64_t block_tokens) {
@@ -46,9 +46,9 @@ Array loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& s
                                part_spec(config, share, block_tokens)),
            slices);
   const Array all = c.model.all_gather(std::move(own), {"loss statistics", "temporaries", c.phase});
-  Array lse = c.array_f32({h.rows()}, "temporaries");
-  c.launch(op::loss_merge(all.tensor, batch.targets, token_loss, lse.tensor));
-  return lse;
+  Array normalisers = c.array_f32({2, h.rows()}, "temporaries");
+  c.launch(op::loss_merge(all.tensor, batch.targets, token_loss, normalisers.tensor));
+  return normalisers;
 }
 
 }  // namespace
@@ -98,14 +98,15 @@ Array head_backward(Context& c, const DecoderConfig& config, const Weights& head
              share.slices);
   } else {
     const Array h = gather_rows(c, normed.h.tensor, "head input");
-    const Array lse = loss_by_parts(c, config, share, h.tensor, table, batch, token_loss, block_tokens);
+    const Array normalisers =
+        loss_by_parts(c, config, share, h.tensor, table, batch, token_loss, block_tokens);
     c.phase = Phase::backward;
     Array partial = c.array_f32(h.tensor.shape, "temporaries");
     begin_adding(c, d_table);
-    c.launch(
-        op::loss_part_grad(h.tensor, table.forward, table.backward, batch.targets, batch.scale, lse.tensor,
-                           partial.tensor, d_table.tensor, part_spec(config, share, block_tokens)),
-        share.slices);
+    c.launch(op::loss_part_grad(h.tensor, table.forward, table.backward, batch.targets, batch.scale,
+                                normalisers.tensor, partial.tensor, d_table.tensor,
+                                part_spec(config, share, block_tokens)),
+             share.slices);
     dh = scatter_sum(c, std::move(partial), "gradient of the head input", "temporaries");
   }
   normed.h = Array{};

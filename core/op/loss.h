@@ -41,12 +41,13 @@ struct LossPartSpec {
 Call loss_statistics(const Tensor& h, const Tensor& table, const Tensor& targets, const Tensor& statistics,
                      LossPartSpec spec);
 // The statistics of all slices of all parts, f32[3 S, M], merged as a balanced tree -> token_loss f32[M],
-// lse f32[M] (the log of the sum of all exponentials).
-Call loss_merge(const Tensor& statistics, const Tensor& targets, const Tensor& token_loss, const Tensor& lse);
+// normalisers f32[2, M]: the largest of all logits, and the log of the sum of all exponentials.
+Call loss_merge(const Tensor& statistics, const Tensor& targets, const Tensor& token_loss,
+                const Tensor& normalisers);
 // The gradient of loss_grad for the table's rows alone -> dh[M, D] of h's type or f32 (the part of the sum),
 // d_table f32[V, D] (added to; padding gets 0).
 Call loss_part_grad(const Tensor& h, const Tensor& table, const Tensor& table_backward, const Tensor& targets,
-                    const Tensor& scale, const Tensor& lse, const Tensor& dh, const Tensor& d_table,
+                    const Tensor& scale, const Tensor& normalisers, const Tensor& dh, const Tensor& d_table,
                     LossPartSpec spec);
 
 struct SoftcapSpec {

@@ -45,8 +45,8 @@ double capped_logit(const double* h, const double* row, size_t D, double softcap
 
 // Neighbours first; a slice without rows changes nothing.
 void meet(double& max, double& sum, double other_max, double other_sum) {
+  if (other_sum == 0 && other_max == kNone) return;
   const double top = std::max(max, other_max);
-  if (top == kNone) return;
   sum = sum * std::exp(max - top) + other_sum * std::exp(other_max - top);
   max = top;
 }
@@ -79,24 +79,25 @@ void merge_reference(const Call& call) {
   std::vector<double> all = load(call[0]);
   const std::vector<int64_t> target = load_integers(call[1]);
   const size_t M = target.size(), slices = static_cast<size_t>(call[0].rows() / 3);
-  std::vector<double> losses(M), lse(M);
+  std::vector<double> losses(M), norms(2 * M);
   for (size_t m = 0; m < M; ++m) {
     double max = kNone, sum = 0, hit = 0;
     for (size_t s = 0; s < slices; ++s) {
       meet(max, sum, all[3 * s * M + m], all[(3 * s + 1) * M + m]);
       hit += all[(3 * s + 2) * M + m];
     }
-    lse[m] = max + std::log(sum);
-    losses[m] = target[m] < 0 ? 0 : lse[m] - hit;
+    norms[m] = max;
+    norms[M + m] = max + std::log(sum);
+    losses[m] = target[m] < 0 ? 0 : norms[M + m] - hit;
   }
   store(call[2], losses);
-  store(call[3], lse);
+  store(call[3], norms);
 }
 
 void part_grad_reference(const Call& call) {
   const auto& spec = call.get<LossPartSpec>();
   const std::vector<double> h = load(call[0]), table = load(call[1]), table_backward = load(call[2]),
-                            scale = load(call[4]), lse = load(call[5]);
+                            scale = load(call[4]), norms = load(call[5]);
   const std::vector<int64_t> target = load_integers(call[3]);
   const size_t D = static_cast<size_t>(call[0].columns());
   std::vector<double> dh(h.size(), 0.0), d_table = load(call[7]);
@@ -104,7 +105,7 @@ void part_grad_reference(const Call& call) {
     if (target[m] < 0) continue;
     for (size_t v = 0; v < static_cast<size_t>(spec.valid); ++v) {
       const double z = capped_logit(&h[m * D], &table[v * D], D, spec.softcap);
-      double d_logit = std::exp(z - lse[m]);
+      double d_logit = std::exp(z - norms[target.size() + m]);
       if (target[m] == spec.first_token + static_cast<int64_t>(v)) d_logit -= 1;
       d_logit *= scale[0];
       if (spec.softcap > 0) d_logit *= 1 - (z / spec.softcap) * (z / spec.softcap);
@@ -116,6 +117,10 @@ void part_grad_reference(const Call& call) {
   }
   store(call[6], dh);
   store(call[7], d_table);
+}
+
+bool is_normalisers(const Tensor& t, DType type, int64_t tokens) {
+  return t.type == type && is_dense_matrix(t) && t.shape == Shape{2, tokens};
 }
 
 void check_part(std::string_view op, const Tensor& h, const Tensor& table, const Tensor& targets,
@@ -152,31 +157,37 @@ Call loss_statistics(const Tensor& h, const Tensor& table, const Tensor& targets
 }
 
 Call loss_merge(const Tensor& statistics, const Tensor& targets, const Tensor& token_loss,
-                const Tensor& lse) {
+                const Tensor& normalisers) {
   check(is_exact(statistics, statistics.type) && is_dense_matrix(statistics) && statistics.rows() % 3 == 0 &&
             targets.type == DType::i32 && is_vector(targets, statistics.columns()),
         "loss_merge", "statistics f32[3 S, M], targets i32[M]",
         {{"statistics", statistics}, {"targets", targets}});
   check(token_loss.type == statistics.type && is_vector(token_loss, statistics.columns()) &&
-            lse.type == statistics.type && is_vector(lse, statistics.columns()),
-        "loss_merge", "token_loss f32[M], lse f32[M]", {{"token_loss", token_loss}, {"lse", lse}});
+            is_normalisers(normalisers, statistics.type, statistics.columns()),
+        "loss_merge", "token_loss f32[M], normalisers f32[2, M]",
+        {{"token_loss", token_loss}, {"normalisers", normalisers}});
   return {&loss_merge_kind,
-          {{statistics, Access::in}, {targets, Access::in}, {token_loss, Access::out}, {lse, Access::out}},
+          {{statistics, Access::in},
+           {targets, Access::in},
+           {token_loss, Access::out},
+           {normalisers, Access::out}},
           {},
           {},
           {}};
 }
 
 Call loss_part_grad(const Tensor& h, const Tensor& table, const Tensor& table_backward, const Tensor& targets,
-                    const Tensor& scale, const Tensor& lse, const Tensor& dh, const Tensor& d_table,
+                    const Tensor& scale, const Tensor& normalisers, const Tensor& dh, const Tensor& d_table,
                     LossPartSpec spec) {
   check_part("loss_part_grad", h, table, targets, spec);
   check(table_backward.type == table.type && table_backward.shape == table.shape &&
             table_backward.layout == Layout::packed_backward,
         "loss_part_grad", "one table in both packed layouts",
         {{"table", table}, {"table_backward", table_backward}});
-  check(is_exact(scale, h.type) && is_vector(scale, 1) && is_exact(lse, h.type) && is_vector(lse, h.rows()),
-        "loss_part_grad", "scale f32[1], lse f32[M]", {{"scale", scale}, {"lse", lse}});
+  check(is_exact(scale, h.type) && is_vector(scale, 1) && is_exact(normalisers, h.type) &&
+            is_normalisers(normalisers, normalisers.type, h.rows()),
+        "loss_part_grad", "scale f32[1], normalisers f32[2, M]",
+        {{"scale", scale}, {"normalisers", normalisers}});
   check((dh.type == h.type || is_exact(dh, h.type)) && dh.shape == h.shape && is_dense_matrix(dh),
         "loss_part_grad", "dh of h's shape, of its type or f32", {{"h", h}, {"dh", dh}});
   check(is_exact(d_table, h.type) && d_table.shape == table.shape && is_dense_matrix(d_table),
@@ -187,7 +198,7 @@ Call loss_part_grad(const Tensor& h, const Tensor& table, const Tensor& table_ba
            {table_backward, Access::in},
            {targets, Access::in},
            {scale, Access::in},
-           {lse, Access::in},
+           {normalisers, Access::in},
            {dh, Access::out},
            {d_table, Access::inout}},
           spec,

@@ -33,7 +33,7 @@ struct Unit {
   int64_t flat_elements = 0;  // with padding: equal shards of whole blocks
   // Where there is a model axis, the tensors that it does not split come first: one sum over it serves them.
   int64_t whole_elements = 0;
-  int64_t blocks = 0;         // op::kReduceBlock elements each, without the padding of the last shards
+  int64_t blocks = 0;  // op::kReduceBlock elements each, without the padding of the last shards
 
   // Tensor `t`'s elements that lie in [begin, end) of the flat buffer.
   std::vector<Piece> pieces(size_t t, int64_t begin, int64_t end) const;

@@ -223,6 +223,7 @@ struct LossWork {
                       .softcap = static_cast<float>(spec.softcap),
                       .max = parts.max + piece * rows + r,
                       .sum = parts.sum + piece * rows + r,
+                      .given_max = by_parts && with_gradient ? result.as<float>() + first + r : nullptr,
                       .bf16 = type == DType::bf16,
                       .p = parts.p == nullptr ? nullptr : parts.p + at,
                       .slope = parts.slope == nullptr ? nullptr : parts.slope + at,
@@ -260,11 +261,12 @@ struct LossWork {
     }
   }
 
-  // Each piece's factor, from the normaliser of the whole vocabulary.
+  // Each piece's factor, from the normalisers of the whole vocabulary. The exponentials were taken beneath
+  // its largest logit, as they are where the vocabulary is whole, so that they are rounded alike.
   void scale_pieces(const Parts& parts, int64_t first, int64_t rows, Range range) const {
     for (int64_t r = range.first; r < range.last; ++r) {
       const bool masked = targets.as<int32_t>()[first + r] < 0;
-      const float lse = result.as<float>()[first + r];
+      const float lse = result.as<float>()[M + first + r];
       for (int64_t piece = 0; piece < pieces; ++piece) {
         float& factor = parts.max[piece * rows + r];
         factor = masked ? 0 : *scale.as<float>() * std::exp(factor - lse);
@@ -351,7 +353,8 @@ void run_merge(const Call& call, std::byte* workspace, int threads) {
       }
       const Normaliser all = meet_tree(norms, slices, 1);
       const float lse = all.max + std::log(all.sum);
-      call[3].as<float>()[m] = lse;
+      call[3].as<float>()[m] = all.max;
+      call[3].as<float>()[M + m] = lse;
       call[2].as<float>()[m] = call[1].as<int32_t>()[m] < 0 ? 0 : lse - target;
     }
   });

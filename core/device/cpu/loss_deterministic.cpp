@@ -61,7 +61,7 @@ class Loss {
     const int64_t row_blocks = (M_ + kRows - 1) / kRows;
     const int workers = static_cast<int>(std::min<int64_t>(threads, row_blocks));
     if (by_parts_ && gradient_) {
-      std::memcpy(lse_, result_.data(), static_cast<size_t>(M_) * sizeof(float));
+      std::memcpy(lse_, result_.as<float>() + M_, static_cast<size_t>(M_) * sizeof(float));
     } else {
       parallel(workers, [&](int index) {
         const Own own(*this, own_ + index * own_bytes_);

@@ -39,7 +39,8 @@ void exponentials_as(const LogitRows& r) {
     }
     if (columns == 0) {
       const Normaliser none;
-      r.max[i] = none.max, r.sum[i] = none.sum;
+      r.max[i] = r.given_max == nullptr ? none.max : r.given_max[i];
+      r.sum[i] = none.sum;
       continue;
     }
     if (r.softcap > 0) {
@@ -51,7 +52,7 @@ void exponentials_as(const LogitRows& r) {
         if (slope != nullptr) store(hn::NegMulAdd(t, t, one), slope + j, span);
       });
     }
-    const float top = max_of(z, columns);
+    const float top = r.given_max == nullptr ? max_of(z, columns) : r.given_max[i];
     r.max[i] = top;
     const Floats tops = splat(top);
     T* p = r.p == nullptr ? nullptr : static_cast<T*>(r.p) + i * r.stride;

@@ -12,10 +12,14 @@ namespace toroid::cpu {
 struct Normaliser {
   float max = -std::numeric_limits<float>::infinity(), sum = 0;
 };
-// Of two sets of logits; the empty one changes nothing.
+// Of two sets of logits; the empty one changes nothing, and what is not a number is passed on.
 inline Normaliser meet(Normaliser a, Normaliser b) {
+  const auto empty = [](const Normaliser& n) {
+    return n.sum == 0 && n.max < std::numeric_limits<float>::lowest();
+  };
+  if (empty(b)) return a;
+  if (empty(a)) return b;
   const float top = std::max(a.max, b.max);
-  if (top == -std::numeric_limits<float>::infinity()) return a;
   return {top, a.sum * std::exp(a.max - top) + b.sum * std::exp(b.max - top)};
 }
 
@@ -36,6 +40,7 @@ struct LogitRows {
   int64_t padding = 0;  // the last columns of each row, which are left out: p and slope get 0
   float softcap = 0;
   float *max = nullptr, *sum = nullptr;  // [rows]: the largest z, and the sum of exp(z - max)
+  const float* given_max = nullptr;      // [rows]: taken for the largest z, which may lie elsewhere
   bool bf16 = false;                     // type of the next two
   void *p = nullptr, *slope = nullptr;   // exp(z - max), 1 - (z / softcap)^2; rows `stride` elements apart
   int64_t stride = 0;

@@ -79,7 +79,7 @@ TEST_P(KernelContract, loss_merge) {
               for (int64_t m = 0; m < M; ++m) values.push_back(s == 0 ? hit[static_cast<size_t>(m)] : 0);
             }
             return op::loss_merge(bench.filled(f32, {3 * slices, M}, values), bench.integers({M}, -1, 5),
-                                  bench.output(f32, {M}), bench.output(f32, {M}));
+                                  bench.output(f32, {M}), bench.output(f32, {2, M}));
           },
           // The loss is a difference of two of this size.
           {.length = static_cast<double>(slices), .scale = 10});
@@ -97,10 +97,10 @@ TEST_P(KernelContract, loss_part_grad) {
               [&](Workbench& bench) {
                 const Inputs in = inputs_of(bench, type, c);
                 const Tensor scale = bench.filled(f32, {1}, {1.0 / 64}),
-                             lse = bench.uniform(f32, {c.M}, 5, 9);
+                             norms = bench.uniform(f32, {2, c.M}, 5, 9);
                 Call call = op::loss_part_grad(in.h, bench.packed(in.table, Layout::packed_forward),
                                                bench.packed(in.table, Layout::packed_backward), in.targets,
-                                               scale, lse, bench.output(out, {c.M, c.D}),
+                                               scale, norms, bench.output(out, {c.M, c.D}),
                                                bench.normal(f32, {c.V, c.D}, 0.01), spec_of(c));
                 if (tiles) call.tiles = {true, 4, 16};
                 return call;
@@ -122,12 +122,12 @@ TEST_P(KernelContract, a_part_without_tokens_says_so) {
     const Tensor h = bench.normal(f32, {M, D}), table = bench.normal(f32, {V, D}),
                  targets = bench.integers({M}, -1, 30), statistics = bench.output(f32, {3, M}),
                  dh = bench.output(f32, {M, D}), d_table = bench.normal(f32, {V, D}, 0),
-                 scale = bench.filled(f32, {1}, {0.1}), lse = bench.uniform(f32, {M}, 1, 2);
+                 scale = bench.filled(f32, {1}, {0.1}), norms = bench.uniform(f32, {2, M}, 1, 2);
     const op::LossPartSpec spec{0, 4, 31, 0};
     const Tensor forward = bench.packed(table, Layout::packed_forward);
     Call told = op::loss_statistics(h, forward, targets, statistics, spec);
     Call grad = op::loss_part_grad(h, forward, bench.packed(table, Layout::packed_backward), targets, scale,
-                                   lse, dh, d_table, spec);
+                                   norms, dh, d_table, spec);
     told.tiles.deterministic = grad.tiles.deterministic = tiles;
     bench.run(told);
     bench.run(grad);
@@ -139,6 +139,24 @@ TEST_P(KernelContract, a_part_without_tokens_says_so) {
     }
     for (const double value : op::load(dh)) EXPECT_EQ(value, 0);
     for (const double value : op::load(d_table)) EXPECT_EQ(value, 0);
+  }
+}
+
+TEST_P(KernelContract, a_nan_reaches_the_loss_by_parts) {
+  if (!has(op::loss_statistics_kind)) GTEST_SKIP();
+  for (const bool tiles : {false, true}) {
+    Workbench bench(&kernels());
+    const int64_t M = 5, V = 40, D = 8;
+    const Tensor h = bench.normal(f32, {M, D}), targets = bench.integers({M}, 0, V - 1),
+                 statistics = bench.output(f32, {3, M}), losses = bench.output(f32, {M}),
+                 norms = bench.output(f32, {2, M});
+    h.as<float>()[2 * D] = NAN;
+    Call told = op::loss_statistics(h, bench.packed(bench.normal(f32, {V, D}), Layout::packed_forward),
+                                    targets, statistics, {0, 4, 0, V});
+    told.tiles.deterministic = tiles;
+    bench.run(told);
+    bench.run(op::loss_merge(statistics, targets, losses, norms));
+    for (int64_t m = 0; m < M; ++m) EXPECT_EQ(std::isnan(losses.as<float>()[m]), m == 2);
   }
 }
 
@@ -167,7 +185,7 @@ TEST_P(DeterministicContract, deterministic_loss_by_parts) {
         SCOPED_TRACE(std::to_string(parts) + " parts");
         const int64_t rows = kSlices * kRows / parts, slices = kSlices / parts;
         const Tensor statistics = bench.output(f32, {3 * kSlices, M}), merged = bench.output(f32, {M}),
-                     lse = bench.output(f32, {M});
+                     norms = bench.output(f32, {2, M});
         std::vector<Tensor> forward, backward, partial;
         std::vector<op::LossPartSpec> specs;
         for (int64_t i = 0; i < parts; ++i) {
@@ -182,12 +200,12 @@ TEST_P(DeterministicContract, deterministic_loss_by_parts) {
                        slices),
               2);
         }
-        bench.run(op::loss_merge(statistics, targets, merged, lse));
+        bench.run(op::loss_merge(statistics, targets, merged, norms));
         EXPECT_EQ(bytes_in(merged), bytes_in(losses));
         for (size_t i = 0; i < forward.size(); ++i) {
           const Tensor d_part = bench.normal(f32, {rows, D}, 0);
           partial.push_back(bench.output(f32, {M, D}));
-          bench.run(in_tiles(op::loss_part_grad(h, forward[i], backward[i], targets, scale, lse,
+          bench.run(in_tiles(op::loss_part_grad(h, forward[i], backward[i], targets, scale, norms,
                                                 partial.back(), d_part, specs[i]),
                              slices),
                     2);

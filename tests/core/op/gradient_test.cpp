@@ -240,7 +240,7 @@ TEST(Gradient, loss_by_parts) {
     Workbench bench;
     const Tensor h = bench.normal(f64, {M, D}), targets = bench.integers({M}, -1, V - 1),
                  statistics = bench.output(f64, {3 * kParts, M}), losses = bench.output(f64, {M}),
-                 lse = bench.output(f64, {M}), scale = bench.filled(f64, {1}, {0.25}),
+                 norms = bench.output(f64, {2, M}), scale = bench.filled(f64, {1}, {0.25}),
                  dh = zeros(bench, {M, D}), whole = bench.output(f64, {M});
     targets.as<int32_t>()[2] = -1;  // masked
     const Tensor table = bench.normal(f64, {kParts * kRows, D}), d_table = zeros(bench, table.shape);
@@ -257,7 +257,7 @@ TEST(Gradient, loss_by_parts) {
         run(op::loss_statistics(h, part(i, Layout::packed_forward), targets, statistics.slice_rows(3 * i, 3),
                                 spec(i)));
       }
-      run(op::loss_merge(statistics, targets, losses, lse));
+      run(op::loss_merge(statistics, targets, losses, norms));
     };
     forward();
     Tensor tokens = table.slice_rows(0, V);
@@ -269,7 +269,7 @@ TEST(Gradient, loss_by_parts) {
     for (int64_t i = 0; i < kParts; ++i) {
       const Tensor partial = bench.output(f64, {M, D});
       run(op::loss_part_grad(h, part(i, Layout::packed_forward), part(i, Layout::packed_backward), targets,
-                             scale, lse, partial, d_table.slice_rows(i * kRows, kRows), spec(i)));
+                             scale, norms, partial, d_table.slice_rows(i * kRows, kRows), spec(i)));
       run(op::add(partial, dh));
     }
     const Tensor along = bench.filled(f64, {M}, std::vector<double>(static_cast<size_t>(M), 0.25));
