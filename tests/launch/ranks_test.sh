@@ -30,7 +30,7 @@ complain() {
 expect() {
   code=$1
   shift
-  timeout 30 "$program" "$@" >"$directory/log" 2>&1
+  timeout 120 "$program" "$@" >"$directory/log" 2>&1
   got=$?
   [ $got -eq "$code" ] || complain "$*: exit code $got instead of $code"
 }
@@ -78,7 +78,7 @@ for signal in USR1 TERM; do
   "$program" launch $config --out "$directory/long" --set train.steps=1000000 --set train.checkpoint.every=0 \
     >"$directory/log" 2>&1 &
   launcher=$!
-  for i in $(seq 100); do
+  for i in $(seq 600); do
     [ -s "$directory/long/metrics.jsonl" ] && break
     sleep 0.1
   done
