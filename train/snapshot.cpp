@@ -78,9 +78,15 @@ void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& ch
 }
 
 void restore_weights(Device& device, Zero& zero, CheckpointReader& checkpoint, const std::string& part) {
+  // A piece's parts follow one another, its master first. The average begins as a copy of it: read a second
+  // time, the pieces of one rank would look to the reader like the whole tensor.
+  Tensor master;
   for (const NamedTensor& to : zero.parts()) {
-    if (to.part == "master") restore_tensor(device, to, checkpoint, part);
-    if (to.part == "ema") restore_tensor(device, to, checkpoint, "master");
+    if (to.part == "master") {
+      restore_tensor(device, to, checkpoint, part);
+      master = to.tensor;
+    }
+    if (to.part == "ema") device.copy(to.tensor, master);
   }
   zero.masters_changed();
 }
