@@ -80,7 +80,7 @@ std::unique_ptr<Communicator> group_of_all(World& world, Device& device, const G
 
 template <class T>
 void check_type(Communicator& group, Device& device, DType type, int64_t rows, int64_t columns) {
-  const auto [rank, size] = group.place();
+  const int rank = group.place().rank, size = group.place().size;
   const std::string what = std::string(name_of(type)) + " " + std::to_string(rows) + " x " +
                            std::to_string(columns) + ", rank " + std::to_string(rank) + " of " +
                            std::to_string(size);
@@ -164,7 +164,7 @@ void check_type(Communicator& group, Device& device, DType type, int64_t rows, i
 }
 
 void check_messages(Communicator& group, Device& device) {
-  const auto [rank, size] = group.place();
+  const int rank = group.place().rank, size = group.place().size;
   if (size == 1) return;
   const int next = (rank + 1) % size;
   const int previous = (rank + size - 1) % size;
