@@ -9,14 +9,7 @@ source "$repository/tests/launch/tiny_run.sh"
 TOROID=$(realpath "$1")
 export TOROID
 
-if [ -z "${TOROID_IN_NAMESPACE:-}" ]; then
-  [ "$(id -u)" -eq 0 ] || skip "not root"
-  for program in sshd ssh ip mpirun; do
-    command -v "$program" >/dev/null || skip "$program is not installed (launch/install_dependencies.sh --slow)"
-  done
-  unshare --mount --uts --pid --net --fork true 2>/dev/null || skip "this machine cannot make namespaces"
-  TOROID_IN_NAMESPACE=yes exec unshare --mount --uts --pid --net --fork --mount-proc --kill-child "$0" "$@"
-fi
+in_own_namespaces sshd ssh ip mpirun -- "$0" "$@"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work" 2>/dev/null || true' EXIT

@@ -9,15 +9,7 @@ source "$repository/tests/launch/tiny_run.sh"
 TOROID=$(realpath "$1")
 export TOROID
 
-if [ -z "${TOROID_IN_NAMESPACE:-}" ]; then
-  [ "$(id -u)" -eq 0 ] || skip "not root"
-  for program in slurmctld slurmd sbatch munged mpirun ip; do
-    command -v "$program" >/dev/null || skip "$program is not installed (launch/install_dependencies.sh --slow)"
-  done
-  unshare --mount --uts --pid --net --fork true 2>/dev/null || skip "this machine cannot make namespaces"
-  # Its own processes, network, host name, /dev/shm: whatever happens, all of it is gone when the test ends.
-  TOROID_IN_NAMESPACE=yes exec unshare --mount --uts --pid --net --fork --mount-proc --kill-child "$0" "$@"
-fi
+in_own_namespaces slurmctld slurmd sbatch munged mpirun ip -- "$0" "$@"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,6 +1,20 @@
 # Sourced by the tests of the launch scripts: a training of two ranks that is prepared in seconds, and what a job may not
 # leave behind. They run in namespaces of their own, so that nothing else's processes or segments are seen or touched.
 
+# in_own_namespaces PROGRAM... -- SCRIPT ARGUMENT...: starts the script again where its processes, network, host name and
+# mounts are its own, so that whatever happens, all of it is gone when the test ends. Skips where that cannot be.
+in_own_namespaces() {
+  if [ -n "${TOROID_IN_NAMESPACE:-}" ]; then return; fi
+  [ "$(id -u)" -eq 0 ] || skip "not root"
+  while [ "$1" != -- ]; do
+    command -v "$1" >/dev/null || skip "$1 is not installed (launch/install_dependencies.sh --slow)"
+    shift
+  done
+  shift
+  unshare --mount --uts --pid --net --fork true 2>/dev/null || skip "this machine cannot make namespaces"
+  TOROID_IN_NAMESPACE=yes exec unshare --mount --uts --pid --net --fork --mount-proc --kill-child "$@"
+}
+
 skip() { echo "skipped: $*"; exit 77; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
