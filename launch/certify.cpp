@@ -1,11 +1,10 @@
 // toroid certify: trains the same steps under each of several layouts and compares them bit by bit.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <iostream>
 
+#include "core/base/format_text.h"
 #include "core/base/text.h"
-#include "core/device/cpu/cpu_device.h"
 #include "launch/config_flags.h"
 #include "launch/mpirun.h"
 #include "launch/verb.h"
@@ -27,12 +26,6 @@ struct Flags {
   int64_t sequences = 0;
 };
 
-std::string line(const char* format, const auto&... values) {
-  char text[512];
-  std::snprintf(text, sizeof text, format, values...);
-  return text;
-}
-
 // One rank of one layout.
 ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
   config::RunConfig run = load_config(flags.config).run;
@@ -42,12 +35,9 @@ ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
   run.mutable_train()->set_deterministic(!flags.fast);
   layout.apply(run);
   config::validate(run);
-  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
-  auto world = make_world(transfers, Seconds(run.train().deadline_s()));
-  const int threads = train::compute_threads(run.train(), world->host_ranks().size());
-  const bool leads = world->rank() == 0;
-  train::LayoutRun out = train::run_layout(
-      run, std::move(world), std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers), plugins);
+  train::CpuRank rank = train::join_on_cpu(run, plugins);
+  const bool leads = rank.world->rank() == 0;
+  train::LayoutRun out = train::run_layout(run, std::move(rank.world), std::move(rank.device), plugins);
   out.layout = flags.layout;
   if (leads) write_file(flags.report, train::to_text(out));
   return ExitCode::done;
@@ -67,8 +57,9 @@ class Certificate {
     const train::LayoutRun reference = launch(layouts_[0], false, {});
     for (size_t s = 0; s < reference.steps.size(); ++s) {
       const train::CertifiedStep& step = reference.steps[s];
-      std::cout << line("  step %2zu  loss %.9g  norm %.9g  weights %s  moments %s\n", s + 1, step.loss,
-                        step.gradient_norm, hex(step.weights).c_str(), hex(step.moments).c_str());
+      std::cout << format_text("  step %2zu  loss %.9g  norm %.9g  weights %s  moments %s\n", s + 1,
+                               step.loss, step.gradient_norm, hex(step.weights).c_str(),
+                               hex(step.moments).c_str());
     }
     for (size_t i = 0; i < layouts_.size(); ++i) {
       const train::LayoutRun run = i == 0 ? reference : launch(layouts_[i], false, {});
@@ -89,12 +80,13 @@ class Certificate {
     const train::LayoutRun one = launch(layouts_[0], true, bf16);
     const train::LayoutRun exact = launch(layouts_[0], true, {"train.precision=FP32"});
     const double bound = 2 * train::deviation(exact, one);
-    std::cout << line("\nfast mode: largest relative deviation from %s, bound %.3g (twice bf16 from fp32)\n",
-                      layouts_[0].text().c_str(), bound);
+    std::cout << format_text(
+        "\nfast mode: largest relative deviation from %s, bound %.3g (twice bf16 from fp32)\n",
+        layouts_[0].text().c_str(), bound);
     for (size_t i = 1; i < layouts_.size(); ++i) {
       const double deviation = train::deviation(one, launch(layouts_[i], true, bf16));
-      report(layouts_[i].text(), deviation <= bound, line("deviates by %.3g", deviation),
-             {line("deviates by %.3g, more than the bound", deviation)});
+      report(layouts_[i].text(), deviation <= bound, format_text("deviates by %.3g", deviation),
+             {format_text("deviates by %.3g, more than the bound", deviation)});
     }
   }
 
@@ -121,7 +113,7 @@ class Certificate {
 
   void report(const std::string& layout, bool passed, const std::string& good,
               const std::vector<std::string>& findings) {
-    std::cout << line("  %-28s ", layout.c_str()) << (passed ? "pass  " + good : "FAIL") << "\n";
+    std::cout << format_text("  %-28s ", layout.c_str()) << (passed ? "pass  " + good : "FAIL") << "\n";
     if (passed) return;
     ++failed_;
     for (const std::string& finding : findings) std::cout << "      " << finding << "\n";
@@ -137,14 +129,14 @@ class Certificate {
       const train::RankWork& found = run.work[rank];
       if (found.matmul_flops == expected.matmul_flops && found.bytes == expected.bytes) continue;
       ++failed_;
-      std::cout << line("      rank %zu did %.6g matmul FLOPs, planned were %.6g; its bytes %s\n", rank,
-                        found.matmul_flops, expected.matmul_flops,
-                        found.bytes == expected.bytes ? "are as planned" : "differ too");
+      std::cout << format_text("      rank %zu did %.6g matmul FLOPs, planned were %.6g; its bytes %s\n",
+                               rank, found.matmul_flops, expected.matmul_flops,
+                               found.bytes == expected.bytes ? "are as planned" : "differ too");
     }
     const double one = one_rank_flops();
     double all = 0;
     for (const train::RankWork& work : run.work) all += work.matmul_flops;
-    std::cout << line(
+    std::cout << format_text(
         "      %zu ranks, %.4g matmul FLOPs in all (%.4g on one rank, so %.4g padding and replicas)",
         run.work.size(), all, one, all - one);
     for (const auto& [axis, bytes] : run.work[0].bytes) {

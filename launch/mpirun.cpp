@@ -1,6 +1,5 @@
 #include "launch/mpirun.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -123,7 +122,7 @@ std::string shell_text(const std::vector<std::string>& command) {
   return out;
 }
 
-int run_command(const std::vector<std::string>& command, bool quiet) {
+int run_command(const std::vector<std::string>& command) {
   std::vector<char*> words;
   for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
@@ -131,10 +130,6 @@ int run_command(const std::vector<std::string>& command, bool quiet) {
   const pid_t pid = ::fork();
   if (pid < 0) throw SystemError("cannot start " + in_quotes(command[0]), errno);
   if (pid == 0) {
-    if (quiet) {
-      const int nowhere = ::open("/dev/null", O_WRONLY);
-      ::dup2(nowhere, STDOUT_FILENO);
-    }
     ::execvp(words[0], words.data());
     ::_exit(127);
   }

@@ -6,6 +6,7 @@
 #include <map>
 #include <ostream>
 
+#include "core/base/format_text.h"
 #include "core/base/text.h"
 #include "core/device/cpu/cpu_device.h"
 #include "train/model_flops.h"
@@ -13,22 +14,13 @@
 namespace toroid::train {
 namespace {
 
-Batch synthetic(const config::RunConfig& run) {
-  SyntheticTokens tokens;
-  tokens.global_sequences = run.batch().global_sequences();
-  tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
-  tokens.vocab = static_cast<int32_t>(run.model().vocab());
-  tokens.seed = run.train().seed();
-  return synthetic_batches(tokens)->batch(0);
-}
-
 StepRecord record(const config::RunConfig& run, std::unique_ptr<Device> recorder, const Plugins& plugins) {
   auto* device = static_cast<RecordingDevice*>(recorder.get());
   const Engine engine = make_engine(run, make_recorded_world(0, mesh::Mesh(run.mesh()).world_size()),
                                     std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   device->clear();
-  engine.program->upload(host_batch(synthetic(run)), 0);
+  engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 0);
   engine.program->step();
   StepRecord out;
   for (const Record& each : device->records()) {
@@ -43,20 +35,14 @@ const char* phase_name(Phase phase) {
   return kNames[static_cast<size_t>(phase)];
 }
 
-std::string line(const char* format, const auto&... values) {
-  char text[512];
-  std::snprintf(text, sizeof text, format, values...);
-  return text;
-}
-
 void print_units(std::ostream& out, const DecoderConfig& config) {
   out << "units (gathered, used and reduced together)\n";
   const auto units = decoder_units(config);
   for (size_t u = 0; u < units.size(); ++u) {
     int64_t parameters = 0;
     for (const TensorSpec& tensor : units[u].tensors) parameters += tensor.shape.elements();
-    out << line("  %-12s %3zu tensors %16s parameters\n", units[u].name.c_str(), units[u].tensors.size(),
-                with_commas(parameters).c_str());
+    out << format_text("  %-12s %3zu tensors %16s parameters\n", units[u].name.c_str(),
+                       units[u].tensors.size(), with_commas(parameters).c_str());
   }
   const ParameterCount count = count_parameters(config);
   out << "  " << with_commas(count.embedding) << " embedding parameters, " << with_commas(count.other)
@@ -67,9 +53,10 @@ void print_operators(std::ostream& out, const std::vector<Record>& operators) {
   out << "\noperators of a step, in order\n      phase      GFLOP    read MB   write MB  operator\n";
   for (size_t i = 0; i < operators.size(); ++i) {
     const Record& each = operators[i];
-    out << line("%5zu %-9s %8.3f %10.3f %10.3f  ", i, phase_name(each.phase),
-                static_cast<double>(each.cost.flops()) / 1e9, static_cast<double>(each.cost.bytes_read) / 1e6,
-                static_cast<double>(each.cost.bytes_written) / 1e6)
+    out << format_text("%5zu %-9s %8.3f %10.3f %10.3f  ", i, phase_name(each.phase),
+                       static_cast<double>(each.cost.flops()) / 1e9,
+                       static_cast<double>(each.cost.bytes_read) / 1e6,
+                       static_cast<double>(each.cost.bytes_written) / 1e6)
         << each.text << '\n';
   }
 }
@@ -87,9 +74,10 @@ void print_phases(std::ostream& out, const std::vector<Record>& operators) {
   }
   out << "\nphase      operators      GFLOP    read MB   write MB\n";
   for (const auto& [phase, sum] : sums) {
-    out << line("%-10s %9lld %10.2f %10.1f %10.1f\n", phase_name(phase),
-                static_cast<long long>(counts[phase]), static_cast<double>(sum.flops()) / 1e9,
-                static_cast<double>(sum.bytes_read) / 1e6, static_cast<double>(sum.bytes_written) / 1e6);
+    out << format_text("%-10s %9lld %10.2f %10.1f %10.1f\n", phase_name(phase),
+                       static_cast<long long>(counts[phase]), static_cast<double>(sum.flops()) / 1e9,
+                       static_cast<double>(sum.bytes_read) / 1e6,
+                       static_cast<double>(sum.bytes_written) / 1e6);
   }
 }
 
@@ -99,9 +87,9 @@ void print_memory(std::ostream& out, const Statistics& memory) {
   for (const auto& [holder, bytes] : memory.peak_by_holder) holders.emplace_back(bytes, holder);
   std::sort(holders.rbegin(), holders.rend());
   for (const auto& [bytes, holder] : holders) {
-    if (bytes > 0) out << line("  %-20s %12s\n", holder.c_str(), human_bytes(bytes).c_str());
+    if (bytes > 0) out << format_text("  %-20s %12s\n", holder.c_str(), human_bytes(bytes).c_str());
   }
-  out << line("  %-20s %12s\n", "in all", human_bytes(memory.bytes_peak).c_str());
+  out << format_text("  %-20s %12s\n", "in all", human_bytes(memory.bytes_peak).c_str());
 }
 
 }  // namespace
@@ -123,7 +111,8 @@ void print_record(std::ostream& out, const config::RunConfig& run, const StepRec
   print_phases(out, record.operators);
   const double flops =
       model_flops_per_step(decoder, run.batch().global_sequences(), run.batch().tokens_per_sequence());
-  out << line("model FLOPs of a step (6 N per token and causal attention): %.3f TFLOP\n", flops / 1e12);
+  out << format_text("model FLOPs of a step (6 N per token and causal attention): %.3f TFLOP\n",
+                     flops / 1e12);
   print_memory(out, record.memory);
 }
 

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "core/device/cpu/cpu_device.h"
-
 namespace toroid::train {
 
 int compute_threads(const config::TrainConfig& train, size_t host_ranks) {
@@ -69,12 +67,22 @@ Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, s
   return engine;
 }
 
-Engine make_cpu_engine(const config::RunConfig& run, const Plugins& plugins) {
+CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins) {
   const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
-  auto world = make_world(transfers, Seconds(run.train().deadline_s()));
-  const int threads = compute_threads(run.train(), world->host_ranks().size());
-  return make_engine(run, std::move(world),
-                     std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers), plugins);
+  CpuRank rank;
+  rank.world = make_world(transfers, Seconds(run.train().deadline_s()));
+  const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
+  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers);
+  return rank;
+}
+
+std::unique_ptr<BatchSource> synthetic_batches(const config::RunConfig& run) {
+  SyntheticTokens tokens;
+  tokens.global_sequences = run.batch().global_sequences();
+  tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
+  tokens.vocab = static_cast<int32_t>(run.model().vocab());
+  tokens.seed = run.train().seed();
+  return synthetic_batches(tokens);
 }
 
 HostBatch host_batch(const Batch& batch) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "configs/run.pb.h"
+#include "core/device/cpu/cpu_device.h"
 #include "data/batch/batch.h"
 #include "train/plugins.h"
 #include "train/ranks.h"
@@ -33,8 +34,16 @@ using AdaptGroups = std::function<AxisGroups(AxisGroups groups, Device& device)>
 // size.
 Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
                    const Plugins& plugins, const AdaptGroups& adapt = {});
-// On the CPU, as one of the ranks that were launched.
-Engine make_cpu_engine(const config::RunConfig& run, const Plugins& plugins);
+
+// This process as one of the ranks that were launched, and its CPU.
+struct CpuRank {
+  std::unique_ptr<World> world;
+  std::unique_ptr<CpuDevice> device;
+};
+CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins);
+
+// Random tokens in the shape of the config's batches.
+std::unique_ptr<BatchSource> synthetic_batches(const config::RunConfig& run);
 
 HostBatch host_batch(const Batch& batch);
 

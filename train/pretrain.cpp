@@ -54,7 +54,8 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       peak_flops_(peak_flops(config_)) {
-  engine_ = make_cpu_engine(config_, plugins);
+  CpuRank rank = join_on_cpu(config_, plugins);
+  engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
   const StepOptions& step = engine_.program->options();

@@ -45,8 +45,8 @@ constinit const OpKind sum_kind{.name = "sum", .cost = sum_cost, .reference = su
 
 Call sum_squares(const Tensor& x, const Tensor& partial) {
   check_vector("sum_squares", x);
-  check(is_exact(partial, x.type) && is_vector(partial, (x.shape[0] + kReduceBlock - 1) / kReduceBlock),
-        "sum_squares", "one partial for each block of 4096 elements", {{"x", x}, {"partial", partial}});
+  check(is_exact(partial, x.type) && is_vector(partial, reduce_blocks(x.shape[0])), "sum_squares",
+        "one partial for each block of 4096 elements", {{"x", x}, {"partial", partial}});
   return {&sum_squares_kind, {{x, Access::in}, {partial, Access::out}}, {}, {}, Phase::optimizer};
 }
 

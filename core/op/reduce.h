@@ -6,6 +6,9 @@
 namespace toroid::op {
 
 inline constexpr int64_t kReduceBlock = 4096;
+constexpr int64_t reduce_blocks(int64_t elements) {
+  return (elements + kReduceBlock - 1) / kReduceBlock;
+}
 
 extern const OpKind sum_squares_kind, sum_kind;
 

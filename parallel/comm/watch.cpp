@@ -75,7 +75,7 @@ bool GroupMembers::on_one_host() const {
 }
 
 Watch::Watch(Board* board, int world_rank, int slot, Seconds deadline)
-    : board_(board), rank_(world_rank), slot_(slot), deadline_(deadline.count()) {}
+    : board_(board), rank_(world_rank), slot_(slot), deadline_(deadline) {}
 
 Seconds Watch::patience(Seconds deadline) {
   return std::min(Seconds(1), 0.5 * deadline);
@@ -84,7 +84,7 @@ Seconds Watch::patience(Seconds deadline) {
 Seconds Watch::interval() const {
   // Looking at a peer costs system calls, and hundreds of ranks on one host all look.
   const double ranks = board_ == nullptr ? 1 : board_->ranks();
-  return Seconds(std::min(std::max(0.05, 0.004 * ranks), 0.25 * deadline_.load()));
+  return Seconds(std::min(std::max(0.05, 0.004 * ranks), 0.25 * deadline_.count()));
 }
 
 void Watch::publish(const Call& call, bool done) {

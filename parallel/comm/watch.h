@@ -2,7 +2,6 @@
 // something else, is gone or does not come, ends the wait with a PeerError that names it.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,8 +46,7 @@ class Watch {
   // For how long a mismatch waits for the other ranks' calls, which tell who is out of step.
   static Seconds patience(Seconds deadline);
 
-  void set_deadline(Seconds deadline) { deadline_.store(deadline.count()); }
-  Seconds deadline() const { return Seconds(deadline_.load()); }
+  Seconds deadline() const { return deadline_; }
   Board* board() const { return board_; }
 
  private:
@@ -67,7 +65,7 @@ class Watch {
 
   Board* board_;
   int rank_, slot_;
-  std::atomic<double> deadline_;
+  Seconds deadline_;
 };
 
 }  // namespace toroid

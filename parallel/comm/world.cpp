@@ -51,10 +51,6 @@ void World::describe(const std::string& coordinate) {
   if (watch_ != nullptr && watch_->board() != nullptr) watch_->board()->describe(slot_of(rank_), coordinate);
 }
 
-void World::set_deadline(Seconds deadline) {
-  if (watch_ != nullptr) watch_->set_deadline(deadline);
-}
-
 void World::abort(ExitCode code) {
   std::_Exit(static_cast<int>(code));
 }

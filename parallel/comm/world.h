@@ -29,8 +29,6 @@ class World {
                                       const GroupOptions& options = {});
   // How reports name this rank: "data 3, model 1".
   void describe(const std::string& coordinate);
-  // How long a collective may wait without anything coming, from now on.
-  void set_deadline(Seconds deadline);
   // Ends the whole job, at once.
   [[noreturn]] virtual void abort(ExitCode code);
 

@@ -12,17 +12,13 @@
 namespace toroid {
 namespace {
 
-int64_t blocks_of(int64_t elements) {
-  return (elements + op::kReduceBlock - 1) / op::kReduceBlock;
-}
-
 // Rows or columns of one canonical slice of a tensor.
 int64_t slice_extent(const TensorSpec& tensor) {
   return (tensor.shape[tensor.model_dim] + tensor.pieces - 1) / tensor.pieces;
 }
 
 int64_t slice_blocks(const TensorSpec& tensor) {
-  return blocks_of(slice_extent(tensor) * tensor.shape[1 - tensor.model_dim]);
+  return op::reduce_blocks(slice_extent(tensor) * tensor.shape[1 - tensor.model_dim]);
 }
 
 }  // namespace
@@ -32,7 +28,7 @@ Zero::CanonicalBlocks Zero::canonical_blocks() const {
   for (const Unit& unit : units_) {
     for (const TensorSpec& tensor : unit.spec.tensors) {
       if (tensor.model_dim < 0) {
-        blocks.whole += blocks_of(tensor.shape.elements());
+        blocks.whole += op::reduce_blocks(tensor.shape.elements());
         continue;
       }
       require(blocks.slices == 0 || blocks.slices == tensor.pieces, "all tensors have the same slices");
@@ -50,7 +46,7 @@ Tensor Zero::canonical_partials() {
   const int64_t here = blocks.slices / model.size, first_slice = model.rank * here;
   const Tensor& all = partials_.tensor;
   const auto sum = [&](const Tensor& x, const Tensor& partials) {
-    const int64_t used = blocks_of(x.elements()), left = partials.elements() - used;
+    const int64_t used = op::reduce_blocks(x.elements()), left = partials.elements() - used;
     if (used > 0) launch(op::sum_squares(x, partials.slice_rows(0, used)), Phase::optimizer);
     if (left > 0) launch(op::fill(partials.slice_rows(used, left), {0}), Phase::optimizer);
   };
@@ -64,7 +60,7 @@ Tensor Zero::canonical_partials() {
       const Slice& slice = unit.slices[t];
       const Tensor part = flat.tensor.slice_rows(slice.offset, slice.elements);
       if (tensor.model_dim < 0) {
-        const int64_t count = blocks_of(slice.elements);
+        const int64_t count = op::reduce_blocks(slice.elements);
         sum(part, all.slice_rows(in_whole, count));
         in_whole += count;
         continue;

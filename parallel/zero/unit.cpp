@@ -9,10 +9,6 @@
 namespace toroid {
 namespace {
 
-int64_t blocks_of(int64_t elements) {
-  return (elements + op::kReduceBlock - 1) / op::kReduceBlock;
-}
-
 Slice part_of(const TensorSpec& tensor, Place model) {
   Slice slice;
   slice.shape = tensor.shape;
@@ -39,7 +35,7 @@ Unit make_unit(UnitSpec spec, Place model, int shards) {
   for (const TensorSpec& tensor : unit.spec.tensors) unit.slices.push_back(part_of(tensor, model));
   const auto place = [&](Slice& slice) {
     slice.offset = unit.blocks * op::kReduceBlock;
-    unit.blocks += blocks_of(slice.shape.elements());
+    unit.blocks += op::reduce_blocks(slice.shape.elements());
   };
   if (model.size == 1) {
     for (Slice& slice : unit.slices) place(slice);

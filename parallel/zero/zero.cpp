@@ -277,7 +277,7 @@ Array Zero::gradient_buffer(size_t u) const {
     if (end > begin) launch(op::fill(flat.tensor.slice_rows(begin, end - begin), {0}), Phase::backward);
   };
   for (const Slice& slice : unit.slices) {
-    const int64_t blocks = (slice.shape.elements() + op::kReduceBlock - 1) / op::kReduceBlock;
+    const int64_t blocks = op::reduce_blocks(slice.shape.elements());
     clear(slice.offset + slice.elements, slice.offset + blocks * op::kReduceBlock);
   }
   clear(unit.blocks * op::kReduceBlock, unit.flat_elements);
@@ -389,7 +389,7 @@ Tensor Zero::gradient_partials() {
       const int64_t first = std::max(slice.offset, held_[u].begin) - held_[u].begin;
       const int64_t last = std::min(slice.offset + slice.elements, held_[u].end) - held_[u].begin;
       if (first >= last) continue;
-      const int64_t block = first / op::kReduceBlock, end = (last + op::kReduceBlock - 1) / op::kReduceBlock;
+      const int64_t block = first / op::kReduceBlock, end = op::reduce_blocks(last);
       launch(op::fill(partials.slice_rows(block, end - block), {0}), Phase::optimizer);
     }
     at += blocks;

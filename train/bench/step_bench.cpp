@@ -72,12 +72,10 @@ class OperatorTable {
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
-  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
-  auto world = make_world(transfers, Seconds(run.train().deadline_s()));
+  auto [world, cpu] = join_on_cpu(run, plugins);
   out.rank = world->rank();
   out.ranks = world->size();
-  out.threads = compute_threads(run.train(), world->host_ranks().size());
-  const auto cpu = std::make_unique<CpuDevice>(plugins.cpu_kernels(out.threads), transfers);
+  out.threads = cpu->kernels().threads();
   DecoderConfig decoder;
   StepOptions step_options;
   {
@@ -89,15 +87,11 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     decoder = program.config();
     step_options = program.options();
     program.initialise(run.train().seed());
-    SyntheticTokens tokens;
-    tokens.global_sequences = step_options.global_sequences;
-    tokens.tokens_per_sequence = step_options.tokens_per_sequence;
-    tokens.vocab = static_cast<int32_t>(decoder.vocab);
-    tokens.seed = run.train().seed();
-    const auto batches = synthetic_batches(tokens);
+    const auto batches = synthetic_batches(run);
     const double rate = plugins.schedules.make(run.optim().schedule())(0);
-    out.tokens = tokens.global_sequences * tokens.tokens_per_sequence;
-    out.model_flops = model_flops_per_step(decoder, tokens.global_sequences, tokens.tokens_per_sequence);
+    out.tokens = step_options.global_sequences * step_options.tokens_per_sequence;
+    out.model_flops =
+        model_flops_per_step(decoder, step_options.global_sequences, step_options.tokens_per_sequence);
 
     std::vector<double> seconds, forward, backward, optimizer;
     OperatorTable table;

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
+#include "core/base/format_text.h"
 #include "core/base/io/json.h"
 #include "core/base/random.h"
 #include "core/base/tensor_hash.h"
@@ -28,15 +29,6 @@ Batch masked_batch(const BatchSource& tokens, int64_t step) {
     batch.target_count -= masked;
   }
   return batch;
-}
-
-std::unique_ptr<BatchSource> synthetic(const config::RunConfig& run) {
-  SyntheticTokens tokens;
-  tokens.global_sequences = run.batch().global_sequences();
-  tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
-  tokens.vocab = static_cast<int32_t>(run.model().vocab());
-  tokens.seed = run.train().seed();
-  return synthetic_batches(tokens);
 }
 
 RankWork work_of(const std::vector<Record>& records) {
@@ -82,6 +74,10 @@ double exact_double(const JsonView& value) {
   return std::bit_cast<double>(word(value));
 }
 
+bool same_bits(double a, double b) {
+  return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+}
+
 Json work_json(const RankWork& work) {
   Json bytes = Json::object();
   for (const auto& [axis, count] : work.bytes) bytes[axis] = count;
@@ -97,9 +93,22 @@ RankWork work_of(const JsonView& value) {
 }
 
 std::string number(double value) {
-  char text[40];
-  std::snprintf(text, sizeof text, "%.17g", value);
-  return text;
+  return format_text("%.17g", value);
+}
+
+// Adds a rank's hashes to the sum. Losses and norms are the first rank's, and every other one must have the
+// same.
+void add_share(CertifiedStep& sum, const CertifiedStep& share, size_t rank, size_t step) {
+  if (rank > 0 && !(same_bits(share.loss, sum.loss) && same_bits(share.gradient_norm, sum.gradient_norm))) {
+    throw InternalError("rank " + std::to_string(rank) + " has the loss " + number(share.loss) +
+                        " and the norm " + number(share.gradient_norm) + " at step " +
+                        std::to_string(step + 1) + ", rank 0 has " + number(sum.loss) + " and " +
+                        number(sum.gradient_norm));
+  }
+  sum.loss = share.loss;
+  sum.gradient_norm = share.gradient_norm;
+  sum.weights += share.weights;
+  sum.moments += share.moments;
 }
 
 }  // namespace
@@ -117,12 +126,12 @@ config::RunConfig certified_config(config::RunConfig run, const std::vector<Layo
 
 RankWork predicted_work(const config::RunConfig& run, int rank, const Plugins& plugins) {
   const mesh::Mesh mesh(run.mesh());
-  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(compute_threads(run.train(), 1)));
+  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(compute_threads(run.train())));
   RecordingDevice& recorder = *device;
   const Engine engine =
       make_engine(run, make_recorded_world(rank, mesh.world_size()), std::move(device), plugins);
   engine.program->initialise(run.train().seed());
-  engine.program->upload(host_batch(synthetic(run)->batch(0)), 0);
+  engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 0);
   recorder.clear();
   engine.program->step();
   return work_of(recorder.records());
@@ -141,10 +150,9 @@ LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
   self.engine = make_engine(run, std::move(world), std::move(recording), plugins, adapt);
   StepProgram& program = *self.engine.program;
   program.initialise(run.train().seed());
-  const auto tokens = synthetic(run);
+  const auto tokens = synthetic_batches(run);
   const optim::Schedule schedule = plugins.schedules.make(run.optim().schedule());
-  LayoutRun out;
-  std::vector<CertifiedStep> shares;
+  LayoutRun own;  // what this rank knows: the losses, its share of the hashes, its work
   for (int64_t step = 0; step < run.train().steps(); ++step) {
     program.upload(host_batch(masked_batch(*tokens, step)), schedule(step));
     const bool last = step + 1 == run.train().steps();
@@ -156,39 +164,17 @@ LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
     CertifiedStep share = hashes(recorder, program.zero());
     share.loss = result.loss;
     share.gradient_norm = result.gradient_norm;
-    shares.push_back(share);
+    own.steps.push_back(share);
   }
-  Json mine{{"steps", Json::array()}, {"work", work_json(work_of(recorder.records()))}};
-  for (const CertifiedStep& share : shares) {
-    mine["steps"].push_back({{"loss", word(std::bit_cast<uint64_t>(share.loss))},
-                             {"gradient_norm", word(std::bit_cast<uint64_t>(share.gradient_norm))},
-                             {"weights", word(share.weights)},
-                             {"moments", word(share.moments)}});
-  }
-  const auto all = exchange(recorder, *self.engine.groups.all, mine.dump(), "certificate");
-  out.steps.resize(shares.size());
+  own.work.push_back(work_of(recorder.records()));
+  const auto all = exchange(recorder, *self.engine.groups.all, to_text(own), "certificate");
+  LayoutRun out;
+  out.steps.resize(own.steps.size());
   for (size_t rank = 0; rank < all.size(); ++rank) {
-    const JsonDocument document =
-        JsonDocument::parse(all[rank], "the report of rank " + std::to_string(rank));
-    const auto steps = document.root().at("steps").elements();
-    for (size_t s = 0; s < out.steps.size(); ++s) {
-      CertifiedStep& sum = out.steps[s];
-      const double loss = exact_double(steps[s].at("loss"));
-      const double norm = exact_double(steps[s].at("gradient_norm"));
-      // What all ranks should agree on is the first one's; another rank's value would be a finding of its
-      // own.
-      if (rank > 0 && (std::bit_cast<uint64_t>(loss) != std::bit_cast<uint64_t>(sum.loss) ||
-                       std::bit_cast<uint64_t>(norm) != std::bit_cast<uint64_t>(sum.gradient_norm))) {
-        throw InternalError("rank " + std::to_string(rank) + " has the loss " + number(loss) +
-                            " and the norm " + number(norm) + " at step " + std::to_string(s + 1) +
-                            ", rank 0 has " + number(sum.loss) + " and " + number(sum.gradient_norm));
-      }
-      sum.loss = loss;
-      sum.gradient_norm = norm;
-      sum.weights += word(steps[s].at("weights"));
-      sum.moments += word(steps[s].at("moments"));
-    }
-    out.work.push_back(work_of(document.root().at("work")));
+    const LayoutRun part = layout_run(all[rank], "the report of rank " + std::to_string(rank));
+    require(part.steps.size() == out.steps.size() && part.work.size() == 1, "every rank made the same steps");
+    for (size_t s = 0; s < out.steps.size(); ++s) add_share(out.steps[s], part.steps[s], rank, s);
+    out.work.push_back(part.work[0]);
   }
   return out;
 }
@@ -231,11 +217,8 @@ Verdict compare_bits(const LayoutRun& reference, const LayoutRun& other) {
   }
   for (size_t s = 0; s < reference.steps.size() && verdict.passed; ++s) {
     const CertifiedStep &one = reference.steps[s], &two = other.steps[s];
-    const auto differ = [](double a, double b) {
-      return std::bit_cast<uint64_t>(a) != std::bit_cast<uint64_t>(b);
-    };
-    if (differ(one.loss, two.loss)) find(s, "the loss", number(one.loss), number(two.loss));
-    if (differ(one.gradient_norm, two.gradient_norm)) {
+    if (!same_bits(one.loss, two.loss)) find(s, "the loss", number(one.loss), number(two.loss));
+    if (!same_bits(one.gradient_norm, two.gradient_norm)) {
       find(s, "the gradient norm", number(one.gradient_norm), number(two.gradient_norm));
     }
     if (one.weights != two.weights) find(s, "the hash of the weights", hex(one.weights), hex(two.weights));

@@ -50,7 +50,7 @@ namespace {
 HWY_EXPORT(sum_blocks);
 
 int64_t blocks_of(const Tensor& x) {
-  return (x.elements() + op::kReduceBlock - 1) / op::kReduceBlock;
+  return op::reduce_blocks(x.elements());
 }
 
 void run_blocks(const Tensor& x, bool squares, float* partial, int threads) {
