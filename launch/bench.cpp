@@ -29,6 +29,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor) {
   out["floor_s"] = floor ? nlohmann::ordered_json(bench.floor.seconds()) : nlohmann::ordered_json(nullptr);
   out["peak_rss_gb"] = bench.peak_rss_gb;
   out["allocated_gb"] = bench.allocated_gb;
+  out["predicted_gb"] = static_cast<double>(bench.predicted.bytes_peak) / 1e9;
   out["loss"] = bench.loss;
   out["steps"] = bench.steps;
   out["tokens"] = bench.tokens;
@@ -68,6 +69,9 @@ void print_text(const train::StepBench& bench, bool floor) {
               bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
   std::printf("  %.0f tokens/s, peak memory %.2f GB (%.2f GB of it allocated by the program), loss %.9g\n",
               bench.tokens_per_s(), bench.peak_rss_gb, bench.allocated_gb, bench.loss);
+  std::fflush(stdout);
+  train::print_memory(std::cout, bench.predicted, bench.used, bench.memory, bench.rank);
+  std::cout << std::flush;
   if (!floor) return;
   std::printf("  floor %.3f s (%.2f x), MFU %.1f %% of %.0f GFLOP/s\n", bench.floor.seconds(),
               bench.median_s / bench.floor.seconds(), 100 * bench.mfu(), bench.floor.best_flops / 1e9);

@@ -14,7 +14,7 @@ namespace toroid::launch {
 namespace {
 
 constexpr const char* kLayouts =
-    "1x1; 2x2; 4x1; 1x4; 4x4; pods 2 of 2x2; model 2 of 4x2; model 4 of 4x4; 2x2; zero 0,1,2,3";
+    "1x1; 2x2; 4x1; 1x4; 4x4; pods 2 of 2x2; model 2 of 4x2; model 4 of 4x4; zero 0,1,2,3";
 
 struct Flags {
   ConfigFlags config;
@@ -45,8 +45,7 @@ ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
 
 class Certificate {
  public:
-  Certificate(const Flags& flags, const train::Plugins& plugins)
-      : flags_(flags), plugins_(plugins), layouts_(train::parse_layouts(flags.layouts)) {
+  explicit Certificate(const Flags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     run_ = train::certified_config(load_config(flags.config).run, layouts_, flags.steps);
   }
 
@@ -119,52 +118,32 @@ class Certificate {
     for (const std::string& finding : findings) std::cout << "      " << finding << "\n";
   }
 
-  // That the work was shared: what the ranks did against what one rank of this layout is to do.
+  // That the work was shared: what the ranks did against the layout's formula.
   void print_work(const train::Layout& layout, const train::LayoutRun& run) {
     config::RunConfig planned = run_;
     planned.mutable_train()->set_deterministic(true);
     layout.apply(planned);
-    for (size_t rank = 0; rank < run.work.size(); ++rank) {
-      const train::RankWork expected = train::predicted_work(planned, static_cast<int>(rank), plugins_);
-      const train::RankWork& found = run.work[rank];
-      if (found.matmul_flops == expected.matmul_flops && found.bytes == expected.bytes) continue;
-      ++failed_;
-      std::cout << format_text("      rank %zu did %.6g matmul FLOPs, planned were %.6g; its bytes %s\n",
-                               rank, found.matmul_flops, expected.matmul_flops,
-                               found.bytes == expected.bytes ? "are as planned" : "differ too");
+    const train::PlannedWork work = train::planned_work(planned);
+    for (const std::string& line : train::describe(work)) std::cout << "      " << line << "\n";
+    const std::vector<std::string> findings = train::compare_work(work, run.work);
+    failed_ += static_cast<int>(findings.size());
+    if (findings.empty()) {
+      std::cout << "      equal to what " << (work.ranks == 1 ? "the rank" : "each rank") << " recorded\n";
+      return;
     }
-    const double one = one_rank_flops();
-    double all = 0;
-    for (const train::RankWork& work : run.work) all += work.matmul_flops;
-    std::cout << format_text(
-        "      %zu ranks, %.4g matmul FLOPs in all (%.4g on one rank, so %.4g padding and replicas)",
-        run.work.size(), all, one, all - one);
-    for (const auto& [axis, bytes] : run.work[0].bytes) {
-      std::cout << "; " << axis << " " << human_bytes(bytes);
-    }
-    std::cout << "\n";
-  }
-
-  double one_rank_flops() {
-    if (one_rank_flops_ == 0) {
-      config::RunConfig planned = run_;
-      planned.mutable_train()->set_deterministic(true);
-      one_rank_flops_ = train::predicted_work(planned, 0, plugins_).matmul_flops;
-    }
-    return one_rank_flops_;
+    std::cout << "      FAIL  the work was not shared so:\n";
+    for (const std::string& finding : findings) std::cout << "      " << finding << "\n";
   }
 
   const Flags& flags_;
-  const train::Plugins& plugins_;
   std::vector<train::Layout> layouts_;
   config::RunConfig run_;
   int failed_ = 0;
-  double one_rank_flops_ = 0;
 };
 
 ExitCode certify(const Flags& flags, const train::Plugins& plugins) {
   if (!flags.layout.empty()) return run_rank(flags, plugins);
-  return Certificate(flags, plugins).print();
+  return Certificate(flags).print();
 }
 
 }  // namespace

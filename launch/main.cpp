@@ -113,7 +113,7 @@ int run(std::vector<std::string> arguments) {
   CLI::App program(
       "Toroid trains decoders of the Gemma family.\n\n"
       "  toroid prepare  --config configs/quickstart.textproto     text to tokens\n"
-      "  toroid train    --config configs/quickstart.textproto     tokens to weights\n"
+      "  toroid launch   --config configs/quickstart.textproto     tokens to weights, on every chip\n"
       "  toroid generate --checkpoint runs/quickstart --prompt 'The'\n",
       "toroid");
   program.set_version_flag("--version", launch::version_text, "Version, build and features");

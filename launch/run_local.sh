@@ -2,7 +2,7 @@
 # Trains on this machine: one rank for each chip of the config's mesh, started by `toroid launch` (mpirun).
 #
 #   ./launch/run_local.sh CONFIG RUN_DIRECTORY [FLAGS OF toroid launch]
-#   ./launch/run_local.sh configs/quickstart.textproto runs/quickstart --set mesh.torus=[2,2] --set mesh.data=4
+#   ./launch/run_local.sh configs/quickstart.textproto runs/quickstart
 #
 # A run that has a checkpoint goes on from its newest one, so the same line starts and restarts. SIGTERM and SIGUSR1 save
 # first; exit code 75 says so (docs/exit_codes.md). TOROID names the program, if it is not the release build's.

@@ -14,10 +14,10 @@
 namespace toroid::train {
 namespace {
 
-StepRecord record(const config::RunConfig& run, std::unique_ptr<Device> recorder, const Plugins& plugins) {
+StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
+                  std::unique_ptr<Device> recorder, const Plugins& plugins) {
   auto* device = static_cast<RecordingDevice*>(recorder.get());
-  const Engine engine = make_engine(run, make_recorded_world(0, mesh::Mesh(run.mesh()).world_size()),
-                                    std::move(recorder), plugins);
+  const Engine engine = make_engine(run, std::move(world), std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   device->clear();
   engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 0);
@@ -27,8 +27,15 @@ StepRecord record(const config::RunConfig& run, std::unique_ptr<Device> recorder
   for (const Record& each : device->records()) {
     if (each.kind != Record::Kind::allocate && each.kind != Record::Kind::free) out.operators.push_back(each);
   }
+  // A second step finds what the first one left behind.
+  device->keep_records(false);
+  if (!device->computes()) engine.program->step();
   out.memory = device->statistics();
   return out;
+}
+
+std::unique_ptr<World> first_rank(const config::RunConfig& run) {
+  return make_recorded_world(0, mesh::Mesh(run.mesh()).world_size());
 }
 
 const char* phase_name(Phase phase) {
@@ -97,12 +104,19 @@ void print_memory(std::ostream& out, const Statistics& memory) {
 
 StepRecord record_dry(const config::RunConfig& run, const Plugins& plugins) {
   const int threads = compute_threads(run.train());
-  return record(run, std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads)), plugins);
+  return record(run, first_rank(run), std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads)),
+                plugins);
+}
+
+Statistics predict_memory(const config::RunConfig& run, World& world, int threads, const Plugins& plugins) {
+  return record(run, make_recorded_world(world),
+                std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads)), plugins)
+      .memory;
 }
 
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins) {
   CpuDevice device(plugins.cpu_kernels(compute_threads(run.train())));
-  return record(run, std::make_unique<RecordingDevice>(device), plugins);
+  return record(run, first_rank(run), std::make_unique<RecordingDevice>(device), plugins);
 }
 
 void print_record(std::ostream& out, const config::RunConfig& run, const StepRecord& record) {

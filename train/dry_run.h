@@ -17,6 +17,8 @@ struct StepRecord {
 
 // Without numbers: nothing is allocated but the batch on the host.
 StepRecord record_dry(const config::RunConfig& run, const Plugins& plugins);
+// The memory of the rank of `world`, whose collectives go the way they would there, on `threads` threads.
+Statistics predict_memory(const config::RunConfig& run, World& world, int threads, const Plugins& plugins);
 // One real step on synthetic tokens on `threads` threads, recorded on its way.
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins);
 

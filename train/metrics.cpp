@@ -51,6 +51,17 @@ void MetricsFile::write(const StepRow& row) {
   json["tokens_per_s"] = number(row.tokens_per_s);
   json["step_s"] = number(row.step_s);
   json["mfu"] = row.mfu ? number(*row.mfu) : nlohmann::ordered_json(nullptr);
+  const StepCommunication& ranks = row.communication;
+  json["exposed_s"] = number(ranks.exposed_s);
+  json["communication_s"] = number(ranks.under_way_s);
+  json["overlap"] = ranks.overlap ? number(*ranks.overlap) : nlohmann::ordered_json(nullptr);
+  for (size_t i = 0; i < ranks.link_bytes.size(); ++i) {
+    const bool pods = i + 1 == ranks.link_bytes.size();
+    json["link_bytes"][pods ? "pods" : "torus_" + std::to_string(i)] = number(ranks.link_bytes[i]);
+  }
+  json["slowest_rank"] = ranks.slowest;
+  json["slowest_own_s"] = number(ranks.own_s.at(static_cast<size_t>(ranks.slowest)));
+  json["median_own_s"] = number(ranks.median_own_s());
   json["skipped"] = row.skipped;
   json["skipped_total"] = row.skipped_total;
   line(json.dump());

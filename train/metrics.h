@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/base/io/file.h"
+#include "train/step_meter.h"
 
 namespace toroid::train {
 
@@ -17,6 +18,7 @@ struct StepRow {
   int64_t tokens = 0;  // trained on since the start of the run, all steps
   double tokens_per_s = 0, step_s = 0;
   std::optional<double> mfu;  // absent until `toroid doctor` has measured the machine
+  StepCommunication communication;
   bool skipped = false;
   int64_t skipped_total = 0;
 };

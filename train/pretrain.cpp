@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iostream>
 
 #include "core/base/log.h"
 #include "core/base/text.h"
@@ -14,6 +15,7 @@
 #include "train/config/load.h"
 #include "train/dry_run.h"
 #include "train/host_figures.h"
+#include "train/memory_report.h"
 #include "train/model_flops.h"
 #include "train/run_directory.h"
 #include "train/signals.h"
@@ -49,13 +51,18 @@ const char* reason_text(int reason) {
 
 Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
     : options_(options),
+      plugins_(plugins),
       config_(options.config),
       directory_(options.out.empty() ? run_of_checkpoint(options.resume) : options.out),
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
+      mesh_(config_.mesh()),
+      stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
       peak_flops_(peak_flops(config_)) {
   CpuRank rank = join_on_cpu(config_, plugins);
+  const CpuDevice& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
+  meter_.emplace(device, *engine_.world, mesh_);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
   const StepOptions& step = engine_.program->options();
@@ -126,12 +133,34 @@ void Pretrain::resume() {
   log::info("resumed step {} of {}", state.step, printable(checkpoint.directory().string()));
 }
 
-void Pretrain::issue(int64_t step, const Batch& batch) {
+StepShare Pretrain::issue(int64_t step, const Batch& batch) {
+  meter_->begin();
   engine_.program->upload(host_batch(batch), schedule_(step));
   engine_.program->step();
+  return meter_->end();
 }
 
-bool Pretrain::report(int64_t step, int steps_ago, Seconds duration) {
+int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication) {
+  std::vector<double> mine = to_numbers(share);
+  mine.push_back(signal);
+  const std::vector<double> all =
+      exchange(*engine_.device, *engine_.groups.all, mine, "what the ranks say of a step");
+  std::vector<StepShare> shares;
+  for (size_t at = 0; at < all.size(); at += mine.size()) {
+    shares.push_back(share_of(std::span(all).subspan(at, mine.size() - 1)));
+    signal = std::max(signal, static_cast<int>(all[at + mine.size() - 1]));
+  }
+  communication = summarise(shares);
+  for (const StragglerWatch::Finding& found : stragglers_.look(communication.own_s)) {
+    if (!leads_) continue;
+    log::warn("step {}: {} {}: its own work takes {:.3f} s a step, its peers' {:.3f} s", step + 1,
+              mesh_.text(found.rank), found.recovered ? "keeps up again" : "is slower than its peers",
+              found.own_s, found.peers_s);
+  }
+  return signal;
+}
+
+bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   const StepResult result = engine_.program->result(steps_ago);
   skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
   skipped_total_ += result.skipped ? 1 : 0;
@@ -141,9 +170,10 @@ bool Pretrain::report(int64_t step, int steps_ago, Seconds duration) {
   row.gradient_norm = result.gradient_norm;
   row.learning_rate = result.rate;
   row.tokens = static_cast<int64_t>(tokens_per_step_) * (step + 1);
-  row.step_s = duration.count();
-  row.tokens_per_s = tokens_per_step_ / duration.count();
-  if (peak_flops_) row.mfu = flops_per_step_ / duration.count() / *peak_flops_;
+  row.step_s = issued.duration.count();
+  row.tokens_per_s = tokens_per_step_ / row.step_s;
+  if (peak_flops_) row.mfu = flops_per_step_ / row.step_s / *peak_flops_;
+  row.communication = issued.communication;
   row.skipped = result.skipped;
   row.skipped_total = skipped_total_;
   if (leads_) metrics_->write(row);
@@ -217,6 +247,14 @@ void Pretrain::save(int64_t step) {
   log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
 }
 
+void Pretrain::report_memory() {
+  const Statistics& used = engine_.device->statistics();
+  const Statistics predicted =
+      predict_memory(config_, *engine_.world, engine_.device->kernels().threads(), plugins_);
+  const auto ranks = exchange_memory(*engine_.device, *engine_.groups.all, predicted, used);
+  if (leads_) print_memory(std::cout, predicted, used, ranks, engine_.world->rank());
+}
+
 ExitCode Pretrain::run() {
   const SignalGuard signals;
   start();
@@ -232,25 +270,24 @@ ExitCode Pretrain::run() {
   // Results are read one step late, so that a device is never waited for while it could work; where a
   // checkpoint or a validation follows, at once.
   bool unread = false;
-  Seconds unread_duration{0};
+  Issued issued;
   int64_t step = first_step_;
   Batch batch = loader.next();
   for (; step < steps && code == ExitCode::done; ++step) {
     const Stopwatch watch;
-    issue(step, batch);
-    if (unread && !report(step - 1, 1, unread_duration)) code = ExitCode::too_many_skips;
+    const StepShare share = issue(step, batch);
+    if (unread && !report(step - 1, 1, issued)) code = ExitCode::too_many_skips;
     if (step + 1 < steps) batch = loader.next();
     unread = true;
-    unread_duration = watch.elapsed();
+    issued.duration = watch.elapsed();
     const int64_t done = step + 1;
-    const int signal =
-        agree(*engine_.device, *engine_.groups.all, signals.received(), "whether a signal has arrived");
+    const int signal = meet(step, share, signals.received(), issued.communication);
     const bool stop = signal != 0;
     const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
     if (done == steps) engine_.program->meet_pods();
     const bool due_save = stop || done == steps || (save_every > 0 && done % save_every == 0);
     if (!(due_validation || due_save || code != ExitCode::done)) continue;
-    if (!report(step, 0, unread_duration)) code = ExitCode::too_many_skips;
+    if (!report(step, 0, issued)) code = ExitCode::too_many_skips;
     unread = false;
     if (due_validation && !stop) validate(done);
     if (due_save && code == ExitCode::done) save(done);
@@ -267,6 +304,7 @@ ExitCode Pretrain::run() {
         "checkpoint is from before them",
         skipped_in_a_row_);
   }
+  report_memory();
   if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;
 }

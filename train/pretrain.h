@@ -12,6 +12,7 @@
 #include "train/engine.h"
 #include "train/metrics.h"
 #include "train/run.h"
+#include "train/step_meter.h"
 
 namespace toroid::train {
 
@@ -21,22 +22,36 @@ class Pretrain {
   ExitCode run();
 
  private:
+  // A step whose result has not been read.
+  struct Issued {
+    Seconds duration{0};
+    StepCommunication communication;
+  };
   void start();  // weights, optimizer and data position: drawn, imported or resumed
   void resume();
-  void issue(int64_t step, const Batch& batch);
+  StepShare issue(int64_t step, const Batch& batch);
+  // What all ranks tell each other after a step: their shares of it, and the largest signal received, which
+  // is returned.
+  int meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication);
   // Takes the result of `step`, which was issued `steps_ago`; false where too many steps in a row were
   // skipped.
-  bool report(int64_t step, int steps_ago, Seconds duration);
+  bool report(int64_t step, int steps_ago, const Issued& issued);
   void validate(int64_t step);
   void save(int64_t step);
+  // Prints what the run took beside what a dry run predicts.
+  void report_memory();
   void finish_line(int64_t step, const StepRow& row);
 
   const TrainOptions& options_;
+  const Plugins& plugins_;
   const config::RunConfig& config_;
   Path directory_;
   std::unique_ptr<BatchSource> batches_;
   optim::Schedule schedule_;
   Engine engine_;
+  mesh::Mesh mesh_;
+  std::optional<StepMeter> meter_;
+  StragglerWatch stragglers_;
   bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
   std::optional<Checkpoints> checkpoints_;
   std::optional<MetricsFile> metrics_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <span>
 
 #include "core/base/error.h"
 
@@ -61,13 +60,15 @@ std::vector<std::string> exchange(Device& device, Communicator& all, const std::
   return out;
 }
 
-int agree(Device& device, Communicator& all, int value, const std::string& what) {
-  if (all.place().size == 1) return value;
-  const Array flag = device.array(DType::i32, {1}, "transfer");
-  device.write(flag.tensor, std::as_bytes(std::span(&value, 1)));
-  all.all_reduce(flag.tensor, Combine::max, Wire::exact, {what, "transfer", Phase::setup});
-  device.read(flag.tensor, std::as_writable_bytes(std::span(&value, 1)));
-  return value;
+std::vector<double> exchange(Device& device, Communicator& all, std::span<const double> numbers,
+                             const std::string& what) {
+  if (all.place().size == 1) return {numbers.begin(), numbers.end()};
+  const Array own = device.array(DType::f64, {static_cast<int64_t>(numbers.size())}, "transfer");
+  device.write(own.tensor, std::as_bytes(numbers));
+  const Array gathered = all.all_gather({own.tensor, {}}, {what, "transfer", Phase::setup});
+  std::vector<double> out(static_cast<size_t>(gathered.tensor.elements()));
+  device.read(gathered.tensor, std::as_writable_bytes(std::span(out)));
+  return out;
 }
 
 }  // namespace toroid::train

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,8 @@ AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, boo
 // Every rank's text, on every rank, in the order of the ranks; blocks. `what` names it in reports.
 std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,
                                   const std::string& what);
-// The largest of the ranks' values, on every rank; blocks.
-int agree(Device& device, Communicator& all, int value, const std::string& what);
+// The same for a few numbers, as many on every rank: all ranks' one after the other.
+std::vector<double> exchange(Device& device, Communicator& all, std::span<const double> numbers,
+                             const std::string& what);
 
 }  // namespace toroid::train

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "parallel/comm/traffic.h"
 
 namespace toroid {
 namespace {
@@ -131,11 +132,13 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_memory(const Work& work, std
   job.root = work.root;
   job.in = work.in.data();
   job.out = work.out.data();
+  count(job, members(), *group_->traffic);
   job.ticket = ++ticket_;
   if (work.operation == Operation::all_reduce && !work.barrier) ++ticket_;
   const Tensor scratch = staging(host_staging_bytes(job, members().size()));
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
+  if (means_.board == nullptr) return nullptr;
   return std::make_unique<HostTransfer>(group_, sequence_, std::move(note), *means_.board, *means_.memory,
                                         job);
 }
@@ -169,6 +172,7 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, s
     job.before = {job.received + members().place * share, job.sent + members().place * share, share};
   }
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
+  count(job, members(), *group_->traffic);
   const Tensor scratch = staging(staging_bytes(job));
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
@@ -292,6 +296,7 @@ void ScheduledCommunicator::exchange(const Tensor& tensor, int peer, bool receiv
   job.elements = tensor.elements();
   job.sent = job.received = tensor.data();
   job.segment_bytes = segment_bytes_for(Algorithm::direct, 1);
+  count(job, members(), *group_->traffic);
   const CollectiveNote said = note((receive ? "receive from rank " : "send to rank ") +
                                        std::to_string(members().ranks[static_cast<size_t>(peer)]),
                                    tensor.bytes(), label);

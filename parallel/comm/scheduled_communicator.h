@@ -36,7 +36,7 @@ schedule::Algorithm automatic_algorithm(schedule::Operation operation, const sch
 
 class ScheduledCommunicator final : public Communicator {
  public:
-  // What moves the bytes; borrowed. All nullptr: the collective is only recorded.
+  // What moves the bytes; borrowed. Neither transport nor board: the collective is only recorded.
   struct Means {
     Transport* transport = nullptr;
     Board* board = nullptr;              // with `memory`: of ranks on this host

@@ -11,9 +11,12 @@
 
 namespace toroid {
 
+struct Traffic;
+
 // What the transfers of one communicator share; it lives as long as any of them.
 struct GroupState {
   GroupMembers members;
+  std::shared_ptr<Traffic> traffic;
   std::shared_ptr<Watch> watch;  // nullptr: nobody watches
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 #include <utility>
 
 #ifdef TOROID_WITH_MPI
@@ -13,13 +14,27 @@ namespace {
 
 class SingleWorld final : public World {
  public:
-  SingleWorld(int rank, int size) : World(rank, size, {rank}) {}
+  SingleWorld(int rank, int size, std::vector<int> host_ranks, bool reads_memory)
+      : World(rank, size, std::move(host_ranks)), reads_memory_(reads_memory) {}
+
+ protected:
+  // Of peers that do not exist: no board says where it is.
+  ScheduledCommunicator::Means means() override {
+    return {nullptr, nullptr, reads_memory_ ? &memory_ : nullptr};
+  }
+
+ private:
+  bool reads_memory_;
+  ThreadMemory memory_;
 };
 
 }  // namespace
 
 World::World(int rank, int size, std::vector<int> host_ranks)
-    : rank_(rank), size_(size), host_ranks_(std::move(host_ranks)) {}
+    : rank_(rank),
+      size_(size),
+      host_ranks_(std::move(host_ranks)),
+      traffic_(std::make_shared<Traffic>(size)) {}
 
 int World::slot_of(int world_rank) const {
   const auto found = std::find(host_ranks_.begin(), host_ranks_.end(), world_rank);
@@ -43,6 +58,7 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
   require(members.place >= 0, "a rank makes only groups that it is in");
   require(members.context < Board::kContexts, "a rank is in at most 32 groups");
   state->watch = watch_;
+  state->traffic = traffic_;
   return std::make_unique<ScheduledCommunicator>(device, queue, std::move(axis), std::move(state), shape,
                                                  means(), options);
 }
@@ -56,12 +72,18 @@ void World::abort(ExitCode code) {
 }
 
 std::unique_ptr<World> make_single_world() {
-  return std::make_unique<SingleWorld>(0, 1);
+  return std::make_unique<SingleWorld>(0, 1, std::vector<int>{0}, true);
 }
 
 std::unique_ptr<World> make_recorded_world(int rank, int size) {
   require(rank >= 0 && rank < size, "a rank is one of the world's");
-  return std::make_unique<SingleWorld>(rank, size);
+  std::vector<int> everybody(static_cast<size_t>(size));
+  std::iota(everybody.begin(), everybody.end(), 0);
+  return std::make_unique<SingleWorld>(rank, size, std::move(everybody), true);
+}
+
+std::unique_ptr<World> make_recorded_world(World& world) {
+  return std::make_unique<SingleWorld>(world.rank(), world.size(), world.host_ranks(), world.reads_memory());
 }
 
 int launched_ranks() {

@@ -11,6 +11,7 @@
 #include "core/comm/communicator.h"
 #include "core/device/cpu/transfer_thread.h"
 #include "parallel/comm/scheduled_communicator.h"
+#include "parallel/comm/traffic.h"
 
 namespace toroid {
 
@@ -27,6 +28,10 @@ class World {
   std::unique_ptr<Communicator> group(Device& device, Queue queue, std::string axis,
                                       const std::vector<int>& world_ranks, schedule::GroupShape shape,
                                       const GroupOptions& options = {});
+  // Whether the ranks of a host read each other's memory, so that groups within one need no messages.
+  bool reads_memory() { return means().memory != nullptr; }
+  // What the groups of this world have sent, on this rank.
+  const Traffic& traffic() const { return *traffic_; }
   // How reports name this rank: "data 3, model 1".
   void describe(const std::string& coordinate);
   // Ends the whole job, at once.
@@ -43,13 +48,17 @@ class World {
   int rank_, size_;
   std::vector<int> host_ranks_;
   std::shared_ptr<Watch> watch_;
+  std::shared_ptr<Traffic> traffic_;
   int groups_ = 0;
 };
 
 // This process alone.
 std::unique_ptr<World> make_single_world();
-// One of `size` ranks that do not exist: for recording devices.
+// One of `size` ranks that do not exist, on one host, where they read each other's memory: for recording
+// devices.
 std::unique_ptr<World> make_recorded_world(int rank, int size);
+// One that issues what `world` would: with its ranks on its hosts.
+std::unique_ptr<World> make_recorded_world(World& world);
 
 // What the environment says: the job that mpirun started, or this process alone, which costs nothing. MPI is
 // called on `thread` only. UserError where a launcher started several ranks and this build has no MPI.

@@ -1,5 +1,7 @@
 #include "parallel/mesh/mesh.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "core/base/error.h"
@@ -131,6 +133,17 @@ schedule::GroupShape Mesh::shape(Axis axis) const {
     shape.wrap_rows = parts.front().second;
   }
   return shape;
+}
+
+std::vector<int> Mesh::hops(int from, int to) const {
+  const Coordinate a = coordinate(from), b = coordinate(to);
+  require(a.pod == b.pod, "links of a torus are within a pod");
+  std::vector<int> out(torus_.size());
+  for (size_t i = 0; i < torus_.size(); ++i) {
+    const int way = std::abs(a.torus[i] - b.torus[i]);
+    out[i] = torus_[i].wraps ? std::min(way, torus_[i].size - way) : way;
+  }
+  return out;
 }
 
 std::string Mesh::text() const {

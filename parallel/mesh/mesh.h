@@ -69,6 +69,9 @@ class Mesh {
   RankGroups groups(int rank) const;
   Group group(int rank, Axis axis) const;
   schedule::GroupShape shape(Axis axis) const;  // the same for every group of the axis
+  // Links that a message between two ranks of one pod takes along each dimension of the torus, the shortest
+  // way.
+  std::vector<int> hops(int from, int to) const;
   void set_wraps(int dimension, bool wraps) { torus_.at(static_cast<size_t>(dimension)).wraps = wraps; }
 
   // "pods 2 x torus 4 x 4, data 8, model 2"

@@ -8,6 +8,7 @@
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/sim/recording_device.h"
 #include "train/bench/product_rate.h"
+#include "train/dry_run.h"
 #include "train/engine.h"
 #include "train/model_flops.h"
 
@@ -121,7 +122,10 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     out.backward_s = median(backward);
     out.optimizer_s = median(optimizer);
     if (options.with_operators) out.operators = table.take();
-    out.allocated_gb = static_cast<double>(engine.device->statistics().bytes_peak) / 1e9;
+    out.used = engine.device->statistics();
+    out.allocated_gb = static_cast<double>(out.used.bytes_peak) / 1e9;
+    out.predicted = predict_memory(run, *engine.world, out.threads, plugins);
+    out.memory = exchange_memory(*engine.device, *engine.groups.all, out.predicted, out.used);
   }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

@@ -7,6 +7,7 @@
 
 #include "configs/run.pb.h"
 #include "train/bench/floor.h"
+#include "train/memory_report.h"
 #include "train/plugins.h"
 
 namespace toroid::train {
@@ -27,6 +28,8 @@ struct StepBench {
   double first_step_s = 0;
   double peak_rss_gb = 0;  // of the process after the steps, GB = 1e9 bytes
   double allocated_gb = 0;
+  Statistics predicted, used;     // memory of this rank
+  std::vector<MemoryUse> memory;  // of all ranks
   double loss = 0;
   double model_flops = 0;
   Floor floor;

@@ -31,18 +31,6 @@ Batch masked_batch(const BatchSource& tokens, int64_t step) {
   return batch;
 }
 
-RankWork work_of(const std::vector<Record>& records) {
-  RankWork work;
-  for (const Record& record : records) {
-    if (record.kind == Record::Kind::transfer) {
-      work.bytes[record.note.axis + " " + record.note.operation] += record.note.bytes;
-    }
-    for (const Product& product : record.cost.products)
-      work.matmul_flops += static_cast<double>(product.flops());
-  }
-  return work;
-}
-
 // This rank's share of the hashes. A tensor's elements are hashed by their index in it, and tensors are told
 // apart by an odd factor, so that the shares of all ranks add up to the same whatever they hold.
 CertifiedStep hashes(Device& device, const Zero& zero) {
@@ -79,17 +67,17 @@ bool same_bits(double a, double b) {
 }
 
 Json work_json(const RankWork& work) {
-  Json bytes = Json::object();
-  for (const auto& [axis, count] : work.bytes) bytes[axis] = count;
-  return {{"matmul_flops", word(std::bit_cast<uint64_t>(work.matmul_flops))}, {"bytes", bytes}};
+  return {{"flops", work.flops}, {"bytes", work.bytes}};
+}
+
+std::map<std::string, int64_t> sums_of(const JsonView& value) {
+  std::map<std::string, int64_t> out;
+  for (const std::string& key : value.keys()) out[key] = value.at(key).as_integer();
+  return out;
 }
 
 RankWork work_of(const JsonView& value) {
-  RankWork work;
-  work.matmul_flops = exact_double(value.at("matmul_flops"));
-  const JsonView bytes = value.at("bytes");
-  for (const std::string& axis : bytes.keys()) work.bytes[axis] = bytes.at(axis).as_integer();
-  return work;
+  return {sums_of(value.at("flops")), sums_of(value.at("bytes"))};
 }
 
 std::string number(double value) {
@@ -125,19 +113,6 @@ config::RunConfig certified_config(config::RunConfig run, const std::vector<Layo
   return run;
 }
 
-RankWork predicted_work(const config::RunConfig& run, int rank, const Plugins& plugins) {
-  const mesh::Mesh mesh(run.mesh());
-  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(compute_threads(run.train())));
-  RecordingDevice& recorder = *device;
-  const Engine engine =
-      make_engine(run, make_recorded_world(rank, mesh.world_size()), std::move(device), plugins);
-  engine.program->initialise(run.train().seed());
-  engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 0);
-  recorder.clear();
-  engine.program->step();
-  return work_of(recorder.records());
-}
-
 LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
                      std::unique_ptr<Device> device, const Plugins& plugins, const AdaptGroups& adapt) {
   auto recording = std::make_unique<RecordingDevice>(*device);
@@ -167,7 +142,7 @@ LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
     share.gradient_norm = result.gradient_norm;
     own.steps.push_back(share);
   }
-  own.work.push_back(work_of(recorder.records()));
+  own.work.push_back(recorded_work(recorder.records()));
   const auto all = exchange(recorder, *self.engine.groups.all, to_text(own), "certificate");
   LayoutRun out;
   out.steps.resize(own.steps.size());

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "train/certify/layout.h"
+#include "train/certify/work.h"
 #include "train/engine.h"
 
 namespace toroid::train {
@@ -19,20 +19,11 @@ struct CertifiedStep {
   bool operator==(const CertifiedStep&) const = default;
 };
 
-// What one rank did in the last step.
-struct RankWork {
-  double matmul_flops = 0;
-  std::map<std::string, int64_t> bytes;  // of the arrays that collectives moved, by "axis operation"
-};
-
 struct LayoutRun {
   std::string layout;
   std::vector<CertifiedStep> steps;
-  std::vector<RankWork> work;  // by rank
+  std::vector<RankWork> work;  // of the last step, by rank
 };
-
-// What a layout changes in the work of a rank: the recorded step of one rank of it, which never ran.
-RankWork predicted_work(const config::RunConfig& run, int rank, const Plugins& plugins);
 
 // The config of a run that certifies: so many sequences that the largest of `layouts` has two microbatches on
 // each replica, and clipping that is active.

@@ -29,7 +29,18 @@ CpuDevice::~CpuDevice() {
 }
 
 void CpuDevice::synchronize(Event event, Seconds deadline) {
-  if (is_communication(event.queue) && transfers_ != nullptr) transfers_->wait(event, deadline);
+  if (is_communication(event.queue) && transfers_ != nullptr) wait_for(event, deadline);
+}
+
+void CpuDevice::wait_for(Event event, Seconds deadline) {
+  if (transfers_->done(event)) return;
+  const Stopwatch watch;
+  transfers_->wait(event, deadline);
+  exposed_ += watch.elapsed();
+}
+
+CpuDevice::CommunicationTime CpuDevice::communication_time() const {
+  return {exposed_, transfers_ == nullptr ? Seconds(0) : transfers_->under_way()};
 }
 
 void CpuDevice::on_wait(Queue queue, Event event) {
@@ -38,7 +49,7 @@ void CpuDevice::on_wait(Queue queue, Event event) {
   if (is_communication(queue)) {
     transfers_->enqueue_wait(queue, event);
   } else {
-    transfers_->wait(event);
+    wait_for(event, Seconds(0));
   }
 }
 

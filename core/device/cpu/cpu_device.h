@@ -27,6 +27,13 @@ class CpuDevice final : public Device {
   std::string_view name() const override { return "cpu"; }
   bool host_addressable() const override { return true; }
 
+  // Both since the device was made. `exposed`: the calling thread waited for a collective. `under_way`: at
+  // least one was, waits for peers included.
+  struct CommunicationTime {
+    Seconds exposed{0}, under_way{0};
+  };
+  CommunicationTime communication_time() const;
+
   // Gives memory that is kept for reuse back to the system.
   void trim() { allocator_.trim(); }
 
@@ -44,6 +51,7 @@ class CpuDevice final : public Device {
  private:
   using Time = std::chrono::steady_clock::time_point;
   Time time_of(Event event) const;
+  void wait_for(Event event, Seconds deadline);
 
   // A block that was freed while a queue of communication still used it.
   struct Deferred {
@@ -58,6 +66,7 @@ class CpuDevice final : public Device {
   cpu::CachingAllocator allocator_;
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
   std::array<std::map<uint64_t, Time>, kQueues> recorded_;  // by ticket
+  Seconds exposed_{0};
 };
 
 }  // namespace toroid

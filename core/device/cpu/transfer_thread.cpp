@@ -40,7 +40,7 @@ TransferThread::~TransferThread() {
 void TransferThread::enqueue(Event ticket, std::unique_ptr<Transfer> transfer) {
   {
     const std::lock_guard lock(mutex_);
-    queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}});
+    queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}, false});
   }
   work_.notify_one();
 }
@@ -49,13 +49,20 @@ void TransferThread::enqueue_wait(Queue queue, Event on) {
   if (done(on)) return;
   {
     const std::lock_guard lock(mutex_);
-    queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on});
+    queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on, false});
   }
   work_.notify_one();
 }
 
 bool TransferThread::done(Event event) const {
   return finished_[static_cast<size_t>(event.queue)].load(std::memory_order_acquire) >= event.ticket;
+}
+
+Seconds TransferThread::under_way() const {
+  const std::lock_guard lock(mutex_);
+  Seconds out = under_way_;
+  if (begun_ > 0) out += std::chrono::steady_clock::now() - begun_at_;
+  return out;
 }
 
 void TransferThread::wait(Event event, Seconds deadline) {
@@ -92,7 +99,7 @@ void TransferThread::call(const std::function<void()>& work) {
 void TransferThread::drop() {
   call([this] {
     const std::lock_guard lock(mutex_);
-    for (auto& queue : queues_) queue.clear();
+    clear();
   });
 }
 
@@ -110,9 +117,20 @@ void TransferThread::fail(std::exception_ptr failure) {
   {
     const std::lock_guard lock(mutex_);
     if (failure_ == nullptr) failure_ = std::move(failure);
-    for (auto& queue : queues_) queue.clear();
+    clear();
   }
   progress_.notify_all();
+}
+
+void TransferThread::clear() {
+  for (auto& queue : queues_) queue.clear();
+  begun_ = 0;
+}
+
+void TransferThread::begin(Entry& entry) {
+  entry.begun = true;
+  const std::lock_guard lock(mutex_);
+  if (begun_++ == 0) begun_at_ = std::chrono::steady_clock::now();
 }
 
 // One look at the head of each queue; whether anything ended.
@@ -127,11 +145,13 @@ bool TransferThread::advance_heads() {
       ended = true;
       continue;
     }
+    if (!entry->begun) begin(*entry);
     if (!entry->transfer->advance()) continue;
     const uint64_t ticket = entry->ticket;
     pop(queue);
     {
       const std::lock_guard lock(mutex_);  // or a waiter could miss it between its look and its sleep
+      if (--begun_ == 0) under_way_ += std::chrono::steady_clock::now() - begun_at_;
       finished_[queue].store(ticket, std::memory_order_release);
     }
     progress_.notify_all();

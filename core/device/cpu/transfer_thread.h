@@ -35,6 +35,8 @@ class TransferThread {
   void enqueue_wait(Queue queue, Event on);
 
   bool done(Event event) const;
+  // How long at least one transfer has been under way, since the start.
+  Seconds under_way() const;
   // The longest sleep between two looks: longer where many ranks share a core, so that those who wait leave
   // it to those who work.
   void set_longest_sleep(std::chrono::microseconds longest) { longest_sleep_ = longest; }
@@ -51,17 +53,23 @@ class TransferThread {
     uint64_t ticket = 0;  // 0: a wait
     std::unique_ptr<Transfer> transfer;
     Event on;
+    bool begun = false;
   };
   void run();
+  void begin(Entry& entry);
   bool advance_heads();
   Entry* head(size_t queue);
   void pop(size_t queue);
   void fail(std::exception_ptr failure);
+  void clear();
 
   mutable std::mutex mutex_;
   std::condition_variable work_, progress_;
   std::array<std::deque<Entry>, kQueues> queues_;  // a head stays in place while it is advanced
   std::array<std::atomic<uint64_t>, kQueues> finished_{};
+  int begun_ = 0;  // heads that have been looked at
+  std::chrono::steady_clock::time_point begun_at_;
+  Seconds under_way_{0};  // up to the last moment at which none was
   std::deque<std::function<void()>> calls_;
   std::exception_ptr failure_;
   bool stopping_ = false;

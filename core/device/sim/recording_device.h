@@ -36,6 +36,8 @@ class RecordingDevice final : public Device {
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
 
+  // Whether there is a device behind it.
+  bool computes() const { return inner_ != nullptr; }
   const std::vector<Record>& records() const { return records_; }
   void clear() { records_.clear(); }
   // Off: calls are only passed on.

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "parallel/mesh/check.h"
 #include "parallel/mesh/mesh.pb.h"
+#include "parallel/schedule/links.h"
 
 namespace toroid::mesh {
 namespace {
@@ -163,6 +164,38 @@ TEST(Mesh, states_the_relation_that_failed) {
   EXPECT_NE(refusal("pods: 0").find("mesh.pods is 0"), std::string::npos);
   EXPECT_NE(refusal("torus: [2, -2] data: 1").find("mesh.torus[1] is -2"), std::string::npos);
   EXPECT_NE(refusal("torus: [1, 1, 1, 1]").find("4 dimensions; at most 3"), std::string::npos);
+}
+
+// Summed over all ranks, messages times hops are what the links of the schedule carry.
+TEST(Mesh, counts_the_hops_that_a_message_takes) {
+  Mesh mesh = mesh_of("pods: 2 torus: [4, 5] data: 20");
+  EXPECT_EQ(mesh.hops(0, 0), (std::vector<int>{0, 0}));
+  EXPECT_EQ(mesh.hops(0, 19), (std::vector<int>{1, 1}));  // round the corner both ways
+  EXPECT_EQ(mesh.hops(20 + 12, 20), (std::vector<int>{2, 2}));
+  mesh.set_wraps(1, false);
+  EXPECT_EQ(mesh.hops(0, 19), (std::vector<int>{1, 4}));
+  using schedule::Algorithm;
+  for (const Algorithm algorithm : {Algorithm::ring, Algorithm::torus, Algorithm::direct}) {
+    const schedule::GroupShape shape = mesh.shape(Axis::data);
+    const auto traffic = schedule::count_traffic(algorithm, schedule::Operation::all_reduce, shape);
+    int64_t down = 0, along = 0;  // chunks on links of dimension 0 and of dimension 1
+    for (size_t link = 0; link < traffic.chunks.size(); ++link) {
+      const auto direction = static_cast<schedule::Direction>(link % 4);
+      const bool row = direction == schedule::Direction::right || direction == schedule::Direction::left;
+      (row ? along : down) += traffic.chunks[link];
+    }
+    for (int rank = 0; rank < mesh.pod_size(); ++rank) {
+      const auto plan = schedule::plan(algorithm, schedule::Operation::all_reduce, shape, rank);
+      for (const schedule::Move& move : plan.moves) {
+        if (move.receive) continue;
+        const std::vector<int> hops = mesh.hops(rank, move.peer);
+        down -= move.count * move.blocks * hops[0];
+        along -= move.count * move.blocks * hops[1];
+      }
+    }
+    EXPECT_EQ(down, 0) << schedule::name(algorithm);
+    EXPECT_EQ(along, 0) << schedule::name(algorithm);
+  }
 }
 
 }  // namespace

@@ -13,13 +13,13 @@
 
 namespace toroid::train {
 
-inline config::RunConfig small_config(const std::string& model) {
+inline config::RunConfig small_config(const std::string& model, const std::vector<std::string>& sets = {}) {
   return config::load_text("model { d_model: 32 layers: 2 head_dim: 8 ffn: 48 vocab: 90 " + model +
                                " }\n"
                                "batch { tokens_per_sequence: 20 global_sequences: 4 }\n"
                                "optim { adamw { weight_decay: 0.1 } schedule { constant { peak: 1e-2 } } }\n"
                                "train { steps: 4 seed: 5 precision: BF16 deterministic: true }\n",
-                           "small", {})
+                           "small", sets)
       .run;
 }
 
