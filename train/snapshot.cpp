@@ -74,6 +74,7 @@ void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& ch
     }
     scalars.push_back(static_cast<float>(found->second));
   }
+  program.zero().clear();
   Tensor master;  // of the piece whose parts follow one another
   for (const NamedTensor& part : program.zero().parts()) {
     if (part.part == "master") master = part.tensor;
@@ -83,8 +84,6 @@ void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& ch
       restore_tensor(device, part, checkpoint, part.part);
     } else if (part.part == "outer_master") {
       device.copy(part.tensor, master);
-    } else {
-      device.write(part.tensor, std::vector<std::byte>(static_cast<size_t>(part.tensor.bytes())));
     }
   }
   const auto apart = checkpoint.state().counters.find("steps_apart");

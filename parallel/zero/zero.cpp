@@ -88,12 +88,20 @@ bool Zero::accumulates_whole() const {
 
 // Master weights
 
+void Zero::clear() {
+  for (const Held& held : held_) {
+    launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
+    for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
+  }
+  if (outer_) outer_->begin(masters());
+  if (pod_reduce_) pod_reduce_->clear();
+}
+
 void Zero::initialise(uint64_t seed, int64_t d_model) {
+  clear();
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
     Held& held = held_[u];
-    launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
-    for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
     for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
       const TensorSpec& spec = unit.spec.tensors[t];
       if (spec.init == Init::zero) continue;
@@ -109,7 +117,6 @@ void Zero::initialise(uint64_t seed, int64_t d_model) {
     if (held.ema.tensor) device_.copy(held.ema.tensor, held.master.tensor);
   }
   if (outer_) outer_->begin(masters());
-  if (pod_reduce_) pod_reduce_->clear();
   masters_changed();
 }
 

@@ -67,6 +67,8 @@ class Zero {
   Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options,
        ZeroGroups groups);
 
+  // Zeros everywhere, the padding included: before parts() are filled from outside.
+  void clear();
   // Draws every master weight from its counter-based generator; states become zero.
   void initialise(uint64_t seed, int64_t d_model);
   // After masters have changed: casts this rank's shards, and gathers and packs what stays.
