@@ -22,6 +22,7 @@ StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
   device->clear();
   engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 0);
   engine.program->step();
+  engine.program->meet_pods();  // the outer step, where pods make one every so many steps
   StepRecord out;
   for (const Record& each : device->records()) {
     if (each.kind != Record::Kind::allocate && each.kind != Record::Kind::free) out.operators.push_back(each);

@@ -46,6 +46,21 @@ StepOptions step_options(const config::RunConfig& run) {
   out.zero.whole_below = run.zero().whole_below();
   out.zero.max_live = run.zero().max_live();
   out.zero.wire = run.zero().wire() == config::ZeroConfig::BF16 ? Wire::bf16 : Wire::exact;
+  out.zero.pods.outer = run.pathways().has_nesterov();
+  out.zero.pods.every_steps = run.pathways().every_steps();
+  out.zero.pods.learning_rate = run.pathways().nesterov().learning_rate();
+  out.zero.pods.momentum = run.pathways().nesterov().momentum();
+  switch (run.pathways().wire()) {
+    case config::PathwaysConfig::FP32:
+      out.zero.pods.wire = pathways::PodWire::fp32;
+      break;
+    case config::PathwaysConfig::BF16:
+      out.zero.pods.wire = pathways::PodWire::bf16;
+      break;
+    case config::PathwaysConfig::INT8:
+      out.zero.pods.wire = pathways::PodWire::int8;
+      break;
+  }
   out.decide.clip_norm = run.optim().clip_norm();
   out.decide.z_threshold = run.optim().skip().zscore();
   out.decide.z_decay = run.optim().skip().decay();

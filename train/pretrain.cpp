@@ -123,6 +123,13 @@ void Pretrain::resume() {
   };
   skipped_total_ = counter("skipped_total");
   skipped_in_a_row_ = counter("skipped_in_a_row");
+  const int64_t pods = engine_.program->pods();
+  const auto saved_pods = state.counters.find("pods");
+  if (leads_ && engine_.program->zero().keeps_pods() && saved_pods != state.counters.end() &&
+      saved_pods->second != pods) {
+    log::warn("{} is of {} pods and this run has {}: a pod that it lacks begins as pod 0, without a residual",
+              printable(checkpoint.directory().string()), saved_pods->second, pods);
+  }
   log::info("resumed step {} of {}", state.step, printable(checkpoint.directory().string()));
 }
 
@@ -277,6 +284,7 @@ ExitCode Pretrain::run() {
     const int signal = meet(step, share, signals.received(), issued.communication);
     const bool stop = signal != 0;
     const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
+    if (done == steps) engine_.program->meet_pods();
     const bool due_save = stop || done == steps || (save_every > 0 && done % save_every == 0);
     if (!(due_validation || due_save || code != ExitCode::done)) continue;
     if (!report(step, 0, issued)) code = ExitCode::too_many_skips;

@@ -39,12 +39,14 @@ std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, Che
   device.read(program.state(), std::as_writable_bytes(std::span(scalars)));
   for (size_t i = 0; i < kStateNames.size(); ++i)
     state.scalars[kStateNames[i]] = static_cast<double>(scalars[i]);
+  state.counters["pods"] = program.pods();
+  state.counters["steps_apart"] = program.zero().steps_apart();
   std::vector<TensorSlice> slices;
   for (const NamedTensor& part : program.zero().parts()) {
     if (!part.counted) continue;  // another rank saves it
     TensorSlice slice;
     slice.name = part.name;
-    slice.part = part.part;
+    slice.part = part.saved_part();
     slice.global_shape = dims(part.shape);
     slice.offset = part.first;
     slice.elements = part.tensor.elements();
@@ -72,7 +74,20 @@ void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& ch
     }
     scalars.push_back(static_cast<float>(found->second));
   }
-  for (const NamedTensor& part : program.zero().parts()) restore_tensor(device, part, checkpoint, part.part);
+  program.zero().clear();
+  Tensor master;  // of the piece whose parts follow one another
+  for (const NamedTensor& part : program.zero().parts()) {
+    if (part.part == "master") master = part.tensor;
+    if (checkpoint.find(part.name, part.saved_part()) != nullptr) {
+      restore_tensor(device, part, checkpoint, part.saved_part());
+    } else if (part.needed) {
+      restore_tensor(device, part, checkpoint, part.part);
+    } else if (part.part == "outer_master") {
+      device.copy(part.tensor, master);
+    }
+  }
+  const auto apart = checkpoint.state().counters.find("steps_apart");
+  program.zero().set_steps_apart(apart == checkpoint.state().counters.end() ? 0 : apart->second);
   device.write(program.state(), std::as_bytes(std::span(scalars)));
   program.weights_changed();
 }
@@ -86,7 +101,7 @@ void restore_weights(Device& device, Zero& zero, CheckpointReader& checkpoint, c
       restore_tensor(device, to, checkpoint, part);
       master = to.tensor;
     }
-    if (to.part == "ema") device.copy(to.tensor, master);
+    if (to.part == "ema" || to.part == "outer_master") device.copy(to.tensor, master);
   }
   zero.masters_changed();
 }

@@ -9,9 +9,11 @@
 #include "core/op/loss.h"
 #include "core/op/matmul.h"
 #include "core/op/norm.h"
+#include "core/op/outer.h"
 #include "core/op/reduce.h"
 #include "core/op/rope.h"
 #include "core/op/update.h"
+#include "core/op/wire.h"
 
 namespace toroid::op {
 
@@ -27,7 +29,8 @@ std::span<const OpKind* const> all_kinds() {
       &rms_norm_kind,    &rms_norm_grad_kind,  &rope_kind,
       &rope_grad_kind,   &rope_table_kind,     &softcap_kind,
       &sum_kind,         &sum_squares_kind,    &loss_statistics_kind,
-      &loss_merge_kind,  &loss_part_grad_kind,
+      &loss_merge_kind,  &loss_part_grad_kind, &compress_kind,
+      &sum_wires_kind,   &outer_gradient_kind, &nesterov_kind,
   };
   return kinds;
 }

@@ -45,7 +45,10 @@ void decide_reference(const Call& call) {
   const auto& spec = call.get<DecideSpec>();
   double squares = 0;
   for (const double partial : load(call[0])) squares += partial;
+  const bool apart = call.operands.size() > 6;
+  if (apart) squares /= static_cast<double>(call[0].elements());
   const double norm = std::sqrt(squares), count = load(call[2])[0];
+  const double clipped_norm = apart ? std::sqrt(load(call[6])[0]) : norm;
   const double loss_now = count > 0 ? load(call[1])[0] / count : 0;
   std::vector<double> state = load(call[4]), control(kControlSize, 0.0);
   const Verdict found = verdict(loss_now, norm, count, state, spec);
@@ -61,7 +64,7 @@ void decide_reference(const Call& call) {
     follow(State::norm_square, norm * norm);
     state[State::seen] += 1;
     control[Control::apply] = 1;
-    control[Control::clip] = spec.clip_norm > 0 ? std::min(1.0, spec.clip_norm / (norm + 1e-6)) : 1;
+    control[Control::clip] = spec.clip_norm > 0 ? std::min(1.0, spec.clip_norm / (clipped_norm + 1e-6)) : 1;
   } else {
     state[State::skipped_total] += 1;
     state[State::skipped_in_a_row] += 1;
@@ -127,23 +130,29 @@ constinit const OpKind adamw_kind{.name = "adamw", .cost = adamw_cost, .referenc
 constinit const OpKind ema_kind{.name = "ema", .cost = ema_cost, .reference = ema_reference};
 
 Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target_count,
-            const Tensor& learning_rate, const Tensor& state, const Tensor& control, DecideSpec spec) {
+            const Tensor& learning_rate, const Tensor& state, const Tensor& control, DecideSpec spec,
+            const Tensor& own) {
   check_f32("decide", partials, "partials", partials.shape.elements());
   check_f32("decide", loss_sum, "loss_sum", 1);
   check_f32("decide", target_count, "target_count", 1);
   check_f32("decide", learning_rate, "rate", 1);
   check_f32("decide", state, "state", kStateSize);
   check_f32("decide", control, "control", kControlSize);
-  return {&decide_kind,
-          {{partials, Access::in},
-           {loss_sum, Access::in},
-           {target_count, Access::in},
-           {learning_rate, Access::in},
-           {state, Access::inout},
-           {control, Access::out}},
-          spec,
-          {},
-          Phase::optimizer};
+  Call call{&decide_kind,
+            {{partials, Access::in},
+             {loss_sum, Access::in},
+             {target_count, Access::in},
+             {learning_rate, Access::in},
+             {state, Access::inout},
+             {control, Access::out}},
+            spec,
+            {},
+            Phase::optimizer};
+  if (own) {
+    check_f32("decide", own, "own", 1);
+    call.operands.push_back({own, Access::in});
+  }
+  return call;
 }
 
 Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, const Tensor& master,

@@ -46,8 +46,10 @@ struct DecideSpec {
 // counters. update_count already counts this step's update when apply is 1. Reasons are looked for in the
 // order 5, 1, 2, 3, 4. An outlier lies more than z_threshold standard deviations above its running mean, the
 // deviation taken as at least a thousandth of the mean (less is the rounding of the state).
+// Where pods train apart, partials f32[pods] are the squared norms of their gradients and `own` f32[1] that
+// of this pod's: the norm that is judged and reported is the root of their mean, the clipping this pod's.
 Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target_count, const Tensor& rate,
-            const Tensor& state, const Tensor& control, DecideSpec spec);
+            const Tensor& state, const Tensor& control, DecideSpec spec, const Tensor& own = {});
 
 // AdamW (Loshchilov and Hutter 2019, algorithm 2), t = state[update_count], g = clip * gradient, r =
 // control[rate]:

@@ -63,6 +63,13 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
     if (options_.training && accumulates_whole()) open_[u].flat = gradient_buffer(u);
   }
   if (!options_.training) return;
+  std::vector<pathways::Shard> shards;
+  for (size_t u = 0; u < units_.size(); ++u) shards.push_back({units_[u].spec.name, held_[u].size()});
+  if (options_.pods.outer) {
+    outer_.emplace(device_, groups_.pod, options_.pods, shards);
+  } else {
+    pod_reduce_.emplace(device_, groups_.pod, options_.pods.wire, std::move(shards), "gradients");
+  }
   if (options_.tiles.deterministic) blocks = canonical_blocks().all();
   partials_ = device_.array(DType::f32, {blocks}, "gradients");
 }
@@ -81,12 +88,20 @@ bool Zero::accumulates_whole() const {
 
 // Master weights
 
+void Zero::clear() {
+  for (const Held& held : held_) {
+    launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
+    for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
+  }
+  if (outer_) outer_->begin(masters());
+  if (pod_reduce_) pod_reduce_->clear();
+}
+
 void Zero::initialise(uint64_t seed, int64_t d_model) {
+  clear();
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
     Held& held = held_[u];
-    launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
-    for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
     for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
       const TensorSpec& spec = unit.spec.tensors[t];
       if (spec.init == Init::zero) continue;
@@ -101,7 +116,14 @@ void Zero::initialise(uint64_t seed, int64_t d_model) {
     }
     if (held.ema.tensor) device_.copy(held.ema.tensor, held.master.tensor);
   }
+  if (outer_) outer_->begin(masters());
   masters_changed();
+}
+
+std::vector<Tensor> Zero::masters() const {
+  std::vector<Tensor> out;
+  for (const Held& held : held_) out.push_back(held.master.tensor);
+  return out;
 }
 
 void Zero::masters_changed() {
@@ -368,8 +390,9 @@ void Zero::absorb(size_t keep) {
     // The microbatches need not be a power of two: the missing ones are zeros, so the remaining subtrees are
     // added from the smallest to the largest.
     while (pending.size() > 1) merge();
-    groups_.pod.all_reduce(pending[0].tensor, Combine::sum, options_.wire,
-                           {units_[u].spec.name + " gradients", "gradients", Phase::backward});
+    if (!pod_reduce_) continue;
+    pod_reduce_->start(u, std::move(pending[0]), Phase::backward);
+    pending.clear();
   }
 }
 
@@ -378,6 +401,9 @@ void Zero::end_microbatch() {
 }
 
 Tensor Zero::gradient_partials() {
+  for (size_t u = 0; pod_reduce_ && u < units_.size(); ++u) {
+    held_[u].pending.push_back(pod_reduce_->finish(u));
+  }
   if (options_.tiles.deterministic) return canonical_partials();
   int64_t at = 0;
   for (size_t u = 0; u < units_.size(); ++u) {
@@ -422,7 +448,28 @@ void Zero::update(const StepScalars& scalars) {
       }
     }
   }
+  if (pod_reduce_) pod_reduce_->keep_rest(scalars.control);
+  if (outer_ && outer_->due()) outer_step();
   masters_changed();
+}
+
+void Zero::outer_step() {
+  for (Held& held : held_) held.pending.clear();  // the outer gradients take their memory
+  outer_->step(masters());
+}
+
+void Zero::meet_pods() {
+  if (steps_apart() == 0) return;
+  outer_step();
+  masters_changed();
+}
+
+void Zero::set_steps_apart(int64_t steps) {
+  if (outer_) outer_->set_apart(steps);
+}
+
+bool Zero::keeps_pods() const {
+  return groups_.pod.place().size > 1 && (outer_ || (pod_reduce_ && pod_reduce_->compresses()));
 }
 
 // By name
@@ -435,22 +482,39 @@ NamedTensor Zero::named(size_t u, size_t t, const Piece& piece, const std::strin
   out.tensor = array.tensor.slice_rows(piece.offset - held_[u].begin, piece.elements);
   if (piece.elements == spec.shape.elements()) out.tensor = out.tensor.reshape(spec.shape);
   const bool alone = sharded_ || groups_.gather.place().rank == 0;
-  out.counted = slice.counted && alone && groups_.pod.place().rank == 0;
+  out.counted = slice.counted && alone;
   return out;
 }
 
 std::vector<NamedTensor> Zero::parts() const {
   std::vector<NamedTensor> out;
   const std::vector<std::string> states = optimizer_.states();
+  const int pod = groups_.pod.place().rank;
+  const pathways::PodReduce* reduce = outer_ ? &outer_->reduce() : pod_reduce_ ? &*pod_reduce_ : nullptr;
   for (size_t u = 0; u < units_.size(); ++u) {
     const Held& held = held_[u];
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
       for (const Piece& piece : units_[u].pieces(t, held.begin, held.end)) {
-        out.push_back(named(u, t, piece, "master", held.master));
-        for (size_t s = 0; s < held.states.size(); ++s) {
-          out.push_back(named(u, t, piece, states[s], held.states[s]));
+        // `differs`: from pod to pod, now; `own`: it may do so at some time.
+        const auto add = [&](const std::string& part, const Array& array, bool own, bool differs) {
+          NamedTensor& added = out.emplace_back(named(u, t, piece, part, array));
+          if (own) added.pod = pod;
+          added.counted = added.counted && (pod == 0 || differs);
+          return &added;
+        };
+        const bool apart = outer_.has_value(), differ = steps_apart() > 0;
+        add("master", held.master, apart, differ);
+        for (size_t s = 0; s < held.states.size(); ++s) add(states[s], held.states[s], apart, apart);
+        if (held.ema.tensor) add("ema", held.ema, apart, apart);
+        if (outer_) {
+          NamedTensor* const shared = add("outer_master", outer_->shared(u), false, false);
+          shared->needed = false;
+          shared->counted = shared->counted && differ;  // else the masters are the same
+          add("outer_momentum", outer_->momentum(u), false, false)->needed = false;
         }
-        if (held.ema.tensor) out.push_back(named(u, t, piece, "ema", held.ema));
+        if (reduce != nullptr && reduce->compresses()) {
+          add("pod_residual", reduce->residual(u), true, true)->needed = false;
+        }
       }
     }
   }
@@ -460,9 +524,11 @@ std::vector<NamedTensor> Zero::parts() const {
 std::vector<NamedTensor> Zero::gradient_tensors() const {
   std::vector<NamedTensor> out;
   for (size_t u = 0; u < units_.size(); ++u) {
+    if (held_[u].pending.empty()) continue;
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
       for (const Piece& piece : units_[u].pieces(t, held_[u].begin, held_[u].end)) {
         out.push_back(named(u, t, piece, "gradient", held_[u].pending[0]));
+        out.back().counted = out.back().counted && groups_.pod.place().rank == 0;
       }
     }
   }

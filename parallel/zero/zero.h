@@ -7,12 +7,14 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/model/context.h"
 #include "core/op/update_rule.h"
+#include "parallel/pathways/outer_step.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"
 
@@ -28,7 +30,8 @@ struct ZeroOptions {
   bool reshard_after_forward = true;  // false: gathered weights stay until the backward pass has used them
   int64_t whole_below = 0;            // units of fewer elements are gathered once a step and stay
   int64_t max_live = 0;               // elements gathered at a time that prefetching keeps to; 0: no limit
-  Wire wire = Wire::exact;            // of the gradients
+  Wire wire = Wire::exact;            // of the gradients within a pod
+  pathways::Options pods;             // what pods exchange
 };
 
 // The axes of the mesh as this rank's groups. The data axis has two queues.
@@ -52,6 +55,11 @@ struct NamedTensor {
   Shape shape;          // of the whole tensor
   int64_t first = 0;    // element of the whole at which `tensor` begins
   bool counted = true;  // this rank is the one that saves it; others may hold a replica
+  // Pods that train apart hold other values: pod p > 0 saves its own as "PART.pod-P". A checkpoint without
+  // them is one that all pods shared, or that knows fewer pods: `part` stands in.
+  int pod = 0;
+  bool needed = true;  // else a checkpoint may lack it: zeros, or for "outer_master" the masters
+  std::string saved_part() const { return pod == 0 ? part : part + ".pod-" + std::to_string(pod); }
 };
 
 class Zero {
@@ -59,6 +67,8 @@ class Zero {
   Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimizer, ZeroOptions options,
        ZeroGroups groups);
 
+  // Zeros everywhere, the padding included: before parts() are filled from outside.
+  void clear();
   // Draws every master weight from its counter-based generator; states become zero.
   void initialise(uint64_t seed, int64_t d_model);
   // After masters have changed: casts this rank's shards, and gathers and packs what stays.
@@ -83,10 +93,18 @@ class Zero {
   // Sums of squares of all gradient blocks of the model: equal on all ranks, in deterministic mode in an
   // order that does not depend on the layout.
   Tensor gradient_partials();
+  // Updates the shards; where one is due, the outer step of the pods follows.
   void update(const StepScalars& scalars);
+  // The outer step at once, if pods have trained apart since the last one: for the end of a run.
+  void meet_pods();
+  // Steps since the pods' weights were the same; checkpointed.
+  int64_t steps_apart() const { return outer_ ? outer_->apart() : 0; }
+  void set_steps_apart(int64_t steps);
+  bool keeps_pods() const;  // whether pods hold parts of their own
 
   std::vector<NamedTensor> parts() const;
-  std::vector<NamedTensor> gradient_tensors() const;  // of the step, before clipping
+  // Of the step, before clipping; gone after an outer step.
+  std::vector<NamedTensor> gradient_tensors() const;
 
  private:
   struct Held {                  // this rank's shard of a unit
@@ -128,6 +146,8 @@ class Zero {
   Array gradient_buffer(size_t unit) const;
   void reduce_unit(size_t unit);
   void absorb(size_t keep);
+  void outer_step();
+  std::vector<Tensor> masters() const;
   // Blocks of the norm in deterministic mode: those of each canonical slice, and of what is never split.
   struct CanonicalBlocks {
     int64_t slices = 0, each = 0, whole = 0;
@@ -144,6 +164,8 @@ class Zero {
   ZeroGroups groups_;
   bool sharded_;  // states over the data axis
   std::vector<Unit> units_;
+  std::optional<pathways::PodReduce> pod_reduce_;  // of gradients; or
+  std::optional<pathways::OuterStep> outer_;
   std::vector<Held> held_;
   std::vector<Live> live_;
   std::vector<Open> open_;

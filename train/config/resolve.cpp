@@ -126,6 +126,9 @@ void derive_schedule(ScheduleConfig& schedule, const TrainConfig& train, Origins
 void resolve(RunConfig& run, Origins& origins) {
   derive_model(*run.mutable_model(), origins);
   if (run.optim().rule_case() == OptimConfig::RULE_NOT_SET) run.mutable_optim()->mutable_adamw();
+  if (run.pathways().every_steps() > 1 && run.pathways().outer_case() == PathwaysConfig::OUTER_NOT_SET) {
+    run.mutable_pathways()->mutable_nesterov();
+  }
   derive_schedule(*run.mutable_optim()->mutable_schedule(), run.train(), origins);
   fill(run, "", origins);
 }

@@ -8,6 +8,7 @@
 #include "data/check.h"
 #include "optim/check.h"
 #include "parallel/mesh/check.h"
+#include "parallel/pathways/check.h"
 #include "parallel/zero/check.h"
 #include "train/check.h"
 #include "train/config/load.h"
@@ -83,6 +84,25 @@ void check_layout(const RunConfig& run) {
   }
 }
 
+// What pods that train apart, or round what they send, ask of the rest.
+void check_pods(const RunConfig& run) {
+  const PathwaysConfig& pathways = run.pathways();
+  const bool deterministic = run.train().deterministic();
+  if (deterministic && pathways.wire() != PathwaysConfig::FP32) {
+    throw UserError("pathways.wire is " + PathwaysConfig::Wire_Name(pathways.wire()) +
+                    ", which rounds what each pod sends; train.deterministic sums exactly: use FP32");
+  }
+  if (pathways.outer_case() == PathwaysConfig::OUTER_NOT_SET || run.mesh().pods() <= 1) return;
+  const int64_t pods = run.mesh().pods(), sequences = run.batch().global_sequences();
+  const int64_t round = pods * run.mesh().data() * (deterministic ? 1 : run.batch().sequences_per_replica());
+  if (sequences % round == 0 && !(deterministic && (sequences & (sequences - 1)) != 0)) return;
+  throw UserError("batch.global_sequences (" + std::to_string(sequences) +
+                  ") are not dealt evenly to mesh.pods (" + std::to_string(pods) +
+                  "), whose outer gradients count alike under pathways.nesterov; choose " +
+                  (deterministic ? "a power of two and " : "") + "a multiple of " + std::to_string(round) +
+                  (deterministic ? ", pods x data" : ", pods x data x sequences_per_replica"));
+}
+
 }  // namespace
 
 void validate(const RunConfig& run) {
@@ -92,10 +112,12 @@ void validate(const RunConfig& run) {
   train::check(run.batch());
   train::check(run.train());
   zero::check(run.zero());
+  pathways::check(run.pathways());
   optim::check(run.optim());
   if (run.has_data()) data::check(run.data());
   check_layout(run);
   check_batch(run);
+  check_pods(run);
   check_vocabulary(run);
 }
 

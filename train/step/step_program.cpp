@@ -125,6 +125,7 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
   token_loss_ = device_.array(DType::f32, {sequences_ * tokens_}, "batch");
   losses_ = device_.array(DType::f32, {microbatches_}, "batch");
   loss_sum_ = device_.array(DType::f32, {1}, "batch");
+  if (options_.zero.pods.outer) pod_square_ = device_.array(DType::f32, {1}, "batch");
   if (options_.deterministic && data_.size > 1 && microbatches_ > 1) {
     ordered_losses_ = device_.array(DType::f32, {microbatches_ * replicas()}, "batch");
   }
@@ -148,7 +149,8 @@ StepProgram::Deal StepProgram::step_deal() const {
   return {pod_.rank * microbatches_ * round + data_.rank * sequences_, round, microbatches_, sequences_};
 }
 
-void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, double rate) {
+void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor,
+                              double rate) {
   const auto T = static_cast<size_t>(options_.tokens_per_sequence);
   // Sequences and tokens that are missing are there, masked: the program's shapes never change.
   const auto put = [&](const Array& to, std::span<const int32_t> from, int32_t filler) {
@@ -173,7 +175,7 @@ void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch&
   const auto put_scalar = [&](const Array& to, float value) {
     device_.write(to.tensor, std::as_bytes(std::span(&value, 1)));
   };
-  put_scalar(inputs.scale, batch.target_count > 0 ? 1.0f / static_cast<float>(batch.target_count) : 0.0f);
+  put_scalar(inputs.scale, divisor > 0 ? 1.0f / static_cast<float>(divisor) : 0.0f);
   put_scalar(inputs.count, static_cast<float>(batch.target_count));
   put_scalar(inputs.rate, static_cast<float>(rate));
 }
@@ -182,8 +184,18 @@ void StepProgram::upload(const HostBatch& batch, double rate) {
   require(batch.ids.size() <=
               static_cast<size_t>(microbatches_ * sequences_per_round() * options_.tokens_per_sequence),
           "a batch has at most the step's sequences");
-  fill_inputs(inputs_[next_], step_deal(), batch, rate);
+  const int64_t divisor = options_.zero.pods.outer ? pod_targets(batch) : batch.target_count;
+  fill_inputs(inputs_[next_], step_deal(), batch, divisor, rate);
   next_ = 1 - next_;
+}
+
+// Of the sequences that are dealt to this pod.
+int64_t StepProgram::pod_targets(const HostBatch& batch) const {
+  const auto tokens =
+      static_cast<size_t>(microbatches_ * data_.size * sequences_ * options_.tokens_per_sequence);
+  const size_t first = std::min(static_cast<size_t>(pod_.rank) * tokens, batch.targets.size());
+  const auto own = batch.targets.subspan(first, std::min(tokens, batch.targets.size() - first));
+  return std::count_if(own.begin(), own.end(), [](int32_t target) { return target >= 0; });
 }
 
 Microbatch StepProgram::microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const {
@@ -258,11 +270,23 @@ void StepProgram::step() {
   c.phase = Phase::optimizer;
   const Array& control = control_[1 - finished_];
   c.launch(op::sum(step_losses(), loss_sum_.tensor));
-  c.launch(op::decide(zero_.gradient_partials(), loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
-                      state_.tensor, control.tensor, options_.decide));
+  decide(inputs, control.tensor);
   zero_.update({state_.tensor, control.tensor});
   marks_.end = device_.record(Queue::compute);
   finished_ = 1 - finished_;
+}
+
+// One verdict for all ranks, also where pods train apart: on the loss of the whole step and on the root mean
+// square of the pods' norms. Each pod then clips on its own.
+void StepProgram::decide(const Inputs& inputs, const Tensor& control) {
+  Tensor partials = zero_.gradient_partials();
+  if (options_.zero.pods.outer) {
+    context_.launch(op::sum(partials, pod_square_.tensor));
+    pod_squares_ = groups_.pod.all_gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
+    partials = pod_squares_.tensor;
+  }
+  context_.launch(op::decide(partials, loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
+                             state_.tensor, control, options_.decide, pod_square_.tensor));
 }
 
 StepResult StepProgram::result(int steps_ago) {
@@ -312,7 +336,7 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
   c.phase = Phase::forward;
   Inputs inputs = make_inputs(sequences_);
   fill_inputs(inputs, {(int64_t{pod_.rank} * data_.size + data_.rank) * sequences_, 0, 1, sequences_}, host,
-              0);
+              host.target_count, 0);
   Microbatch batch = microbatch(inputs, 0, sequences_);
   const RopeTables tables = make_rope_tables(c, config_, batch);
   const int head = static_cast<int>(config_.layers) + 1;
@@ -343,7 +367,7 @@ StepProgram::Trace StepProgram::trace(const HostBatch& host, int64_t sequences) 
   Context& c = context_;
   c.phase = Phase::forward;
   Inputs inputs = make_inputs(sequences);
-  fill_inputs(inputs, {0, 0, 1, sequences}, host, 0);
+  fill_inputs(inputs, {0, 0, 1, sequences}, host, host.target_count, 0);
   Microbatch batch = microbatch(inputs, 0, sequences);
   const RopeTables tables = make_rope_tables(c, config_, batch);
   const int head = static_cast<int>(config_.layers) + 1;

@@ -84,6 +84,9 @@ class StepProgram {
   };
   Trace trace(const HostBatch& batch, int64_t sequences);
 
+  // The outer step of pods that have trained apart since the last one: for the end of a run.
+  void meet_pods() { zero_.meet_pods(); }
+
   Zero& zero() { return zero_; }
   const Tensor& state() const { return state_.tensor; }  // f32[op::kStateSize], checkpointed
   const DecoderConfig& config() const { return config_; }
@@ -92,6 +95,7 @@ class StepProgram {
   int64_t sequences_per_microbatch() const { return sequences_; }  // of one replica
   int64_t sequences_per_round() const { return sequences_ * replicas(); }
   int64_t replicas() const { return int64_t{data_.size} * pod_.size; }
+  int64_t pods() const { return pod_.size; }
 
  private:
   struct Inputs {
@@ -104,7 +108,9 @@ class StepProgram {
   };
   Deal step_deal() const;
   Inputs make_inputs(int64_t sequences);
-  void fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, double rate);
+  // Gradients are divided by `divisor` targets.
+  void fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor, double rate);
+  int64_t pod_targets(const HostBatch& batch) const;
   Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
   void run_microbatch(int64_t index, const Inputs& inputs);
   const PackedMatrix& table() const;
@@ -112,6 +118,7 @@ class StepProgram {
   template <class Body>
   void walk_forward(const Body& body);
   Tensor step_losses();
+  void decide(const Inputs& inputs, const Tensor& control);
   Array without_padding(std::span<const Tensor> parts, int64_t columns, int64_t sequences);
 
   Device& device_;
@@ -130,6 +137,7 @@ class StepProgram {
   Array state_, control_[2];
   int finished_ = 0;  // which control the last step wrote
   Array token_loss_, losses_, gathered_losses_, ordered_losses_, loss_sum_;
+  Array pod_square_, pod_squares_;  // squared gradient norms of this pod and of all, where pods train apart
   StepMarks marks_;
 };
 

@@ -1,8 +1,10 @@
 // Reductions, the verdict on a step and the update rules: all fp32 vectors of n elements.
 #include <cmath>
 
+#include "core/op/outer.h"
 #include "core/op/reduce.h"
 #include "core/op/update.h"
+#include "core/op/wire.h"
 #include "tests/core/device/kernel_contract.h"
 
 namespace toroid::testing {
@@ -97,6 +99,88 @@ TEST_P(KernelContract, ema) {
           },
           {});
     }
+  }
+}
+
+// What travels has the same bits on every device, so nothing is left to a tolerance.
+void expect_same_bits(const KernelRegistry& kernels, const Builder& build) {
+  Workbench slow;
+  const Call reference = build(slow);
+  slow.run(reference);
+  for (const int threads : {1, 2}) {
+    Workbench fast(&kernels);
+    const Call call = build(fast);
+    fast.run(call, threads);
+    EXPECT_TRUE(fast.guards_intact()) << describe(call);
+    for (size_t i = 0; i < call.operands.size(); ++i) {
+      EXPECT_EQ(bytes_in(call[i]), bytes_in(reference[i])) << describe(call) << ", operand " << i;
+    }
+  }
+}
+
+constexpr int64_t kShards[] = {0, 256, 4096, 5 * 4096, 18 * 4096};
+
+TEST_P(KernelContract, compress) {
+  if (!has(op::compress_kind)) GTEST_SKIP();
+  for (const int64_t n : kShards) {
+    for (const double size : {1e-35, 1e-20, 1.0, 1e30}) {
+      for (const DType type : {DType::bf16, DType::u8}) {
+        expect_same_bits(kernels(), [&](Workbench& bench) {
+          const Tensor x = bench.normal(DType::f32, {n}, size);
+          if (n > 300) x.as<float>()[300] = static_cast<float>(6 * size);
+          const int64_t wire = type == DType::u8 ? op::quantised_bytes(n) : n;
+          return op::compress(x, bench.normal(DType::f32, {n}, 0.1 * size), bench.output(type, {wire}));
+        });
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, sum_wires) {
+  if (!has(op::sum_wires_kind)) GTEST_SKIP();
+  for (const int64_t n : kShards) {
+    for (const int64_t pods : {1, 2, 5}) {
+      for (const DType type : {DType::bf16, DType::u8}) {
+        expect_same_bits(kernels(), [&](Workbench& bench) {
+          const int64_t wire = type == DType::u8 ? op::quantised_bytes(n) : n, stride = wire + 516;
+          const Tensor wires = bench.output(type, {pods, wire}, stride);
+          for (int64_t p = 0; p < pods; ++p) {
+            Tensor row = wires.slice_rows(p, 1);
+            row.shape = {wire};
+            row.row_stride = 1;
+            const Call fill =
+                op::compress(bench.normal(DType::f32, {n}),
+                             bench.filled(DType::f32, {n}, std::vector<double>(static_cast<size_t>(n))), row);
+            fill.kind->reference(fill);
+          }
+          return op::sum_wires(wires, bench.output(DType::f32, {n}));
+        });
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, outer_gradient) {
+  if (!has(op::outer_gradient_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    expect_agreement(
+        [&](Workbench& bench) {
+          return op::outer_gradient(bench.normal(DType::f32, {n}), bench.normal(DType::f32, {n}),
+                                    bench.output(DType::f32, {n}));
+        },
+        {});
+  }
+}
+
+TEST_P(KernelContract, nesterov) {
+  if (!has(op::nesterov_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    expect_agreement(
+        [&](Workbench& bench) {
+          return op::nesterov(bench.normal(DType::f32, {n}), bench.normal(DType::f32, {n}),
+                              bench.normal(DType::f32, {n}), bench.output(DType::f32, {n}), {0.7, 0.9, 3});
+        },
+        {.scale = 8});
   }
 }
 

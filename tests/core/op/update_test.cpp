@@ -31,6 +31,11 @@ class Judge {
                    bench_.filled(f32, {1}, {targets}), bench_.filled(f32, {1}, {rate}), state_, control_,
                    spec_));
   }
+  void step_apart(std::initializer_list<double> squares, double own) {
+    run(op::decide(bench_.filled(f32, {static_cast<int64_t>(squares.size())}, squares),
+                   bench_.filled(f32, {1}, {50}), bench_.filled(f32, {1}, {10}),
+                   bench_.filled(f32, {1}, {0.3}), state_, control_, spec_, bench_.filled(f32, {1}, {own})));
+  }
   float state(op::State index) const { return state_.as<float>()[index]; }
   float control(op::Control index) const { return control_.as<float>()[index]; }
   const Tensor& states() const { return state_; }
@@ -67,6 +72,18 @@ TEST(Decide, a_small_norm_is_not_clipped) {
   Judge unclipped({.clip_norm = 0});
   unclipped.step(50, 10, 1e6);
   EXPECT_EQ(unclipped.control(op::clip), 1);
+}
+
+TEST(Decide, pods_apart_are_judged_together_and_clipped_alone) {
+  Judge judge({.clip_norm = 1});
+  judge.step_apart({9, 1, 1, 5}, 9);
+  EXPECT_EQ(judge.control(op::apply), 1);
+  EXPECT_FLOAT_EQ(judge.control(op::gradient_norm), 2);
+  EXPECT_FLOAT_EQ(judge.control(op::clip), 1.0F / 3);
+  EXPECT_FLOAT_EQ(judge.state(op::norm_mean), 2);
+  judge.step_apart({9, NAN, 1, 5}, 9);
+  EXPECT_EQ(judge.control(op::apply), 0) << "one pod's gradient stops all pods";
+  EXPECT_EQ(judge.control(op::reason), 2);
 }
 
 struct Bad {

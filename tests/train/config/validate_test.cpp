@@ -39,6 +39,16 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
       {{"train.deterministic=true", "mesh.pods=3"}, "mesh.pods (3) is not a power of two"},
       {{"mesh.torus=[1048576, 1048576, 1048576]"}, "mesh.torus (1048576 x 1048576 x 1048576)"},
       {{"zero.stage=4"}, "zero.stage is 4; it must be between 0 and 3"},
+      {{"pathways.every_steps=0"}, "pathways.every_steps is 0"},
+      {{"pathways.every_steps=4", "pathways.nesterov.momentum=1"}, "pathways.nesterov.momentum is 1"},
+      {{"pathways.nesterov.learning_rate=0"}, "pathways.nesterov.learning_rate is 0"},
+      {{"pathways.wire=INT4"}, "INT4"},
+      {{"pathways.wire=INT8", "mesh.pods=2", "train.deterministic=true"},
+       "pathways.wire is INT8, which rounds what each pod sends; train.deterministic sums exactly: use FP32"},
+      {{"pathways.every_steps=4", "mesh.pods=3", "batch.global_sequences=4"},
+       "batch.global_sequences (4) are not dealt evenly to mesh.pods (3)"},
+      {{"pathways.every_steps=4", "mesh.pods=2", "batch.global_sequences=6", "train.deterministic=true"},
+       "choose a power of two and a multiple of 2, pods x data"},
       {{"device=CUDA"}, "device is CUDA; this version runs on device: CPU"},
       {{"device=SIM"}, "chip is not set; device: SIM needs one"},
       {{"chip=v5e"}, "only device: SIM has a chip"},
@@ -66,6 +76,15 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
     const std::string message = refusal([&] { load_text(recipe_text(), "r.textproto", c.overrides); });
     EXPECT_NE(message.find(c.why), std::string::npos) << c.overrides.front() << " -> " << message;
   }
+}
+
+TEST(Validate, pods_that_train_apart_have_an_outer_optimizer) {
+  const std::vector<std::string> overrides{"pathways.every_steps=4"};
+  const RunConfig run = load_text(recipe_text(), "r", overrides).run;
+  ASSERT_TRUE(run.pathways().has_nesterov());
+  EXPECT_EQ(run.pathways().nesterov().learning_rate(), 0.7);
+  EXPECT_EQ(run.pathways().nesterov().momentum(), 0.9);
+  EXPECT_FALSE(load_text(recipe_text(), "r").run.pathways().has_nesterov());
 }
 
 TEST(Validate, says_on_which_line_the_value_stands) {
