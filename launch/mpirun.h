@@ -35,8 +35,8 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
 // As one would type it, each word quoted where a shell would need it.
 std::string shell_text(const std::vector<std::string>& command);
 // Runs it to its end, passing on SIGINT and SIGUSR1, and SIGTERM as SIGUSR1 when it comes first; its exit
-// code, or 128 + the signal that ended it, and the lost peer's (76) where mpirun says
-// that a rank was killed. SystemError where it cannot be started.
+// code, or 128 + the signal that ended it, and the lost peer's (76) where mpirun says that a rank was killed.
+// SystemError where it cannot be started.
 int run_command(const std::vector<std::string>& command);
 
 }  // namespace toroid::launch

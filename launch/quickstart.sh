@@ -5,7 +5,8 @@
 #   ./launch/quickstart.sh --again   trains again from the start (tokenizer and shards too)
 #
 # What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 600 steps of 8192 tokens on a
-# model of 6.6 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/ and nowhere else.
+# model of 6.6 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/
+# and nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -11,7 +11,6 @@ namespace toroid::train {
 // Of one rank, in bytes.
 struct MemoryUse {
   double predicted = 0, used = 0;
-  double error() const { return predicted / used - 1; }
 };
 
 // What every rank predicts and used, by rank; blocks.

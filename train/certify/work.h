@@ -1,5 +1,5 @@
 // What a layout gives each rank to do in one step: FLOPs of matrix products and bytes of collectives, in
-// closed form from the config alone (docs/parallelism.md has the formulas). Nothing here asks the step
+// closed form from the config alone (work.cpp has the formulas). Nothing here asks the step
 // program, the units or the shares of the model axis, so that what the ranks recorded is held against an
 // independent account. All ranks of a layout have the same work: what does not divide is padded.
 #pragma once
