@@ -38,11 +38,6 @@ std::unique_ptr<World> first_rank(const config::RunConfig& run) {
   return make_recorded_world(0, mesh::Mesh(run.mesh()).world_size());
 }
 
-const char* phase_name(Phase phase) {
-  static constexpr const char* kNames[] = {"forward", "recompute", "backward", "optimizer", "setup"};
-  return kNames[static_cast<size_t>(phase)];
-}
-
 void print_units(std::ostream& out, const DecoderConfig& config) {
   out << "units (gathered, used and reduced together)\n";
   const auto units = decoder_units(config);
@@ -61,7 +56,7 @@ void print_operators(std::ostream& out, const std::vector<Record>& operators) {
   out << "\noperators of a step, in order\n      phase      GFLOP    read MB   write MB  operator\n";
   for (size_t i = 0; i < operators.size(); ++i) {
     const Record& each = operators[i];
-    out << format_text("%5zu %-9s %8.3f %10.3f %10.3f  ", i, phase_name(each.phase),
+    out << format_text("%5zu %-9s %8.3f %10.3f %10.3f  ", i, name_of(each.phase).data(),
                        static_cast<double>(each.cost.flops()) / 1e9,
                        static_cast<double>(each.cost.bytes_read) / 1e6,
                        static_cast<double>(each.cost.bytes_written) / 1e6)
@@ -82,7 +77,7 @@ void print_phases(std::ostream& out, const std::vector<Record>& operators) {
   }
   out << "\nphase      operators      GFLOP    read MB   write MB\n";
   for (const auto& [phase, sum] : sums) {
-    out << format_text("%-10s %9lld %10.2f %10.1f %10.1f\n", phase_name(phase),
+    out << format_text("%-10s %9lld %10.2f %10.1f %10.1f\n", name_of(phase).data(),
                        static_cast<long long>(counts[phase]), static_cast<double>(sum.flops()) / 1e9,
                        static_cast<double>(sum.bytes_read) / 1e6,
                        static_cast<double>(sum.bytes_written) / 1e6);

@@ -6,13 +6,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "parallel/comm/local/local_world.h"
 #include "parallel/zero/zero.h"
+#include "tests/parallel/rank_threads.h"
 
 namespace toroid::testing {
 
@@ -46,22 +46,13 @@ class LocalGroups {
 template <class Work>
 void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work) {
   LocalJob job(layout.size(), {});
-  std::vector<std::string> failures(static_cast<size_t>(layout.size()));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < layout.size(); ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        const auto world = job.world(rank);
-        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        const LocalGroups groups(*world, device, layout, deterministic);
-        work(rank, device, groups.groups());
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "") << layout.text();
+  const std::string failures = run_rank_threads(layout.size(), [&](int rank) {
+    const auto world = job.world(rank);
+    CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+    const LocalGroups groups(*world, device, layout, deterministic);
+    work(rank, device, groups.groups());
+  });
+  EXPECT_EQ(failures, "") << layout.text();
 }
 
 }  // namespace toroid::testing

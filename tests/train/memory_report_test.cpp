@@ -27,32 +27,21 @@ std::vector<Rank> train(const std::string& layout_text, const LocalJob::Options&
   config::validate(run);
   LocalJob job(layout.ranks(), options);
   std::vector<Rank> found(static_cast<size_t>(layout.ranks()));
-  std::vector<std::string> failures(found.size());
-  std::vector<std::thread> ranks;
-  for (int rank = 0; rank < layout.ranks(); ++rank) {
-    ranks.emplace_back([&, rank] {
-      const Plugins plugins;
-      try {
-        auto device =
-            std::make_unique<CpuDevice>(plugins.cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        const Engine engine = make_engine(run, job.world(rank), std::move(device), plugins);
-        engine.program->initialise(1);
-        const auto batches = synthetic_batches(run);
-        for (int64_t step = 0; step < 3; ++step) {
-          engine.program->upload(host_batch(batches->batch(step)), 1e-3);
-          engine.program->step();
-        }
-        (void)engine.program->result(0);
-        Rank& out = found[static_cast<size_t>(rank)];
-        out.used = engine.device->statistics();
-        out.predicted = predict_memory(run, *engine.world, 1, plugins);
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
-  }
-  for (std::thread& rank : ranks) rank.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "") << layout_text;
+  const std::string failures = testing::run_rank_threads(layout.ranks(), [&](int rank) {
+    const Plugins plugins;
+    const Engine engine = make_engine(run, job.world(rank), local_device(plugins), plugins);
+    engine.program->initialise(1);
+    const auto batches = synthetic_batches(run);
+    for (int64_t step = 0; step < 3; ++step) {
+      engine.program->upload(host_batch(batches->batch(step)), 1e-3);
+      engine.program->step();
+    }
+    (void)engine.program->result(0);
+    Rank& out = found[static_cast<size_t>(rank)];
+    out.used = engine.device->statistics();
+    out.predicted = predict_memory(run, *engine.world, 1, plugins);
+  });
+  EXPECT_EQ(failures, "") << layout_text;
   return found;
 }
 

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstring>
 #include <map>
-#include <thread>
 
 #include "parallel/comm/local/local_world.h"
 #include "tests/train/certify/local_layout.h"
@@ -88,31 +87,21 @@ template <class Work>
 Tensors on_ranks(const config::RunConfig& run, const Work& work, bool resumes = false) {
   const int size = mesh::Mesh(run.mesh()).world_size();
   LocalJob job(size, {});
-  std::vector<std::string> failures(static_cast<size_t>(size));
   std::vector<Tensors> found(static_cast<size_t>(size));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        const Plugins plugins;
-        auto device =
-            std::make_unique<CpuDevice>(plugins.cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        soil(*device);
-        Engine engine = make_engine(run, job.world(rank), std::move(device), plugins);
-        if (!resumes) engine.program->initialise(run.train().seed());
-        const Rank self{engine, run};
-        work(self);
-        self.collect(found[static_cast<size_t>(rank)]);
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  const std::string failures = testing::run_rank_threads(size, [&](int rank) {
+    const Plugins plugins;
+    auto device = local_device(plugins);
+    soil(*device);
+    Engine engine = make_engine(run, job.world(rank), std::move(device), plugins);
+    if (!resumes) engine.program->initialise(run.train().seed());
+    const Rank self{engine, run};
+    work(self);
+    self.collect(found[static_cast<size_t>(rank)]);
+  });
+  EXPECT_EQ(failures, "");
   Tensors all;
-  for (int rank = 0; rank < size; ++rank) {
-    EXPECT_EQ(failures[static_cast<size_t>(rank)], "") << "rank " << rank;
-    for (const auto& [name, values] : found[static_cast<size_t>(rank)]) {
+  for (const Tensors& of_rank : found) {
+    for (const auto& [name, values] : of_rank) {
       std::vector<float>& whole = all[name];
       whole.resize(values.size(), NAN);
       for (size_t i = 0; i < values.size(); ++i) {

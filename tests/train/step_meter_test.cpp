@@ -78,8 +78,7 @@ TEST(StepCommunication, HasNoOverlapWhereNothingTravels) {
   EXPECT_FALSE(summarise(one).overlap.has_value());
 }
 
-// Bytes of one step on links of a 2 x 2 torus with the twins in another pod, from the plan of ZeRO-3 alone:
-// weights are gathered twice (the embedding once more, for the head), gradients reduce-scattered once.
+// Bytes of one step on links of a 2 x 2 torus with the twins in another pod, from the layout's formula.
 TEST(StepMeter, CountsTheBytesOfAStepByDimension) {
   config::RunConfig run = small_config("heads: 4 kv_heads: 2");
   run.mutable_batch()->set_global_sequences(8);
@@ -90,27 +89,27 @@ TEST(StepMeter, CountsTheBytesOfAStepByDimension) {
   LocalJob job(8, {});
   std::vector<StepShare> shares(8);
   std::vector<double> flat(8);  // elements of all units
-  std::vector<std::thread> ranks;
-  for (int rank = 0; rank < 8; ++rank) {
-    ranks.emplace_back([&, rank] {
-      const Plugins plugins;
-      auto device =
-          std::make_unique<CpuDevice>(plugins.cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-      const CpuDevice& cpu = *device;
-      const Engine engine = make_engine(run, job.world(rank), std::move(device), plugins);
-      engine.program->initialise(1);
-      for (const Unit& unit : engine.program->zero().units()) {
-        flat[static_cast<size_t>(rank)] += static_cast<double>(unit.flat_elements);
-      }
-      StepMeter meter(cpu, *engine.world, mesh::Mesh(run.mesh()));
-      engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 1e-3);
-      meter.begin();
-      engine.program->step();
-      shares[static_cast<size_t>(rank)] = meter.end();
-      (void)engine.program->result(0);
-    });
+  const std::string failures = testing::run_rank_threads(8, [&](int rank) {
+    const Plugins plugins;
+    auto device = local_device(plugins);
+    const CpuDevice& cpu = *device;
+    const Engine engine = make_engine(run, job.world(rank), std::move(device), plugins);
+    engine.program->initialise(1);
+    for (const Unit& unit : engine.program->zero().units()) {
+      flat[static_cast<size_t>(rank)] += static_cast<double>(unit.flat_elements);
+    }
+    StepMeter meter(cpu, *engine.world, mesh::Mesh(run.mesh()));
+    engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 1e-3);
+    meter.begin();
+    engine.program->step();
+    shares[static_cast<size_t>(rank)] = meter.end();
+    (void)engine.program->result(0);
+  });
+  ASSERT_EQ(failures, "");
+  int64_t along_data = 0;
+  for (const PlannedWork::Bytes& each : planned_work(run).bytes) {
+    if (each.axis == "data") along_data += each.bytes;
   }
-  for (std::thread& rank : ranks) rank.join();
   for (size_t rank = 0; rank < shares.size(); ++rank) {
     const StepShare& found = shares[rank];
     ASSERT_EQ(found.link_bytes.size(), 3u);
@@ -119,7 +118,8 @@ TEST(StepMeter, CountsTheBytesOfAStepByDimension) {
     EXPECT_GE(found.own().count(), 0);
     // One peer along each dimension and one across, each of which is sent a quarter of what is gathered or
     // scattered: half a message of the whole on the links of each dimension. Both dimensions are alike.
-    EXPECT_EQ(found.link_bytes[0], found.link_bytes[1]);
+    EXPECT_EQ(found.link_bytes[0], static_cast<double>(along_data) / 2);
+    EXPECT_EQ(found.link_bytes[1], static_cast<double>(along_data) / 2);
     // Each rank's quarter of the gradients, summed with its twin, half at each, and then handed back; with
     // the losses and nothing else.
     const double quarter = flat[rank];  // 4 bytes an element, over 4 ranks

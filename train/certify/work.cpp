@@ -72,7 +72,7 @@ class Plan {
   bool deterministic_, remat_all_;
   int64_t m_, d_, p_, e_, B_, T_, k_, M_;
   int64_t slices_, kv_columns_, table_rows_;
-  bool whole_kv_, sharded_;
+  bool kv_divide_, whole_kv_, sharded_;
   std::vector<UnitSize> units_;
   PlannedWork out_;
 };
@@ -98,8 +98,8 @@ Plan::Plan(const config::RunConfig& run)
   }
   M_ = B_ * T_;
   for (slices_ = 16; c_.heads % slices_ != 0 || c_.ffn % slices_ != 0;) slices_ /= 2;
-  const bool kv_divide = c_.kv_heads % (deterministic_ ? slices_ : m_) == 0;
-  whole_kv_ = m_ > 1 && !kv_divide;
+  kv_divide_ = c_.kv_heads % (deterministic_ ? slices_ : m_) == 0;
+  whole_kv_ = m_ > 1 && !kv_divide_;
   kv_columns_ = 2 * c_.kv_heads * c_.head_dim / (whole_kv_ ? 1 : m_);
   const int64_t pieces = slices_ % m_ == 0 ? slices_ : m_;
   table_rows_ = m_ == 1 ? c_.vocab : up(c_.vocab, pieces) * (pieces / m_);
@@ -179,9 +179,8 @@ std::vector<UnitSize> Plan::unit_sizes() const {
     for (int norm = 0; norm < (c_.post_norms ? 4 : 2); ++norm) whole(unit, D);
     for (int norm = 0; norm < (c_.qk_norm ? 2 : 0); ++norm) whole(unit, c_.head_dim);
     // Where the model is in one piece, the norm alone asks whether keys and values have canonical slices.
-    const bool kv_split = c_.kv_heads % (deterministic_ ? slices_ : m_) == 0;
     for (int matrix = 0; matrix < 2; ++matrix) {
-      if (kv_split) {
+      if (kv_divide_) {
         split(unit, kv / m_, kv, D);
       } else {
         whole(unit, kv * D);
@@ -340,22 +339,6 @@ void Plan::add_copies() {
   if (p_ > 1) say("replicas: every pod of " + text(p_) + " holds the whole model and its optimizer states");
 }
 
-std::string phase_name(Phase phase) {
-  switch (phase) {
-    case Phase::forward:
-      return "forward";
-    case Phase::recompute:
-      return "recompute";
-    case Phase::backward:
-      return "backward";
-    case Phase::optimizer:
-      return "optimizer";
-    case Phase::setup:
-      return "setup";
-  }
-  return "unknown";
-}
-
 // Operators do not say which matrix they multiply with; attention and the loss do.
 std::string kind_of_part(const std::string& part) {
   if (part == "attention") return part;
@@ -399,7 +382,7 @@ RankWork recorded_work(std::span<const Record> records) {
       work.bytes[record.note.axis + " " + record.note.operation] += record.note.bytes;
     }
     for (const Product& product : record.cost.products) {
-      work.flops[phase_name(record.phase) + " " + kind_of_operator(record.op)] += product.flops();
+      work.flops[std::string(name_of(record.phase)) + " " + kind_of_operator(record.op)] += product.flops();
     }
   }
   return work;
@@ -408,7 +391,7 @@ RankWork recorded_work(std::span<const Record> records) {
 RankWork PlannedWork::of_a_rank() const {
   RankWork work;
   for (const Flops& each : flops)
-    work.flops[phase_name(each.phase) + " " + kind_of_part(each.part)] += each.flops;
+    work.flops[std::string(name_of(each.phase)) + " " + kind_of_part(each.part)] += each.flops;
   for (const Bytes& each : bytes) work.bytes[each.axis + " " + each.operation] += each.bytes;
   return work;
 }
@@ -455,7 +438,7 @@ std::vector<std::string> describe(const PlannedWork& planned) {
   std::map<std::string, int64_t> parts, phases;
   for (const PlannedWork::Flops& each : planned.flops) {
     parts[each.part] += each.flops;
-    phases[phase_name(each.phase)] += each.flops;
+    phases[std::string(name_of(each.phase))] += each.flops;
   }
   const auto list = [](const std::map<std::string, int64_t>& sums, const auto& text) {
     std::string out;

@@ -4,11 +4,15 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/device/device.h"
 
 namespace toroid {
+
+// "forward"; ends in a zero byte.
+std::string_view name_of(Phase phase);
 
 struct Record {
   enum class Kind : uint8_t { launch, copy, transfer, allocate, free };

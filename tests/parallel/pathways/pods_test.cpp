@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <random>
-#include <thread>
 
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
@@ -12,6 +11,7 @@
 #include "core/op/wire.h"
 #include "parallel/comm/local/local_world.h"
 #include "parallel/pathways/outer_step.h"
+#include "tests/parallel/rank_threads.h"
 
 namespace toroid::pathways {
 namespace {
@@ -46,24 +46,15 @@ Array array_of(Device& device, const Floats& values) {
 template <class Work>
 void run_pods(int pods, const Work& work) {
   LocalJob job(pods, {});
-  std::vector<std::string> failures(static_cast<size_t>(pods));
-  std::vector<std::thread> threads;
   std::vector<int> everybody;
   for (int pod = 0; pod < pods; ++pod) everybody.push_back(pod);
-  for (int pod = 0; pod < pods; ++pod) {
-    threads.emplace_back([&, pod] {
-      try {
-        const auto world = job.world(pod);
-        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        const auto group = world->group(device, Queue::pod, "pod", everybody, {1, pods});
-        work(pod, device, *group);
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(pod)] = error.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
+  const std::string failures = testing::run_rank_threads(pods, [&](int pod) {
+    const auto world = job.world(pod);
+    CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+    const auto group = world->group(device, Queue::pod, "pod", everybody, {1, pods});
+    work(pod, device, *group);
+  });
+  EXPECT_EQ(failures, "");
 }
 
 // How far one rounding may be from a value of a block whose largest is `largest`.

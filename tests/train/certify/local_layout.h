@@ -3,11 +3,11 @@
 
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/device/cpu/cpu_device.h"
 #include "parallel/comm/local/local_world.h"
+#include "tests/parallel/rank_threads.h"
 #include "train/certify/certificate.h"
 #include "train/config/load.h"
 
@@ -23,31 +23,23 @@ inline config::RunConfig small_config(const std::string& model, const std::vecto
       .run;
 }
 
+// A rank's own CPU, of one thread.
+inline std::unique_ptr<CpuDevice> local_device(const Plugins& plugins) {
+  return std::make_unique<CpuDevice>(plugins.cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+}
+
 // The run of `layout` as its first rank saw it. What one rank throws is thrown once all have ended.
 inline LayoutRun run_locally(config::RunConfig run, const Layout& layout, const AdaptGroups& adapt = {}) {
   layout.apply(run);
   config::validate(run);
   LocalJob job(layout.ranks(), {});
   std::vector<LayoutRun> found(static_cast<size_t>(layout.ranks()));
-  std::vector<std::string> failures(found.size());
-  std::vector<std::thread> ranks;
-  for (int rank = 0; rank < layout.ranks(); ++rank) {
-    ranks.emplace_back([&, rank] {
-      const Plugins plugins;
-      try {
-        auto device =
-            std::make_unique<CpuDevice>(plugins.cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        found[static_cast<size_t>(rank)] =
-            run_layout(run, job.world(rank), std::move(device), plugins, adapt);
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
-  }
-  for (std::thread& rank : ranks) rank.join();
-  for (const std::string& failure : failures) {
-    if (!failure.empty()) throw std::runtime_error(failure);
-  }
+  const std::string failures = testing::run_rank_threads(layout.ranks(), [&](int rank) {
+    const Plugins plugins;
+    found[static_cast<size_t>(rank)] =
+        run_layout(run, job.world(rank), local_device(plugins), plugins, adapt);
+  });
+  if (!failures.empty()) throw std::runtime_error(failures);
   found[0].layout = layout.text();
   return found[0];
 }

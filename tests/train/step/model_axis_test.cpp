@@ -294,19 +294,16 @@ TEST_P(ModelAxis, ARecorderSeesWhatARankDoes) {
     const testing::LocalGroups groups(*world, dry, layout, deterministic);
     const auto expected = record(dry, groups.groups());
     LocalJob job(layout.size(), {});
-    std::vector<std::thread> ranks;
     std::vector<std::string> found;
-    for (int rank = 0; rank < layout.size(); ++rank) {
-      ranks.emplace_back([&, rank] {
-        const auto local = job.world(rank);
-        CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
-        RecordingDevice recorder(device);
-        const testing::LocalGroups real(*local, recorder, layout, deterministic);
-        const auto seen = record(recorder, real.groups());
-        if (rank == 1) found = seen;
-      });
-    }
-    for (std::thread& rank : ranks) rank.join();
+    const std::string failures = testing::run_rank_threads(layout.size(), [&](int rank) {
+      const auto local = job.world(rank);
+      CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+      RecordingDevice recorder(device);
+      const testing::LocalGroups real(*local, recorder, layout, deterministic);
+      const auto seen = record(recorder, real.groups());
+      if (rank == 1) found = seen;
+    });
+    EXPECT_EQ(failures, "");
     EXPECT_EQ(found, expected);
     EXPECT_GT(expected.size(), 100u);
   }
