@@ -13,6 +13,7 @@ namespace {
 struct Flags {
   ConfigFlags config;
   int64_t steps = 7;
+  std::string trace;
   bool json = false, operators = false, no_floor = false;
 };
 
@@ -25,6 +26,9 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor) {
   out["backward_s"] = bench.backward_s;
   out["optimizer_s"] = bench.optimizer_s;
   out["first_step_s"] = bench.first_step_s;
+  out["exposed_s"] = bench.exposed_s;
+  out["communication_s"] = bench.communication_s;
+  out["overlap"] = bench.overlap ? nlohmann::ordered_json(*bench.overlap) : nlohmann::ordered_json(nullptr);
   out["mfu"] = floor ? nlohmann::ordered_json(bench.mfu()) : nlohmann::ordered_json(nullptr);
   out["floor_s"] = floor ? nlohmann::ordered_json(bench.floor.seconds()) : nlohmann::ordered_json(nullptr);
   out["peak_rss_gb"] = bench.peak_rss_gb;
@@ -67,6 +71,10 @@ void print_text(const train::StepBench& bench, bool floor) {
               static_cast<long long>(bench.steps));
   std::printf("  median %.3f s (min %.3f): forward %.3f, backward %.3f, optimizer %.3f\n", bench.median_s,
               bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
+  if (bench.ranks > 1) {
+    std::printf("  communication %.3f s, %.3f s of it exposed", bench.communication_s, bench.exposed_s);
+    std::printf(bench.overlap ? ", overlap %.1f %%\n" : "\n", 100 * bench.overlap.value_or(0));
+  }
   std::printf("  %.0f tokens/s, peak memory %.2f GB (%.2f GB of it allocated by the program), loss %.9g\n",
               bench.tokens_per_s(), bench.peak_rss_gb, bench.allocated_gb, bench.loss);
   std::fflush(stdout);
@@ -90,6 +98,7 @@ ExitCode bench_step_verb(const Flags& flags) {
   options.steps = flags.steps;
   options.with_operators = flags.operators;
   options.with_floor = !flags.no_floor;
+  options.trace = flags.trace;
   const train::StepBench bench = train::bench_step(resolved.run, options, train::Plugins());
   if (bench.rank != 0) return ExitCode::done;
   options.with_floor = options.with_floor && bench.ranks == 1;
@@ -112,6 +121,9 @@ void add_bench(Verbs& verbs) {
   add_config_flags(app, flags->config);
   app.add_option("--steps", flags->steps, "Timed steps, after one to warm up; 7 if not given")
       ->type_name("N");
+  app.add_option("--trace", flags->trace,
+                 "Record the steps that train.trace says to FILE, for ui.perfetto.dev")
+      ->type_name("FILE");
   app.add_flag("--json", flags->json, "One line of JSON instead of text");
   app.add_flag("--ops", flags->operators, "Also a table of the operators with time, FLOPs, bytes and floor");
   app.add_flag("--no-floor", flags->no_floor,

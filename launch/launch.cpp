@@ -15,7 +15,7 @@ struct Flags {
   ConfigFlags config;
   MpiJob job;
   int ranks = 0;
-  std::string out, resume;
+  std::string out, resume, trace;
   bool print = false, again = false;
 };
 
@@ -24,6 +24,7 @@ std::vector<std::string> train_arguments(const Flags& flags) {
   for (const std::string& set : flags.config.overrides) out.insert(out.end(), {"--set", set});
   if (!flags.out.empty()) out.insert(out.end(), {"--out", flags.out});
   if (!flags.resume.empty()) out.insert(out.end(), {"--resume", flags.resume});
+  if (!flags.trace.empty()) out.insert(out.end(), {"--trace", flags.trace});
   if (flags.again) out.push_back("--again");
   return out;
 }
@@ -66,6 +67,8 @@ void add_launch(Verbs& verbs) {
   app.add_option("--out", flags->out, "Run directory, as of `toroid train`")->type_name("DIR");
   app.add_option("--resume", flags->resume, "Go on from a run or a checkpoint, as `toroid train`")
       ->type_name("DIR");
+  app.add_option("--trace", flags->trace, "Record a few steps of all ranks to FILE, as `toroid train`")
+      ->type_name("FILE");
   app.add_flag("--again", flags->again, "Replace the run that --out holds");
   app.add_flag("--print", flags->print, "Print the mpirun command and do not run it");
 }

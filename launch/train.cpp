@@ -13,7 +13,7 @@ namespace {
 
 struct Flags {
   ConfigFlags config;
-  std::string out, resume;
+  std::string out, resume, trace;
   bool print_config = false, check = false, dry_run = false, record = false;
   bool again = false, allow_changes = false;
 };
@@ -36,6 +36,9 @@ void check_flags(const Flags& flags) {
   }
   if (flags.dry_run && flags.record) {
     throw UserError("--dry-run records a step that is not run and --record one that is; give one of them");
+  }
+  if (!flags.trace.empty() && (flags.dry_run || flags.record)) {
+    throw UserError("--trace records steps of a run, and --dry-run and --record make none; leave one out");
   }
 }
 
@@ -60,6 +63,7 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   options.config_text = config::to_text(resolved);
   options.out = flags.out;
   options.resume = flags.resume;
+  options.trace = flags.trace;
   options.again = flags.again;
   options.allow_changes = flags.allow_changes;
   options.dry_run = flags.dry_run;
@@ -95,6 +99,11 @@ void add_train(Verbs& verbs, const train::Plugins& plugins) {
                "Print units, operators and predicted memory of a step that is recorded, not run")
       ->group("Instead of training");
   app.add_flag("--record", flags->record, "Print the operators of the first step while it runs")
+      ->group("Reports");
+  app.add_option("--trace", flags->trace,
+                 "Record the steps that train.trace says to FILE, for ui.perfetto.dev: a row for each rank "
+                 "and stream")
+      ->type_name("FILE")
       ->group("Reports");
 }
 

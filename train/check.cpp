@@ -31,6 +31,8 @@ void check(const config::TrainConfig& train) {
   check_range("train.deadline_s", train.deadline_s(), 1e-3, 1e7);
   check_range("train.straggler.factor", train.straggler().factor(), 1.0, 1e6);
   check_range("train.straggler.steps", train.straggler().steps(), 0, kMostSteps);
+  check_range("train.trace.after", train.trace().after(), 0, kMostSteps);
+  check_range("train.trace.steps", train.trace().steps(), 1, 1000);
   check_range("train.loss.block_tokens", train.loss().block_tokens(), 0, int64_t{1} << 24);
 }
 

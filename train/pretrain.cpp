@@ -60,9 +60,12 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
       peak_flops_(peak_flops(config_)) {
   CpuRank rank = join_on_cpu(config_, plugins);
-  const CpuDevice& device = *rank.device;
+  CpuDevice& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   meter_.emplace(device, *engine_.world, mesh_);
+  if (!options.trace.empty()) {
+    tracer_.emplace(options.trace, config_.train().trace(), device, engine_, mesh_);
+  }
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
   const StepOptions& step = engine_.program->options();
@@ -274,6 +277,7 @@ ExitCode Pretrain::run() {
   int64_t step = first_step_;
   Batch batch = loader.next();
   for (; step < steps && code == ExitCode::done; ++step) {
+    if (tracer_) tracer_->begin_step(step + 1);
     const Stopwatch watch;
     const StepShare share = issue(step, batch);
     if (unread && !report(step - 1, 1, issued)) code = ExitCode::too_many_skips;
@@ -282,6 +286,7 @@ ExitCode Pretrain::run() {
     issued.duration = watch.elapsed();
     const int64_t done = step + 1;
     const int signal = meet(step, share, signals.received(), issued.communication);
+    if (tracer_) tracer_->end_step();
     const bool stop = signal != 0;
     const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
     if (done == steps) engine_.program->meet_pods();
@@ -304,6 +309,7 @@ ExitCode Pretrain::run() {
         "checkpoint is from before them",
         skipped_in_a_row_);
   }
+  if (tracer_) tracer_->close();
   report_memory();
   if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;

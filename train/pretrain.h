@@ -13,6 +13,7 @@
 #include "train/metrics.h"
 #include "train/run.h"
 #include "train/step_meter.h"
+#include "train/trace.h"
 
 namespace toroid::train {
 
@@ -52,6 +53,7 @@ class Pretrain {
   mesh::Mesh mesh_;
   std::optional<StepMeter> meter_;
   StragglerWatch stragglers_;
+  std::optional<Tracer> tracer_;
   bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
   std::optional<Checkpoints> checkpoints_;
   std::optional<MetricsFile> metrics_;

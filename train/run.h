@@ -16,6 +16,7 @@ struct TrainOptions {
       config_text;     // the same with the origin of every value: stored in the run and in each checkpoint
   Path out;            // run directory; empty with `resume`: the run that is resumed
   Path resume;         // a run (its newest checkpoint) or a step-N; empty: from step 0
+  Path trace;          // where the steps of train.trace are recorded to; empty: nowhere
   bool again = false;  // replace the run that `out` holds
   bool allow_changes =
       false;             // resume although the config differs from the checkpoint's in what decides results

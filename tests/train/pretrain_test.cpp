@@ -4,6 +4,8 @@
 
 #include <csignal>
 #include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "core/device/cpu/cpu_kernels.h"
@@ -55,6 +57,34 @@ TEST_F(PretrainTest, AnotherConfigIsNotResumedUnlessToldTo) {
   EXPECT_THROW((void)run(other), UserError);
   other.allow_changes = true;
   EXPECT_EQ(run(other), ExitCode::done);
+}
+
+TEST_F(PretrainTest, ATraceHasTheStepsAskedFor) {
+  const auto steps = [](const Path& file) {
+    std::set<int64_t> found;
+    const auto trace = nlohmann::json::parse(read_file(file, 1 << 28));
+    for (const auto& event : trace.at("traceEvents")) {
+      if (event.at("ph") == "X") found.insert(event.at("args").at("step").get<int64_t>());
+    }
+    return found;
+  };
+  EXPECT_EQ(run(options("plain")), ExitCode::done);
+  TrainOptions traced = options("traced", {"train.trace.after=1", "train.trace.steps=2"});
+  traced.trace = root_ / "trace.json";
+  EXPECT_EQ(run(traced), ExitCode::done);
+  EXPECT_EQ(steps(traced.trace), (std::set<int64_t>{2, 3}));
+  EXPECT_EQ(hashes("traced"), hashes("plain"));
+
+  // A resumed run counts from where it starts, and one that ends early writes what it has.
+  traced.resume = root_ / "traced" / "checkpoints" / "step-6";
+  traced.config.mutable_train()->mutable_trace()->set_steps(9);
+  EXPECT_EQ(run(traced), ExitCode::done);
+  EXPECT_EQ(steps(traced.trace), (std::set<int64_t>{8}));
+
+  traced.trace = root_ / "no_trace.json";
+  traced.config.mutable_train()->mutable_trace()->set_after(2);
+  EXPECT_EQ(run(traced), ExitCode::done);
+  EXPECT_FALSE(std::filesystem::exists(traced.trace));
 }
 
 TEST_F(PretrainTest, ASignalSavesAndLeaves) {

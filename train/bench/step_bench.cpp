@@ -11,6 +11,8 @@
 #include "train/dry_run.h"
 #include "train/engine.h"
 #include "train/model_flops.h"
+#include "train/step_meter.h"
+#include "train/trace.h"
 
 namespace toroid::train {
 namespace {
@@ -68,6 +70,31 @@ class OperatorTable {
   int64_t steps_ = 0;
 };
 
+// What all ranks measured in each step, in one exchange after the last.
+void add_communication(StepBench& bench, const Engine& engine, const std::vector<StepShare>& steps) {
+  std::vector<double> mine;
+  for (const StepShare& step : steps) {
+    const std::vector<double> numbers = to_numbers(step);
+    mine.insert(mine.end(), numbers.begin(), numbers.end());
+  }
+  const std::vector<double> all = exchange(*engine.device, *engine.groups.all, mine, "communication");
+  const size_t width = mine.size() / steps.size();
+  std::vector<double> exposed, under_way, overlap;
+  for (size_t step = 0; step < steps.size(); ++step) {
+    std::vector<StepShare> ranks;
+    for (size_t from = step * width; from < all.size(); from += mine.size()) {
+      ranks.push_back(share_of(std::span(all).subspan(from, width)));
+    }
+    const StepCommunication found = summarise(ranks);
+    exposed.push_back(found.exposed_s);
+    under_way.push_back(found.under_way_s);
+    if (found.overlap) overlap.push_back(*found.overlap);
+  }
+  bench.exposed_s = median(exposed);
+  bench.communication_s = median(under_way);
+  if (!overlap.empty()) bench.overlap = median(overlap);
+}
+
 }  // namespace
 
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
@@ -83,7 +110,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     std::unique_ptr<Device> device = std::make_unique<RecordingDevice>(*cpu, options.with_operators);
     auto* recorder = static_cast<RecordingDevice*>(device.get());
     recorder->keep_records(options.with_operators);
-    const Engine engine = make_engine(run, std::move(world), std::move(device), plugins);
+    Engine engine = make_engine(run, std::move(world), std::move(device), plugins);
     StepProgram& program = *engine.program;
     decoder = program.config();
     step_options = program.options();
@@ -94,27 +121,39 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     out.model_flops =
         model_flops_per_step(decoder, step_options.global_sequences, step_options.tokens_per_sequence);
 
+    const mesh::Mesh mesh(run.mesh());
+    std::optional<Tracer> tracer;
+    if (!options.trace.empty()) tracer.emplace(options.trace, run.train().trace(), *cpu, engine, mesh);
+    StepMeter meter(*cpu, *engine.world, mesh);
+    std::vector<StepShare> shares;
     std::vector<double> seconds, forward, backward, optimizer;
     OperatorTable table;
     for (int64_t s = 0; s <= options.steps; ++s) {
       const Batch batch = batches->batch(s);
       program.upload(host_batch(batch), rate);
       recorder->clear();
+      if (tracer) tracer->begin_step(s);
+      meter.begin();
       const Stopwatch watch;
       program.step();
       engine.device->synchronize(program.marks().end, Seconds(3600));
       const double took = watch.elapsed().count();
+      const StepShare share = meter.end();
+      if (tracer) tracer->end_step();
       if (s == 0) {
         out.first_step_s = took;
         continue;
       }
       const Phases parts = phases(*engine.device, program.marks());
       seconds.push_back(took);
+      shares.push_back(share);
       forward.push_back(parts.forward);
       backward.push_back(parts.backward);
       optimizer.push_back(parts.optimizer);
       if (options.with_operators) table.add(recorder->records());
     }
+    if (tracer) tracer->close();
+    add_communication(out, engine, shares);
     out.loss = program.result(0).loss;
     out.median_s = median(seconds);
     out.min_s = *std::min_element(seconds.begin(), seconds.end());

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "configs/run.pb.h"
+#include "core/base/io/file.h"
 #include "train/bench/floor.h"
 #include "train/memory_report.h"
 #include "train/plugins.h"
@@ -26,6 +28,9 @@ struct StepBench {
   int threads = 1;                                                                 // of each rank
   double median_s = 0, min_s = 0, forward_s = 0, backward_s = 0, optimizer_s = 0;  // medians but min_s
   double first_step_s = 0;
+  // As in metrics.jsonl, means over the ranks; medians over the steps.
+  double exposed_s = 0, communication_s = 0;
+  std::optional<double> overlap;
   double peak_rss_gb = 0;  // of the process after the steps, GB = 1e9 bytes
   double allocated_gb = 0;
   Statistics predicted, used;     // memory of this rank
@@ -42,6 +47,7 @@ struct StepBenchOptions {
   int64_t steps = 7;
   bool with_operators = false;
   bool with_floor = true;
+  Path trace;  // as TrainOptions has it
 };
 
 // One step to warm up, then options.steps timed ones, as one of the ranks that were launched. Memory is this

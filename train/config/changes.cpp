@@ -11,7 +11,7 @@
 namespace toroid::config {
 namespace {
 
-constexpr std::array<std::string_view, 17> kFree = {
+constexpr std::array<std::string_view, 20> kFree = {
     "device",
     "chip",
     "mesh",
@@ -23,6 +23,9 @@ constexpr std::array<std::string_view, 17> kFree = {
     "train.checkpoint",
     "train.log",
     "train.loss",
+    "train.deadline_s",
+    "train.straggler",
+    "train.trace",
     "batch.sequences_per_replica",
     "train.init_from",
     "data.directory",

@@ -229,6 +229,7 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
   for (size_t at = 0; at < visits_.size(); ++at) {
     const Visit& visit = visits_[at];
     const auto layer = static_cast<size_t>(visit.stage - 1);
+    if (on_visit_) on_visit_(&zero_.units()[static_cast<size_t>(visit.stage)]);
     zero_.acquire(visits_, at, again);
     if (!visit.backward && visit.stage == 0) {
       flow = embed_forward(c, config_, zero_.weights(0), batch);
@@ -253,6 +254,7 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
     zero_.reduce(visit);
     zero_.release(visits_, at, again);
   }
+  if (on_visit_) on_visit_(nullptr);
   marks_.backward_end.push_back(device_.record(Queue::compute));
 }
 

@@ -2,6 +2,7 @@
 // records and what a simulated pod will time. Nothing here reads a tensor's value or a clock.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -68,6 +69,9 @@ class StepProgram {
   // Result of the last step issued (0 steps ago) or of the one before it; blocks until that step is done.
   StepResult result(int steps_ago);
   const StepMarks& marks() const { return marks_; }
+  // Told of each visit's unit before a step visits it, and of nullptr after the last of a microbatch: for
+  // traces.
+  void on_visit(std::function<void(const Unit* unit)> tell) { on_visit_ = std::move(tell); }
 
   // Sum of the token losses of up to sequences_per_round() sequences of T tokens each, dealt to the replicas,
   // and their target count (forward only); blocks.
@@ -139,6 +143,7 @@ class StepProgram {
   Array token_loss_, losses_, gathered_losses_, ordered_losses_, loss_sum_;
   Array pod_square_, pod_squares_;  // squared gradient norms of this pod and of all, where pods train apart
   StepMarks marks_;
+  std::function<void(const Unit* unit)> on_visit_;
 };
 
 }  // namespace toroid::train

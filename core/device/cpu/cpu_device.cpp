@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -16,6 +17,28 @@ constexpr size_t kEventsKept = 8192;  // of a queue: many steps' worth
 bool is_communication(Queue queue) {
   return queue != Queue::compute && queue != Queue::host;
 }
+
+using Clock = std::chrono::steady_clock;
+
+// Tells the observer of the transfer in it.
+class ObservedTransfer final : public Transfer {
+ public:
+  ObservedTransfer(std::unique_ptr<Transfer> inner, CollectiveNote note, Queue queue, Observer& observer)
+      : inner_(std::move(inner)), note_(std::move(note)), queue_(queue), observer_(observer) {}
+  bool advance() override {
+    if (!begin_) begin_ = Clock::now();
+    if (!inner_->advance()) return false;
+    observer_.transferred(note_, queue_, {*begin_, Clock::now()});
+    return true;
+  }
+
+ private:
+  std::unique_ptr<Transfer> inner_;
+  CollectiveNote note_;
+  Queue queue_;
+  Observer& observer_;
+  std::optional<Clock::time_point> begin_;
+};
 
 }  // namespace
 
@@ -34,9 +57,11 @@ void CpuDevice::synchronize(Event event, Seconds deadline) {
 
 void CpuDevice::wait_for(Event event, Seconds deadline) {
   if (transfers_->done(event)) return;
-  const Stopwatch watch;
+  const Clock::time_point begin = Clock::now();
   transfers_->wait(event, deadline);
-  exposed_ += watch.elapsed();
+  const Clock::time_point end = Clock::now();
+  exposed_ += end - begin;
+  if (observer_ != nullptr) observer_->waited(event.queue, {begin, end});
 }
 
 CpuDevice::CommunicationTime CpuDevice::communication_time() const {
@@ -57,6 +82,9 @@ void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, const Collective
   if (transfers_ == nullptr) {
     throw InternalError("a collective (" + note.operation + " of " + note.tensor +
                         ") was issued on a device without peers");
+  }
+  if (observer_ != nullptr) {
+    transfer = std::make_unique<ObservedTransfer>(std::move(transfer), note, ticket.queue, *observer_);
   }
   transfers_->enqueue(ticket, std::move(transfer));
 }
@@ -124,15 +152,23 @@ void CpuDevice::free_deferred() {
 
 void CpuDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
   require(!is_communication(queue), "the CPU runs operators on its calling thread");
+  if (observer_ == nullptr) {
+    kernel.run(call, workspace, kernels().threads());
+    return;
+  }
+  const Clock::time_point begin = Clock::now();
   kernel.run(call, workspace, kernels().threads());
+  observer_->ran(call, {begin, Clock::now()});
 }
 
 void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
   require(!is_communication(queue), "the CPU copies on its calling thread");
+  const Clock::time_point begin = observer_ == nullptr ? Clock::time_point() : Clock::now();
   std::byte *const target = to.data(), *const source = from.data();
   cpu::parallel_ranges(from.bytes(), 4096, 2 * from.bytes(), kernels().threads(), [=](cpu::Range range) {
     std::memcpy(target + range.first, source + range.first, static_cast<size_t>(range.size()));
   });
+  if (observer_ != nullptr) observer_->copied(to, {begin, Clock::now()});
 }
 
 void CpuDevice::on_write(const Tensor& to, std::span<const std::byte> from, Queue) {

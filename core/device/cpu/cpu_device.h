@@ -11,6 +11,7 @@
 #include "core/device/cpu/allocator.h"
 #include "core/device/cpu/transfer_thread.h"
 #include "core/device/device.h"
+#include "core/device/observer.h"
 
 namespace toroid {
 
@@ -33,6 +34,8 @@ class CpuDevice final : public Device {
     Seconds exposed{0}, under_way{0};
   };
   CommunicationTime communication_time() const;
+  // nullptr: nobody. The observer outlives the collectives that were issued while it looked on.
+  void observe(Observer* observer) { observer_ = observer; }
 
   // Gives memory that is kept for reuse back to the system.
   void trim() { allocator_.trim(); }
@@ -67,6 +70,7 @@ class CpuDevice final : public Device {
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
   std::array<std::map<uint64_t, Time>, kQueues> recorded_;  // by ticket
   Seconds exposed_{0};
+  Observer* observer_ = nullptr;
 };
 
 }  // namespace toroid

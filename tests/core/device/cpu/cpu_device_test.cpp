@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/base/error.h"
@@ -99,6 +102,79 @@ TEST(CpuDevice, TimesWhatLiesBetweenEvents) {
   EXPECT_GT(device.elapsed(before, after).count(), 0);
   EXPECT_LT(device.elapsed(before, after).count(), 10);
   EXPECT_THROW(device.elapsed(before, Event{Queue::gather, 99}), InternalError);
+}
+
+// Keeps what it is told.
+class Notebook final : public Observer {
+ public:
+  void ran(const Call& call, Span span) override { add(std::string(call.kind->name), span); }
+  void copied(const Tensor& to, Span span) override { add("copy of " + to.text(), span); }
+  void waited(Queue on, Span span) override {
+    EXPECT_EQ(on, Queue::reduce);
+    add("wait", span);
+  }
+  void transferred(const CollectiveNote& note, Queue queue, Span span) override {
+    EXPECT_EQ(queue, Queue::reduce);
+    EXPECT_LE(span.begin, span.end);
+    collectives.push_back(note.operation + " " + note.tensor);
+  }
+  std::vector<std::string> calls, collectives;
+
+ private:
+  void add(const std::string& text, Span span) {
+    EXPECT_LE(end_, span.begin);
+    EXPECT_LE(span.begin, span.end);
+    end_ = span.end;
+    calls.push_back(text);
+  }
+  std::chrono::steady_clock::time_point end_;
+};
+
+// Done once it has been told so, and some looks later.
+class LateTransfer final : public Transfer {
+ public:
+  explicit LateTransfer(const std::atomic<bool>& told) : told_(told) {}
+  bool advance() override { return told_ && ++looks_ > 20; }
+
+ private:
+  const std::atomic<bool>& told_;
+  int looks_ = 0;
+};
+
+TEST(CpuDevice, TellsItsObserverWhatItDoes) {
+  Notebook notebook;
+  CpuDevice device(kernels(), std::make_shared<cpu::TransferThread>());
+  const Array x = device.array(DType::f32, {3, 1000}, "test"),
+              y = device.array(DType::f32, {3, 1000}, "test");
+  std::atomic<bool> told = false;
+  const auto use = [&] {
+    told = false;
+    device.launch(op::fill(x.tensor, {2.5}));
+    device.copy(y.tensor, x.tensor);
+    CollectiveNote note;
+    note.operation = "all_reduce";
+    note.tensor = "y";
+    const std::array<Operand, 1> operands{Operand{y.tensor, Access::inout}};
+    device.transfer(std::make_unique<LateTransfer>(told), operands, note, Queue::reduce);
+    told = true;
+    device.launch(op::add(x.tensor, y.tensor));
+  };
+  use();
+  device.observe(&notebook);
+  // The transfer may be through before it is waited for, though hardly every time.
+  const std::vector<std::string> waited{"fill", "copy of f32[3, 1000]", "wait", "add"};
+  size_t rounds = 0;
+  while (notebook.calls != waited && rounds < 100) {
+    notebook.calls.clear();
+    use();
+    ++rounds;
+  }
+  EXPECT_EQ(notebook.calls, waited);
+  EXPECT_EQ(notebook.collectives, std::vector<std::string>(rounds, "all_reduce y"));
+  device.observe(nullptr);
+  use();
+  EXPECT_EQ(notebook.calls, waited);
+  EXPECT_EQ(notebook.collectives.size(), rounds);
 }
 
 TEST(CpuDevice, RefusesMoreMemoryThanThereIs) {

@@ -1,0 +1,250 @@
+#include "train/trace.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "core/base/log.h"
+#include "core/base/text.h"
+#include "core/device/sim/recording_device.h"
+
+namespace toroid::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<const char*, 5> kRows{"compute", "gather", "reduce", "model", "pod"};  // as Queue
+constexpr size_t kQuestions = 16;  // to each rank of another host about its clock
+
+int64_t nanoseconds(Clock::time_point time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+}
+
+// Times are in microseconds; thousandths of them are exact.
+double microseconds(int64_t nanoseconds) {
+  return static_cast<double>(nanoseconds) / 1e3;
+}
+
+Json name_row(const char* what, int rank, size_t row, Json arguments) {
+  return {{"name", what}, {"ph", "M"}, {"pid", rank}, {"tid", row}, {"args", std::move(arguments)}};
+}
+
+CollectiveLabel label() {
+  return {"trace", "transfer", Phase::setup};
+}
+
+}  // namespace
+
+int64_t clock_offset(std::span<const ClockSample> samples) {
+  const auto quickest = std::min_element(samples.begin(), samples.end(), [](const auto& a, const auto& b) {
+    return a.heard - a.asked < b.heard - b.asked;
+  });
+  return quickest->answered - (quickest->asked + (quickest->heard - quickest->asked) / 2);
+}
+
+Tracer::Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, Engine& engine,
+               const mesh::Mesh& mesh)
+    : file_(std::move(file)),
+      after_(window.after()),
+      steps_(window.steps()),
+      device_(device),
+      engine_(engine),
+      mesh_(mesh) {
+  const Path directory = std::filesystem::absolute(file_).parent_path();
+  if (engine.world->rank() == 0 && !std::filesystem::is_directory(directory)) {
+    throw UserError("--trace " + in_quotes(file_.string()) + ": there is no directory " +
+                    in_quotes(directory.string()));
+  }
+}
+
+Tracer::~Tracer() {
+  device_.observe(nullptr);
+  engine_.program->on_visit({});
+}
+
+void Tracer::begin_step(int64_t step) {
+  if (state_ == State::before && seen_++ == after_) {
+    state_ = State::recording;
+    seen_ = 0;
+    begin_ = Clock::now();
+    device_.observe(this);
+    engine_.program->on_visit([this](const Unit* unit) { unit_ = unit == nullptr ? "" : unit->spec.name; });
+  }
+  step_ = step;
+}
+
+void Tracer::end_step() {
+  if (state_ != State::recording || ++seen_ < steps_) return;
+  stop();
+  write();
+}
+
+void Tracer::close() {
+  if (state_ == State::recording) {
+    stop();
+    write();
+  } else if (state_ == State::before) {
+    log::warn("no trace was written: the run ended before the first step to record (train.trace.after is {})",
+              after_);
+  }
+  state_ = State::done;
+}
+
+void Tracer::add(Entry entry) {
+  entry.step = step_;
+  const std::lock_guard lock(mutex_);
+  entries_.push_back(std::move(entry));
+}
+
+void Tracer::ran(const Call& call, Span span) {
+  add({.category = "operator",
+       .name = std::string(call.kind->name),
+       .unit = unit_,
+       .detail = describe(call),
+       .span = span,
+       .phase = call.phase});
+}
+
+void Tracer::copied(const Tensor& to, Span span) {
+  add({.category = "copy", .name = "copy", .unit = unit_, .detail = to.text(), .span = span});
+}
+
+void Tracer::waited(Queue on, Span span) {
+  add({.category = "wait",
+       .name = std::string("wait for ") + kRows[static_cast<size_t>(on)],
+       .unit = unit_,
+       .span = span});
+}
+
+void Tracer::transferred(const CollectiveNote& note, Queue queue, Span span) {
+  add({.category = "collective",
+       .name = note.operation + " " + note.tensor,
+       .row = queue,
+       .span = span,
+       .phase = note.phase,
+       .note = note});
+}
+
+// Once this returns, nothing is added.
+void Tracer::stop() {
+  state_ = State::done;
+  device_.observe(nullptr);
+  engine_.program->on_visit({});
+  for (const Queue queue : {Queue::gather, Queue::reduce, Queue::model, Queue::pod}) {
+    engine_.device->synchronize(engine_.device->record(queue), Seconds(0));
+  }
+}
+
+std::string Tracer::rows(int64_t shift) const {
+  const int rank = engine_.world->rank();
+  std::string out = name_row("process_name", rank, 0, {{"name", mesh_.text(rank)}}).dump();
+  const auto put = [&](const Json& row) { out += ",\n" + row.dump(); };
+  put(name_row("process_sort_index", rank, 0, {{"sort_index", rank}}));
+  for (size_t row = 0; row < kRows.size(); ++row) {
+    put(name_row("thread_name", rank, row, {{"name", kRows[row]}}));
+    put(name_row("thread_sort_index", rank, row, {{"sort_index", row}}));
+  }
+  for (const Entry& entry : entries_) {
+    const int64_t begin = nanoseconds(entry.span.begin) - shift, end = nanoseconds(entry.span.end) - shift;
+    Json arguments{{"step", entry.step}};
+    if (entry.phase) arguments["phase"] = name_of(*entry.phase);
+    if (!entry.unit.empty()) arguments["unit"] = entry.unit;
+    if (!entry.detail.empty()) arguments["of"] = entry.detail;
+    if (entry.note) {
+      arguments["tensor"] = entry.note->tensor;
+      arguments["axis"] = entry.note->axis;
+      arguments["ranks"] = entry.note->ranks;
+      arguments["bytes"] = entry.note->bytes;
+    }
+    put({{"name", entry.name},
+         {"cat", entry.category},
+         {"ph", "X"},
+         {"pid", rank},
+         {"tid", static_cast<size_t>(entry.row)},
+         {"ts", microseconds(begin)},
+         {"dur", microseconds(end - begin)},
+         {"args", std::move(arguments)}});
+  }
+  return out;
+}
+
+void Tracer::send_words(int peer, std::vector<int64_t> words) {
+  const Array array = engine_.device->array(DType::i64, {static_cast<int64_t>(words.size())}, "transfer");
+  engine_.device->write(array.tensor, std::as_bytes(std::span(words)));
+  engine_.groups.all->send(array.tensor, peer, label());
+}
+
+std::vector<int64_t> Tracer::receive_words(int peer, size_t count) {
+  std::vector<int64_t> words(count);
+  const Array array = engine_.device->array(DType::i64, {static_cast<int64_t>(count)}, "transfer");
+  engine_.groups.all->receive(array.tensor, peer, label());
+  engine_.device->read(array.tensor, std::as_writable_bytes(std::span(words)));
+  return words;
+}
+
+void Tracer::write() {
+  if (engine_.world->rank() == 0) {
+    lead();
+  } else {
+    follow();
+  }
+  entries_ = {};
+}
+
+// Ranks of one host read the same clock; what another host's shows is found out by asking.
+void Tracer::lead() {
+  const auto& here = engine_.world->host_ranks();
+  const int ranks = engine_.world->size();
+  std::vector<int64_t> shifts{0};
+  int64_t first = nanoseconds(begin_);
+  for (int rank = 1; rank < ranks; ++rank) {
+    const bool near = std::find(here.begin(), here.end(), rank) != here.end();
+    std::vector<ClockSample> samples;
+    int64_t began = 0;
+    for (size_t i = 0; i < (near ? 1 : kQuestions); ++i) {
+      const int64_t asked = nanoseconds(Clock::now());
+      send_words(rank, {0});
+      const auto answer = receive_words(rank, 2);
+      samples.push_back({asked, answer[0], nanoseconds(Clock::now())});
+      began = answer[1];
+    }
+    shifts.push_back(near ? 0 : clock_offset(samples));
+    first = std::min(first, began - shifts.back());
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    shifts[static_cast<size_t>(rank)] += first;
+    if (rank > 0) send_words(rank, {shifts[static_cast<size_t>(rank)]});
+  }
+  OutputFile file(file_);
+  file.write("{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
+  file.write(rows(shifts[0]));
+  for (int rank = 1; rank < ranks; ++rank) {
+    const int64_t bytes = receive_words(rank, 1)[0];
+    std::vector<std::byte> text(static_cast<size_t>(bytes));
+    const Array array = engine_.device->array(DType::u8, {bytes}, "transfer");
+    engine_.groups.all->receive(array.tensor, rank, label());
+    engine_.device->read(array.tensor, text);
+    file.write(",\n");
+    file.write(text);
+  }
+  file.write("\n]}\n");
+  file.commit();
+  log::info("{} steps of {} ranks are in {}", seen_, ranks, printable(file_.string()));
+}
+
+void Tracer::follow() {
+  const auto& here = engine_.world->host_ranks();
+  const bool near = std::find(here.begin(), here.end(), 0) != here.end();
+  for (size_t i = 0; i < (near ? 1 : kQuestions); ++i) {
+    (void)receive_words(0, 1);
+    send_words(0, {nanoseconds(Clock::now()), nanoseconds(begin_)});
+  }
+  const std::string text = rows(receive_words(0, 1)[0]);
+  send_words(0, {static_cast<int64_t>(text.size())});
+  const Array array = engine_.device->array(DType::u8, {static_cast<int64_t>(text.size())}, "transfer");
+  engine_.device->write(array.tensor, std::as_bytes(std::span(text)));
+  engine_.groups.all->send(array.tensor, 0, label());
+}
+
+}  // namespace toroid::train
