@@ -6,6 +6,11 @@
 #include "core/base/error.h"
 
 namespace toroid::train {
+namespace {
+
+constexpr int64_t kLongestText = int64_t{1} << 30;
+
+}  // namespace
 
 AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic) {
   if (mesh.world_size() != world.size()) {
@@ -47,6 +52,11 @@ std::vector<std::string> exchange(Device& device, Communicator& all, const std::
   std::vector<int64_t> lengths(static_cast<size_t>(ranks));
   const auto words = gather(DType::i64, 1, std::as_bytes(std::span(&length, 1)));
   std::memcpy(lengths.data(), words.data(), words.size());
+  for (size_t r = 0; r < lengths.size(); ++r) {
+    if (lengths[r] >= 0 && lengths[r] <= kLongestText) continue;
+    throw PeerError("rank " + std::to_string(r) + " sends " + std::to_string(lengths[r]) + " bytes of " +
+                    what + ", but at most " + std::to_string(kLongestText) + " are taken");
+  }
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   std::vector<std::string> out(static_cast<size_t>(ranks));
   if (longest == 0) return out;

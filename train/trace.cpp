@@ -15,7 +15,8 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 5> kRows{"compute", "gather", "reduce", "model", "pod"};  // as Queue
-constexpr size_t kQuestions = 16;  // to each rank of another host about its clock
+constexpr size_t kQuestions = 16;                   // to each rank of another host about its clock
+constexpr int64_t kLongestPart = int64_t{1} << 30;  // bytes, of one rank
 
 int64_t nanoseconds(Clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
@@ -221,6 +222,10 @@ void Tracer::lead() {
   file.write(rows(shifts[0]));
   for (int rank = 1; rank < ranks; ++rank) {
     const int64_t bytes = receive_words(rank, 1)[0];
+    if (bytes < 1 || bytes > kLongestPart) {
+      throw PeerError("rank " + std::to_string(rank) + " has a trace of " + std::to_string(bytes) +
+                      " bytes, but at most " + std::to_string(kLongestPart) + " are taken");
+    }
     std::vector<std::byte> text(static_cast<size_t>(bytes));
     const Array array = engine_.device->array(DType::u8, {bytes}, "transfer");
     engine_.groups.all->receive(array.tensor, rank, label());

@@ -160,20 +160,21 @@ MANIFEST = {
 }
 
 
+def put(*path_and_value):
+    *path, last, new = path_and_value
+
+    def change(value):
+        for key in path:
+            value = value[key]
+        value[last] = new
+    return change
+
+
 def manifest():
     def case(name, change):
         value = copy.deepcopy(MANIFEST)
         result = change(value)
         write(f"manifest/{name}.json", json.dumps(value if result is None else result))
-
-    def put(*path_and_value):
-        *path, last, new = path_and_value
-
-        def change(value):
-            for key in path:
-                value = value[key]
-            value[last] = new
-        return change
 
     case("wrong_seal", lambda m: None)
     case("not_a_manifest", lambda m: {"weight_map": {}})
@@ -224,6 +225,62 @@ def manifest():
     write("manifest/duplicate_step.json", text[:-1] + ',"step":8}')
     write("manifest/deep.json", '{"format":' + "[" * 5_000)
     write("manifest/zero_bytes.json", b"\0" * 100)
+
+
+# Of rank 1 of 4.
+REPORT = {
+    "files": [{"name": "master-00001-of-00004.safetensors", "part": "master", "rank": 1, "bytes": 2000, "xxh3": "0" * 32,
+               "blocks": ["0" * 16]}],
+    "tensors": [{"tensor": {"name": "w", "part": "master", "dtype": "F32", "shape": [10], "hash": "0" * 16}, "elements": 3}],
+}
+
+
+def report():
+    def case(name, change):
+        value = copy.deepcopy(REPORT)
+        result = change(value)
+        write(f"report/{name}.json", json.dumps(value if result is None else result))
+
+    case("list", lambda r: [r])
+    for key in REPORT:
+        case(f"without_{key}", lambda r, key=key: r.pop(key) and None)
+        case(f"{key}_is_null", put(key, None))
+        case(f"{key}_object", put(key, {"0": REPORT[key][0]}))
+        case(f"{key}_of_numbers", put(key, [1]))
+    case("unknown_key", put("ranks", 4))
+    case("no_files", put("files", []))
+    case("file_of_another_rank", put("files", 0, "rank", 2))
+    case("file_rank_out_of_range", put("files", 0, "rank", 4))
+    for name, file in {"of_another_rank": "master-00000-of-00004.safetensors", "of_another_part": "ema-00001-of-00004.safetensors",
+                       "parent": "../master-00001-of-00004.safetensors", "manifest": "manifest.json", "long": "m" * 5_000,
+                       "number": 7, "escape": "\x1b[2J"}.items():
+        case(f"file_name_{name}", put("files", 0, "name", file))
+    for name, part in {"empty": "", "slash": "a/b", "long": "a" * 100_000, "null": None}.items():
+        case(f"file_part_{name}", put("files", 0, "part", part))
+    case("part_twice", lambda r: r["files"].append(r["files"][0]))
+    case("block_hash_number", put("files", 0, "blocks", [0]))
+    case("blocks_too_many", put("files", 0, "blocks", ["0" * 16] * 1_000))
+    case("bytes_without_blocks", put("files", 0, "bytes", 1 << 62))
+    case("bytes_negative", put("files", 0, "bytes", -8))
+    for name, value in {"more_than_the_tensor": 11, "negative": -1, "float": 3.0, "string": "3", "2_64": 1 << 64}.items():
+        case(f"elements_{name}", put("tensors", 0, "elements", value))
+    for name, dtype in {"number": 255, "unknown": "F4", "null": None}.items():
+        case(f"tensor_dtype_{name}", put("tensors", 0, "tensor", "dtype", dtype))
+    for name, shape in {"overflow": [1 << 40, 1 << 40], "negative": [-1], "bytes_overflow": [1 << 62], "float": [1.5],
+                        "number": 10, "nested": [[10]]}.items():
+        case(f"tensor_shape_{name}", put("tensors", 0, "tensor", "shape", shape))
+    for name, tensor in {"empty": "", "long": "w" * 100_000, "parent": "../w", "control": "w\x1b[2J", "slice": "w@3"}.items():
+        case(f"tensor_name_{name}", put("tensors", 0, "tensor", "name", tensor))
+    case("tensor_hash_short", put("tensors", 0, "tensor", "hash", "0" * 15))
+    case("tensor_twice", lambda r: r["tensors"].append(r["tensors"][0]))
+    case("tensor_as_it_was", put("tensors", 0, {"name": "w", "part": "master", "type": 255, "shape": [10], "elements": 10, "hash": "0"}))
+    text = json.dumps(REPORT)
+    write("report/cut.json", text[:150])
+    write("report/empty.json", "")
+    write("report/not_json.json", "+" + text)
+    write("report/duplicate_key.json", text[:-1] + ',"files":[]}')
+    write("report/deep.json", '{"files":' + "[" * 5_000)
+    write("report/zero_bytes.json", b"\0" * 100)
 
 
 def checkpoints():
@@ -280,5 +337,6 @@ safetensors()
 index()
 plain_json()
 manifest()
+report()
 checkpoints()
 huggingface_config()

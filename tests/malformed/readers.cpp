@@ -10,6 +10,7 @@
 #include "optim/schedule/registry.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/manifest.h"
+#include "train/checkpoint/report_text.h"
 #include "train/config/load.h"
 #include "train/huggingface/model_config.h"
 
@@ -45,6 +46,10 @@ std::vector<MalformedReader> malformed_readers() {
       {"json", [](const Path& path) { JsonDocument::read(path); }},
       {"manifest",
        [](const Path& path) { parse_manifest(read_file(path, int64_t{64} << 20), path.string()); }},
+      {"report",
+       [](const Path& path) {
+         parse_report(read_file(path, int64_t{64} << 20), {1, 4});
+       }},
       {"checkpoint", [](const Path& path) { CheckpointReader{path}; }},
       {"huggingface_config", [](const Path& path) { huggingface::read_model_config(path); }},
       {"config", read_config},

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
@@ -74,23 +75,27 @@ std::vector<int64_t> steps_in(const Path& checkpoints) {
   return steps;
 }
 
-// Runs `work` on every rank and gives each all results. Where it fails on one, all throw.
+// Runs `work` on every rank and gives each all results. Where it fails on one, all throw: a rank that failed
+// says so of itself, the others name the first of those that did.
 std::vector<std::string> together(const SaveGroup& group, const std::function<std::string()>& work) {
+  if (group.rank.world_size == 1) return {work()};
+  const auto failed = [](int rank, std::string_view why) {
+    return SystemError("rank " + std::to_string(rank) +
+                       " could not save its part of the checkpoint: " + printable(why, 1000));
+  };
   std::string text;
-  std::exception_ptr failure;
+  std::optional<SystemError> own;
   try {
     text = "+" + work();
   } catch (const std::exception& error) {
-    failure = std::current_exception();
+    own = failed(group.rank.rank, error.what());
     text = "-" + std::string(error.what());
   }
-  std::vector<std::string> all{text};
-  if (group.rank.world_size > 1) all = group.exchange(text);
-  if (failure) std::rethrow_exception(failure);
+  std::vector<std::string> all = group.exchange(text);
+  if (own) throw SystemError(*own);
   for (size_t rank = 0; rank < all.size(); ++rank) {
     if (!all[rank].starts_with('+')) {
-      throw SystemError("rank " + std::to_string(rank) + " could not save its part: " +
-                        (all[rank].empty() ? "it does not say why" : all[rank].substr(1)));
+      throw failed(static_cast<int>(rank), all[rank].empty() ? "it does not say why" : all[rank].substr(1));
     }
     all[rank].erase(0, 1);
   }
@@ -129,7 +134,7 @@ void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice
       if (!leads) return std::string();
       std::vector<RankReport> reports;
       for (size_t rank = 0; rank < texts.size(); ++rank) {
-        reports.push_back(parse_report(texts[rank], "the report of rank " + std::to_string(rank)));
+        reports.push_back(parse_report(texts[rank], {static_cast<int>(rank), group.rank.world_size}));
       }
       commit_step(temporary, state, reports);
       return std::string();

@@ -1,79 +1,48 @@
 #include "train/checkpoint/report_text.h"
 
-#include <charconv>
-#include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
-#include "core/base/io/json.h"
 #include "core/base/text.h"
+#include "train/checkpoint/manifest_json.h"
 
 namespace toroid {
-namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-
-// 64 bits do not fit JSON's numbers everywhere.
-std::string word(uint64_t value) {
-  return std::to_string(value);
-}
-
-uint64_t word(const JsonView& value) {
-  const std::string text = value.as_string();
-  uint64_t out = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (error != std::errc() || end != text.data() + text.size()) value.refuse("is not a number of 64 bits");
-  return out;
-}
-
-}  // namespace
-
 std::string report_text(const RankReport& report) {
   Json out{{"files", Json::array()}, {"tensors", Json::array()}};
-  for (const ManifestFile& file : report.files) {
-    Json blocks = Json::array();
-    for (const uint64_t block : file.digest.blocks) blocks.push_back(word(block));
-    out["files"].push_back({{"name", file.name},
-                            {"part", file.part},
-                            {"rank", file.rank},
-                            {"bytes", file.digest.bytes},
-                            {"xxh3", file.digest.xxh3},
-                            {"blocks", std::move(blocks)}});
-  }
+  for (const ManifestFile& file : report.files) out["files"].push_back(to_json(file));
   for (const CheckpointTensor& tensor : report.tensors) {
-    out["tensors"].push_back({{"name", tensor.name},
-                              {"part", tensor.part},
-                              {"type", static_cast<int>(tensor.type)},
-                              {"shape", tensor.shape},
-                              {"elements", tensor.elements},
-                              {"hash", word(tensor.hash)}});
+    out["tensors"].push_back({{"tensor", to_json(tensor)}, {"elements", tensor.elements}});
   }
   return out.dump();
 }
 
-RankReport parse_report(std::string_view text, const std::string& origin) {
+RankReport parse_report(std::string_view text, CheckpointRank sender) {
   const JsonDocument document =
-      JsonDocument::parse(text, origin, {.bytes = int64_t{1} << 30, .values = 50'000'000});
+      JsonDocument::parse(text, "the report of rank " + std::to_string(sender.rank), kManifestLimits);
+  check_keys(document.root(), {"files", "tensors"});
   RankReport report;
+  std::set<std::string> parts;
   for (const JsonView& value : document.root().at("files").elements()) {
-    ManifestFile file;
-    file.name = value.at("name").as_string();
-    file.part = value.at("part").as_string();
-    file.rank = static_cast<int>(value.at("rank").as_integer(0, 1 << 20));
-    file.digest.bytes = value.at("bytes").as_integer(0, kMost);
-    file.digest.xxh3 = value.at("xxh3").as_string();
-    for (const JsonView& block : value.at("blocks").elements()) file.digest.blocks.push_back(word(block));
-    report.files.push_back(std::move(file));
+    report.files.push_back(file_of(value, sender.world_size));
+    const ManifestFile& file = report.files.back();
+    if (file.name != checkpoint_file_name(file.part, sender) || file.rank != sender.rank) {
+      value.refuse("is " + in_quotes(file.name) + ", which is not a file of that rank");
+    }
+    if (!parts.insert(file.part).second) value.refuse("is a second file of the part " + in_quotes(file.part));
   }
+  if (parts.empty()) document.root().at("files").refuse("is empty, but every rank writes a file");
+  std::set<std::pair<std::string, std::string>> names;
   for (const JsonView& value : document.root().at("tensors").elements()) {
-    CheckpointTensor tensor;
-    tensor.name = value.at("name").as_string();
-    tensor.part = value.at("part").as_string();
-    tensor.type = static_cast<ElementType>(value.at("type").as_integer(0, 255));
-    tensor.shape = value.at("shape").as_integers(0, kMost);
-    tensor.elements = value.at("elements").as_integer(0, kMost);
-    tensor.hash = word(value.at("hash"));
+    check_keys(value, {"tensor", "elements"});
+    CheckpointTensor tensor = tensor_of(value.at("tensor"));
+    tensor.elements = value.at("elements").as_integer(0, tensor.elements);
+    if (!names.insert({tensor.part, tensor.name}).second) {
+      value.refuse("names " + in_quotes(tensor.name) + " of part " + in_quotes(tensor.part) +
+                   " a second time");
+    }
     report.tensors.push_back(std::move(tensor));
   }
   return report;

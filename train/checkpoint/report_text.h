@@ -8,7 +8,8 @@
 namespace toroid {
 
 std::string report_text(const RankReport& report);
-// `origin` names the sender in errors (UserError).
-RankReport parse_report(std::string_view text, const std::string& origin);
+// UserError, naming the sender and the key, for anything that write_rank() on `sender` would not have
+// reported.
+RankReport parse_report(std::string_view text, CheckpointRank sender);
 
 }  // namespace toroid

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -21,12 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 using Tensors = std::map<std::pair<std::string, std::string>, CheckpointTensor>;  // by part and name
-
-std::string file_name(const std::string& part, const CheckpointRank& rank) {
-  std::array<char, 64> suffix;
-  std::snprintf(suffix.data(), suffix.size(), "-%05d-of-%05d.safetensors", rank.rank, rank.world_size);
-  return part + suffix.data();
-}
 
 // Adds each slice's hash to its tensor's as the bytes pass by.
 ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64_t step,
@@ -58,7 +53,7 @@ ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64
     };
     sources.push_back(std::move(source));
   }
-  ManifestFile file{file_name(part, rank), part, rank.rank, {}};
+  ManifestFile file{checkpoint_file_name(part, rank), part, rank.rank, {}};
   OutputFile out(temporary / file.name);
   FileHasher hasher;
   write_safetensors(
@@ -86,6 +81,12 @@ ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64
 
 std::string step_name(int64_t step) {
   return "step-" + std::to_string(step);
+}
+
+std::string checkpoint_file_name(const std::string& part, const CheckpointRank& rank) {
+  std::array<char, 64> suffix;
+  std::snprintf(suffix.data(), suffix.size(), "-%05d-of-%05d.safetensors", rank.rank, rank.world_size);
+  return part + suffix.data();
 }
 
 Path saving_directory(const Path& checkpoints, int64_t step) {
@@ -143,10 +144,12 @@ void commit_step(const Path& temporary, const CheckpointState& state, std::span<
     for (const CheckpointTensor& part : report.tensors) {
       const auto [place, fresh] = tensors.try_emplace({part.part, part.name}, part);
       if (fresh) continue;
-      require(place->second.shape == part.shape && place->second.type == part.type,
-              "ranks agree on a tensor's shape");
-      place->second.elements += part.elements;
-      place->second.hash += part.hash;
+      CheckpointTensor& sum = place->second;
+      require(sum.shape == part.shape && sum.type == part.type, "ranks agree on a tensor's shape");
+      if (__builtin_add_overflow(sum.elements, part.elements, &sum.elements)) {
+        sum.elements = std::numeric_limits<int64_t>::max();
+      }
+      sum.hash += part.hash;
     }
   }
   for (auto& [key, tensor] : tensors) {

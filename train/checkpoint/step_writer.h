@@ -14,6 +14,9 @@ struct RankReport {
   std::vector<CheckpointTensor> tensors;  // hash over this rank's slices alone
 };
 
+// "master-00003-of-00004.safetensors"
+std::string checkpoint_file_name(const std::string& part, const CheckpointRank& rank);
+
 // Where the files of `step` are written before it is whole.
 Path saving_directory(const Path& checkpoints, int64_t step);
 

@@ -2,14 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <fstream>
 #include <functional>
 
 #include "core/base/error.h"
 #include "core/base/tensor_hash.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/parallel/rank_threads.h"
 #include "tests/train/checkpoint/fixture.h"
 #include "train/checkpoint/manifest.h"
+#include "train/checkpoint/report_text.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -91,6 +94,79 @@ TEST(Checkpoint, PruningSparesStepsAheadOfTheOneSaved) {
     save_checkpoint(run.path(), saved.state, saved.slices, 1);
   }
   EXPECT_EQ(checkpoint_steps(run.path()), (std::vector<int64_t>{5, 20}));
+}
+
+// What every rank says, on every rank.
+class Exchange {
+ public:
+  explicit Exchange(int ranks) : texts_(static_cast<size_t>(ranks)), all_here_(ranks) {}
+  SaveGroup group(int rank) {
+    const int ranks = static_cast<int>(texts_.size());
+    return {{rank, ranks}, [this, rank](const std::string& text) {
+              texts_[static_cast<size_t>(rank)] = text;
+              all_here_.arrive_and_wait();
+              std::vector<std::string> all = texts_;
+              all_here_.arrive_and_wait();
+              return all;
+            }};
+  }
+
+ private:
+  std::vector<std::string> texts_;
+  std::barrier<> all_here_;
+};
+
+// The last of three ranks finds a directory where its file should be.
+TEST(Checkpoint, ARankThatCannotSaveNamesItself) {
+  TemporaryDirectory run;
+  const SmallRun before(3), now(4);
+  save_checkpoint(run.path(), before.state, before.slices, 2);
+  Exchange exchange(3);
+  std::vector<std::string> said(3);
+  const std::string unexpected = testing::run_rank_threads(3, [&](int rank) {
+    Checkpoints checkpoints(run.path(), 2);
+    std::vector<TensorSlice> slices;
+    if (rank == 2) {
+      slices = now.slices;
+      slices[0].fill = [&](int64_t first, std::span<std::byte> out) {
+        std::filesystem::create_directories(saving_directory(run / "checkpoints", 4) /
+                                            "master-00002-of-00003.safetensors");
+        std::memcpy(out.data(), now.slices[0].data.data() + first, out.size());
+      };
+    }
+    try {
+      checkpoints.save(now.state, slices, exchange.group(rank));
+    } catch (const SystemError& error) {
+      said[static_cast<size_t>(rank)] = error.what();
+    }
+  });
+  EXPECT_EQ(unexpected, "");
+  for (const std::string& text : said) {
+    EXPECT_EQ(text, said[0]);
+    for (const char* part :
+         {"rank 2 could not save", "master-00002-of-00003.safetensors", "Is a directory"}) {
+      EXPECT_NE(text.find(part), std::string::npos) << text;
+    }
+  }
+  EXPECT_EQ(checkpoint_steps(run.path()), std::vector<int64_t>{3});
+  CheckpointReader reader(run.path());
+  EXPECT_TRUE(before.matches(reader));
+}
+
+TEST(Checkpoint, AReportOfARankReadsBack) {
+  TemporaryDirectory directory;
+  const SmallRun whole(4);
+  const Path temporary = begin_step(directory / "checkpoints", 4);
+  const RankReport report = write_rank(temporary, {1, 4}, 4, whole.slices);
+  const RankReport again = parse_report(report_text(report), {1, 4});
+  EXPECT_EQ(report_text(again), report_text(report));
+  ASSERT_EQ(again.tensors.size(), report.tensors.size());
+  for (size_t i = 0; i < again.tensors.size(); ++i) {
+    EXPECT_EQ(again.tensors[i].elements, report.tensors[i].elements);
+    EXPECT_EQ(again.tensors[i].hash, report.tensors[i].hash);
+  }
+  EXPECT_THROW((void)parse_report(report_text(report), {2, 4}), UserError);
+  EXPECT_THROW((void)parse_report(report_text(report), {1, 3}), UserError);
 }
 
 TEST(Checkpoint, SlicesOfManyRanksAddUp) {

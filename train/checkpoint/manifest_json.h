@@ -1,0 +1,24 @@
+// A file and a tensor of a step as JSON: what the manifest has of them, and what each rank reports.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "core/base/io/json.h"
+#include "train/checkpoint/manifest.h"
+
+namespace toroid {
+
+inline constexpr JsonLimits kManifestLimits = {.bytes = int64_t{64} << 20, .depth = 8};
+
+nlohmann::json to_json(const ManifestFile& file);
+nlohmann::json to_json(const CheckpointTensor& tensor);
+
+// UserError for anything that to_json() does not write. A tensor's elements follow from its shape.
+ManifestFile file_of(const JsonView& value, int world_size);
+CheckpointTensor tensor_of(const JsonView& value);
+// The object has these keys and no others.
+void check_keys(const JsonView& object, const std::vector<std::string>& expected);
+
+}  // namespace toroid
