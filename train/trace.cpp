@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/log.h"
 #include "core/base/text.h"
+#include "core/device/observer.h"
 #include "core/device/sim/recording_device.h"
 
 namespace toroid::train {
@@ -44,6 +48,54 @@ int64_t clock_offset(std::span<const ClockSample> samples) {
   return quickest->answered - (quickest->asked + (quickest->heard - quickest->asked) / 2);
 }
 
+// What one rank's device did. Shared with the collectives under way, which may outlive the tracer where a run
+// fails.
+class Tracer::Notes final : public Observer {
+ public:
+  struct Entry {
+    const char* category = "";
+    std::string name, unit, detail;
+    Queue row = Queue::compute;
+    Span span = {};
+    std::optional<Phase> phase = {};
+    std::optional<CollectiveNote> collective = {};
+    int64_t step = 0;
+  };
+
+  void set_step(int64_t step) { step_ = step; }
+  void set_unit(const Unit* unit) { unit_ = unit == nullptr ? "" : unit->spec.name; }
+  const std::vector<Entry>& entries() const { return entries_; }  // once nothing is added
+
+  void ran(const Call& call, Span span) override {
+    Entry entry{"operator", std::string(call.kind->name), unit_, describe(call)};
+    entry.phase = call.phase;
+    add(std::move(entry), span);
+  }
+  void copied(const Tensor& to, Span span) override { add({"copy", "copy", unit_, to.text()}, span); }
+  void waited(Queue on, Span span) override {
+    add({"wait", std::string("wait for ") + kRows[static_cast<size_t>(on)], unit_, ""}, span);
+  }
+  void transferred(const CollectiveNote& note, Queue queue, Span span) override {
+    Entry entry{"collective", note.operation + " " + note.tensor, "", "", queue};
+    entry.phase = note.phase;
+    entry.collective = note;
+    add(std::move(entry), span);
+  }
+
+ private:
+  void add(Entry entry, Span span) {
+    entry.span = span;
+    entry.step = step_;
+    const std::lock_guard lock(mutex_);
+    entries_.push_back(std::move(entry));
+  }
+
+  std::string unit_;  // of the thread that issues
+  std::atomic<int64_t> step_{0};
+  std::mutex mutex_;  // two threads add
+  std::vector<Entry> entries_;
+};
+
 Tracer::Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, Engine& engine,
                const mesh::Mesh& mesh)
     : file_(std::move(file)),
@@ -51,7 +103,8 @@ Tracer::Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, 
       steps_(window.steps()),
       device_(device),
       engine_(engine),
-      mesh_(mesh) {
+      mesh_(mesh),
+      notes_(std::make_shared<Notes>()) {
   const Path directory = std::filesystem::absolute(file_).parent_path();
   if (engine.world->rank() == 0 && !std::filesystem::is_directory(directory)) {
     throw UserError("--trace " + in_quotes(file_.string()) + ": there is no directory " +
@@ -60,6 +113,10 @@ Tracer::Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, 
 }
 
 Tracer::~Tracer() {
+  look_away();
+}
+
+void Tracer::look_away() {
   device_.observe(nullptr);
   engine_.program->on_visit({});
 }
@@ -69,72 +126,24 @@ void Tracer::begin_step(int64_t step) {
     state_ = State::recording;
     seen_ = 0;
     begin_ = Clock::now();
-    device_.observe(this);
-    engine_.program->on_visit([this](const Unit* unit) { unit_ = unit == nullptr ? "" : unit->spec.name; });
+    device_.observe(notes_);
+    engine_.program->on_visit([notes = notes_](const Unit* unit) { notes->set_unit(unit); });
   }
-  step_ = step;
+  notes_->set_step(step);
 }
 
 void Tracer::end_step() {
-  if (state_ != State::recording || ++seen_ < steps_) return;
-  stop();
-  write();
+  if (state_ == State::recording && ++seen_ == steps_) write();
 }
 
 void Tracer::close() {
   if (state_ == State::recording) {
-    stop();
     write();
   } else if (state_ == State::before) {
     log::warn("no trace was written: the run ended before the first step to record (train.trace.after is {})",
               after_);
   }
   state_ = State::done;
-}
-
-void Tracer::add(Entry entry) {
-  entry.step = step_;
-  const std::lock_guard lock(mutex_);
-  entries_.push_back(std::move(entry));
-}
-
-void Tracer::ran(const Call& call, Span span) {
-  add({.category = "operator",
-       .name = std::string(call.kind->name),
-       .unit = unit_,
-       .detail = describe(call),
-       .span = span,
-       .phase = call.phase});
-}
-
-void Tracer::copied(const Tensor& to, Span span) {
-  add({.category = "copy", .name = "copy", .unit = unit_, .detail = to.text(), .span = span});
-}
-
-void Tracer::waited(Queue on, Span span) {
-  add({.category = "wait",
-       .name = std::string("wait for ") + kRows[static_cast<size_t>(on)],
-       .unit = unit_,
-       .span = span});
-}
-
-void Tracer::transferred(const CollectiveNote& note, Queue queue, Span span) {
-  add({.category = "collective",
-       .name = note.operation + " " + note.tensor,
-       .row = queue,
-       .span = span,
-       .phase = note.phase,
-       .note = note});
-}
-
-// Once this returns, nothing is added.
-void Tracer::stop() {
-  state_ = State::done;
-  device_.observe(nullptr);
-  engine_.program->on_visit({});
-  for (const Queue queue : {Queue::gather, Queue::reduce, Queue::model, Queue::pod}) {
-    engine_.device->synchronize(engine_.device->record(queue), Seconds(0));
-  }
 }
 
 std::string Tracer::rows(int64_t shift) const {
@@ -146,17 +155,18 @@ std::string Tracer::rows(int64_t shift) const {
     put(name_row("thread_name", rank, row, {{"name", kRows[row]}}));
     put(name_row("thread_sort_index", rank, row, {{"sort_index", row}}));
   }
-  for (const Entry& entry : entries_) {
+  for (const Notes::Entry& entry : notes_->entries()) {
     const int64_t begin = nanoseconds(entry.span.begin) - shift, end = nanoseconds(entry.span.end) - shift;
-    Json arguments{{"step", entry.step}};
+    Json arguments;
+    arguments["step"] = entry.step;
     if (entry.phase) arguments["phase"] = name_of(*entry.phase);
     if (!entry.unit.empty()) arguments["unit"] = entry.unit;
     if (!entry.detail.empty()) arguments["of"] = entry.detail;
-    if (entry.note) {
-      arguments["tensor"] = entry.note->tensor;
-      arguments["axis"] = entry.note->axis;
-      arguments["ranks"] = entry.note->ranks;
-      arguments["bytes"] = entry.note->bytes;
+    if (entry.collective) {
+      arguments["tensor"] = entry.collective->tensor;
+      arguments["axis"] = entry.collective->axis;
+      arguments["ranks"] = entry.collective->ranks;
+      arguments["bytes"] = entry.collective->bytes;
     }
     put({{"name", entry.name},
          {"cat", entry.category},
@@ -170,9 +180,9 @@ std::string Tracer::rows(int64_t shift) const {
   return out;
 }
 
-void Tracer::send_words(int peer, std::vector<int64_t> words) {
+void Tracer::send_words(int peer, std::span<const int64_t> words) {
   const Array array = engine_.device->array(DType::i64, {static_cast<int64_t>(words.size())}, "transfer");
-  engine_.device->write(array.tensor, std::as_bytes(std::span(words)));
+  engine_.device->write(array.tensor, std::as_bytes(words));
   engine_.groups.all->send(array.tensor, peer, label());
 }
 
@@ -185,12 +195,18 @@ std::vector<int64_t> Tracer::receive_words(int peer, size_t count) {
 }
 
 void Tracer::write() {
+  state_ = State::done;
+  look_away();
+  // What is still under way is recorded too; afterwards nothing is added.
+  for (const Queue queue : {Queue::gather, Queue::reduce, Queue::model, Queue::pod}) {
+    engine_.device->synchronize(engine_.device->record(queue), Seconds(0));
+  }
   if (engine_.world->rank() == 0) {
     lead();
   } else {
     follow();
   }
-  entries_ = {};
+  notes_ = std::make_shared<Notes>();
 }
 
 // Ranks of one host read the same clock; what another host's shows is found out by asking.
@@ -205,7 +221,7 @@ void Tracer::lead() {
     int64_t began = 0;
     for (size_t i = 0; i < (near ? 1 : kQuestions); ++i) {
       const int64_t asked = nanoseconds(Clock::now());
-      send_words(rank, {0});
+      send_words(rank, std::array{int64_t{0}});
       const auto answer = receive_words(rank, 2);
       samples.push_back({asked, answer[0], nanoseconds(Clock::now())});
       began = answer[1];
@@ -215,7 +231,7 @@ void Tracer::lead() {
   }
   for (int rank = 0; rank < ranks; ++rank) {
     shifts[static_cast<size_t>(rank)] += first;
-    if (rank > 0) send_words(rank, {shifts[static_cast<size_t>(rank)]});
+    if (rank > 0) send_words(rank, {&shifts[static_cast<size_t>(rank)], 1});
   }
   OutputFile file(file_);
   file.write("{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
@@ -243,10 +259,10 @@ void Tracer::follow() {
   const bool near = std::find(here.begin(), here.end(), 0) != here.end();
   for (size_t i = 0; i < (near ? 1 : kQuestions); ++i) {
     (void)receive_words(0, 1);
-    send_words(0, {nanoseconds(Clock::now()), nanoseconds(begin_)});
+    send_words(0, std::array{nanoseconds(Clock::now()), nanoseconds(begin_)});
   }
   const std::string text = rows(receive_words(0, 1)[0]);
-  send_words(0, {static_cast<int64_t>(text.size())});
+  send_words(0, std::array{static_cast<int64_t>(text.size())});
   const Array array = engine_.device->array(DType::u8, {static_cast<int64_t>(text.size())}, "transfer");
   engine_.device->write(array.tensor, std::as_bytes(std::span(text)));
   engine_.groups.all->send(array.tensor, 0, label());

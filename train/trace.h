@@ -2,16 +2,14 @@
 // of its streams, and the times of all ranks on the first one's clock.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <mutex>
-#include <optional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/device/cpu/cpu_device.h"
-#include "core/device/observer.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine.h"
 
@@ -25,14 +23,14 @@ struct ClockSample {
 // time that this one took.
 int64_t clock_offset(std::span<const ClockSample> samples);
 
-class Tracer final : public Observer {
+class Tracer {
  public:
   // `device` is the one that computes in `engine`; all of them outlive this. UserError, on the first rank,
   // where the file's directory does not exist.
   Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, Engine& engine,
          const mesh::Mesh& mesh);
-  ~Tracer() override;
-  Tracer(const Tracer&) = delete;  // the device and the program point to it
+  ~Tracer();
+  Tracer(const Tracer&) = delete;  // the device and the program are told of one
   Tracer& operator=(const Tracer&) = delete;
 
   // Around every step, on every rank. The end of the last one that is recorded writes the file: the first
@@ -42,33 +40,18 @@ class Tracer final : public Observer {
   // At the end of a run, which may come before the last step that was to be recorded.
   void close();
 
-  void ran(const Call& call, Span span) override;
-  void copied(const Tensor& to, Span span) override;
-  void waited(Queue on, Span span) override;
-  void transferred(const CollectiveNote& note, Queue queue, Span span) override;
-
  private:
-  using Time = std::chrono::steady_clock::time_point;
+  class Notes;
   enum class State : uint8_t { before, recording, done };
-  struct Entry {
-    const char* category = "";
-    std::string name, unit, detail;
-    Queue row = Queue::compute;
-    Span span;
-    int64_t step = 0;
-    std::optional<Phase> phase;
-    std::optional<CollectiveNote> note;
-  };
-  void add(Entry entry);
-  void stop();
+  void look_away();
   void write();
   void lead();
   void follow();
-  // Entries as JSON, after the rank's and the rows' names; `shift` nanoseconds are taken off this rank's
-  // clock.
+  // As JSON: the rank's name, the rows' names and what was recorded, `shift` nanoseconds taken off this
+  // rank's clock.
   std::string rows(int64_t shift) const;
+  void send_words(int peer, std::span<const int64_t> words);
   std::vector<int64_t> receive_words(int peer, size_t count);
-  void send_words(int peer, std::vector<int64_t> words);
 
   Path file_;
   int64_t after_, steps_;
@@ -77,11 +60,8 @@ class Tracer final : public Observer {
   const mesh::Mesh& mesh_;
   State state_ = State::before;
   int64_t seen_ = 0;  // steps
-  std::atomic<int64_t> step_{0};
-  Time begin_;
-  std::string unit_;
-  std::mutex mutex_;  // of entries_, to which two threads add
-  std::vector<Entry> entries_;
+  std::chrono::steady_clock::time_point begin_;
+  std::shared_ptr<Notes> notes_;
 };
 
 }  // namespace toroid::train

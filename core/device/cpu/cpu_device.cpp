@@ -23,12 +23,13 @@ using Clock = std::chrono::steady_clock;
 // Tells the observer of the transfer in it.
 class ObservedTransfer final : public Transfer {
  public:
-  ObservedTransfer(std::unique_ptr<Transfer> inner, CollectiveNote note, Queue queue, Observer& observer)
-      : inner_(std::move(inner)), note_(std::move(note)), queue_(queue), observer_(observer) {}
+  ObservedTransfer(std::unique_ptr<Transfer> inner, CollectiveNote note, Queue queue,
+                   std::shared_ptr<Observer> observer)
+      : inner_(std::move(inner)), note_(std::move(note)), queue_(queue), observer_(std::move(observer)) {}
   bool advance() override {
     if (!begin_) begin_ = Clock::now();
     if (!inner_->advance()) return false;
-    observer_.transferred(note_, queue_, {*begin_, Clock::now()});
+    observer_->transferred(note_, queue_, {*begin_, Clock::now()});
     return true;
   }
 
@@ -36,7 +37,7 @@ class ObservedTransfer final : public Transfer {
   std::unique_ptr<Transfer> inner_;
   CollectiveNote note_;
   Queue queue_;
-  Observer& observer_;
+  std::shared_ptr<Observer> observer_;
   std::optional<Clock::time_point> begin_;
 };
 
@@ -84,7 +85,7 @@ void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, const Collective
                         ") was issued on a device without peers");
   }
   if (observer_ != nullptr) {
-    transfer = std::make_unique<ObservedTransfer>(std::move(transfer), note, ticket.queue, *observer_);
+    transfer = std::make_unique<ObservedTransfer>(std::move(transfer), note, ticket.queue, observer_);
   }
   transfers_->enqueue(ticket, std::move(transfer));
 }

@@ -34,8 +34,9 @@ class CpuDevice final : public Device {
     Seconds exposed{0}, under_way{0};
   };
   CommunicationTime communication_time() const;
-  // nullptr: nobody. The observer outlives the collectives that were issued while it looked on.
-  void observe(Observer* observer) { observer_ = observer; }
+  // Tells `observer` from now on; nullptr: nobody. A collective keeps the one that was there when it was
+  // issued.
+  void observe(std::shared_ptr<Observer> observer) { observer_ = std::move(observer); }
 
   // Gives memory that is kept for reuse back to the system.
   void trim() { allocator_.trim(); }
@@ -70,7 +71,7 @@ class CpuDevice final : public Device {
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
   std::array<std::map<uint64_t, Time>, kQueues> recorded_;  // by ticket
   Seconds exposed_{0};
-  Observer* observer_ = nullptr;
+  std::shared_ptr<Observer> observer_;
 };
 
 }  // namespace toroid

@@ -142,7 +142,8 @@ class LateTransfer final : public Transfer {
 };
 
 TEST(CpuDevice, TellsItsObserverWhatItDoes) {
-  Notebook notebook;
+  const auto told_to = std::make_shared<Notebook>();
+  Notebook& notebook = *told_to;
   CpuDevice device(kernels(), std::make_shared<cpu::TransferThread>());
   const Array x = device.array(DType::f32, {3, 1000}, "test"),
               y = device.array(DType::f32, {3, 1000}, "test");
@@ -160,7 +161,7 @@ TEST(CpuDevice, TellsItsObserverWhatItDoes) {
     device.launch(op::add(x.tensor, y.tensor));
   };
   use();
-  device.observe(&notebook);
+  device.observe(told_to);
   // The transfer may be through before it is waited for, though hardly every time.
   const std::vector<std::string> waited{"fill", "copy of f32[3, 1000]", "wait", "add"};
   size_t rounds = 0;
