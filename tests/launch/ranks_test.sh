@@ -1,6 +1,7 @@
 #!/bin/sh
 # ranks_test.sh PROGRAM: a tiny run on 4 ranks as a 2x2 torus, as a user starts it. It saves, goes on with 1, 2 and 2
-# model ranks to the same losses, saves on a signal, and refuses what does not fit with one sentence and exit code 2.
+# model ranks to the same losses, saves on a signal, and refuses what does not fit with one sentence and exit code 2. A
+# step of it is timed, and its trace has all ranks.
 program=$1
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
@@ -45,7 +46,9 @@ losses() {
 
 config="--config $directory/run.textproto"
 expect 0 prepare $config
-expect 0 launch $config --out "$directory/four"
+expect 0 launch $config --out "$directory/four" --trace "$directory/trace.json"
+rows=$(grep -c '"thread_name"' "$directory/trace.json")
+[ "$rows" -eq 20 ] || complain "the trace has $rows rows, not 5 for each of 4 ranks"
 [ -d "$directory/four/checkpoints/step-3" ] || complain "step 3 is not saved"
 
 for mesh in 'torus=[1,1] data=1 model=1' 'torus=[1,2] data=2 model=1' 'torus=[1,2] data=1 model=2'; do
@@ -72,6 +75,11 @@ expect 2 launch $config --out "$directory/four"
 says 'already holds a run'
 expect 2 launch $config --resume "$directory/nowhere"
 says 'there is no checkpoint at'
+
+timeout 120 "$(dirname "$0")/../parallel/comm/run_ranks.sh" 4 "$program" bench step $config --steps 2 --json \
+  >"$directory/log" 2>&1 || complain "bench step on 4 ranks"
+says '"communication_s":[0-9.e-]*[1-9]'
+says '"overlap":[01]'
 
 for signal in USR1 TERM; do
   rm -rf "$directory/long"
