@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/io/file.h"
 #include "core/device/cpu/cpu_device.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine.h"
