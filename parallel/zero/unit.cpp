@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/model/share.h"
 #include "core/op/reduce.h"
+#include "core/op/wire.h"
 
 namespace toroid {
 namespace {
@@ -25,6 +26,16 @@ Slice part_of(const TensorSpec& tensor, Place model) {
   slice.elements = tensor.model_dim == 0 ? std::min(extent, whole - slice.first) * tensor.shape[1]
                                          : slice.shape.elements();
   return slice;
+}
+
+// Of each of `shards` ranks. With more ranks than blocks they get halves, quarters ... of one, down to a
+// block of quantisation: whole ones would be mostly padding (of 256 ranks, 4 MiB in fp32 for the smallest
+// unit), and a part that divides a block still holds one tensor only.
+int64_t shard_elements(int64_t blocks, int64_t shards) {
+  if (blocks >= shards) return (blocks + shards - 1) / shards * op::kReduceBlock;
+  int64_t elements = op::kQuantBlock;
+  while (elements * shards < blocks * op::kReduceBlock) elements *= 2;
+  return elements;
 }
 
 }  // namespace
@@ -48,7 +59,7 @@ Unit make_unit(UnitSpec spec, Place model, int shards) {
       if (slice.split) place(slice);
     }
   }
-  unit.flat_elements = (unit.blocks + shards - 1) / shards * shards * op::kReduceBlock;
+  unit.flat_elements = shards * shard_elements(unit.blocks, shards);
   return unit;
 }
 

@@ -30,7 +30,7 @@ struct Piece {
 struct Unit {
   UnitSpec spec;
   std::vector<Slice> slices;  // one for each tensor of the spec
-  int64_t flat_elements = 0;  // with padding: equal shards of whole blocks
+  int64_t flat_elements = 0;  // with padding: equal shards of whole blocks, or of an even part of one
   // Where there is a model axis, the tensors that it does not split come first: one sum over it serves them.
   int64_t whole_elements = 0;
   int64_t blocks = 0;  // op::kReduceBlock elements each, without the padding of the last shards
@@ -40,7 +40,8 @@ struct Unit {
 };
 
 // Slices are padded to blocks of op::kReduceBlock elements, so that a block never holds two tensors: sums
-// over blocks are then the same however the buffer is cut. `shards` ranks share the buffer.
+// over blocks are then the same however the buffer is cut, unless there are more shards than blocks: a shard
+// is then a half, quarter ... of a block. `shards` ranks share the buffer.
 Unit make_unit(UnitSpec spec, Place model, int shards);
 
 }  // namespace toroid

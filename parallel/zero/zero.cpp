@@ -36,7 +36,7 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
   int64_t blocks = 0;
   for (UnitSpec& spec : specs) {
     units_.push_back(make_unit(std::move(spec), groups_.model.place(), data.size));
-    blocks += units_.back().flat_elements / data.size / op::kReduceBlock;
+    blocks += op::reduce_blocks(units_.back().flat_elements / data.size);
   }
   held_.resize(units_.size());
   live_.resize(units_.size());
@@ -407,7 +407,7 @@ Tensor Zero::gradient_partials() {
   if (options_.tiles.deterministic) return canonical_partials();
   int64_t at = 0;
   for (size_t u = 0; u < units_.size(); ++u) {
-    const int64_t blocks = held_[u].size() / op::kReduceBlock;
+    const int64_t blocks = op::reduce_blocks(held_[u].size());
     const Tensor partials = partials_.tensor.slice_rows(at, blocks);
     launch(op::sum_squares(held_[u].pending[0].tensor, partials), Phase::optimizer);
     for (const Slice& slice : units_[u].slices) {

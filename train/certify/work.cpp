@@ -15,6 +15,7 @@ namespace toroid::train {
 namespace {
 
 constexpr int64_t kBlock = 4096;  // elements to which every tensor of a flat buffer is padded
+constexpr int64_t kPart = 256;    // and of the smallest shard of one
 constexpr int64_t f32_bytes = 4;
 
 int64_t up(int64_t value, int64_t divisor) {
@@ -55,8 +56,11 @@ class Plan {
   int64_t gathers(const std::vector<Read>& reads) const;
   std::vector<Read> reads(size_t unit) const;
   std::vector<UnitSize> unit_sizes() const;
+  int64_t shards() const { return sharded_ ? d_ : 1; }
   int64_t flat(const UnitSize& unit) const {  // elements
-    return up(unit.whole + unit.split, sharded_ ? d_ : 1) * (sharded_ ? d_ : 1) * kBlock;
+    const int64_t blocks = unit.whole + unit.split;
+    if (blocks >= shards()) return up(blocks, shards()) * shards() * kBlock;
+    return std::max(kPart, power_of_two_from(up(blocks * kBlock, shards()))) * shards();
   }
   void flops(Phase phase, const char* part, int64_t each) {
     if (each > 0) out_.flops.push_back({phase, part, k_ * each});
@@ -286,12 +290,12 @@ void Plan::add_activations() {
 void Plan::add_losses_and_norm() {
   bytes("data", "all_gather", "losses", 1, k_ * d_ * f32_bytes);
   bytes("pod", "all_gather", "losses", 1, k_ * d_ * p_ * f32_bytes);
-  int64_t elements = 0, slice_blocks = 0;
+  int64_t elements = 0, blocks = 0, slice_blocks = 0;
   for (const UnitSize& unit : units_) {
     elements += flat(unit);
+    blocks += up(flat(unit) / shards(), kBlock) * shards();
     slice_blocks += unit.slice_norm;
   }
-  const int64_t blocks = elements / kBlock;
   if (deterministic_) {
     // Each canonical slice is cut into blocks for itself, so the shards are put together first.
     if (sharded_) bytes("data", "all_gather", "gradient norm", 1, elements * f32_bytes);

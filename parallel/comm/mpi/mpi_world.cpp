@@ -1,10 +1,12 @@
 #include "parallel/comm/mpi/mpi_world.h"
 
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <exception>
 #include <optional>
 #include <random>
@@ -110,9 +112,37 @@ void try_memory(Job& job, const Host& host) {
   if (host.all(reads)) job.memory = std::move(memory);
 }
 
+// The sleep of a rank between two looks where `ranks` share this host's cores.
+std::chrono::microseconds crowded_sleep(size_t ranks) {
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  return std::chrono::microseconds(100 * (ranks / cores));
+}
+
+// Lets the kernel end this thread's sleeps late, and many ranks' together. A rank that is ready looks for the
+// others every 100 us inside MPI_Init: hundreds of them leave little of the cores to those yet to start.
+class LateSleeps {
+ public:
+  LateSleeps() {
+    const char* const ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    const auto late = crowded_sleep(ranks == nullptr ? 1 : std::strtoul(ranks, nullptr, 10));
+    if (late.count() > 0) set(std::chrono::nanoseconds(late).count());
+  }
+  ~LateSleeps() { set(0); }                // 0: the thread's default again
+  LateSleeps(const LateSleeps&) = delete;  // the setting is the thread's
+  LateSleeps& operator=(const LateSleeps&) = delete;
+
+ private:
+  static void set(int64_t nanoseconds) {
+    (void)::prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(nanoseconds), 0, 0, 0);
+  }
+};
+
 void start(Job& job) {
   int level = 0;
-  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "start");
+  {
+    const LateSleeps late;
+    check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "start");
+  }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   job.transport = std::make_unique<MpiTransport>();
   job.rank = job.transport->rank();
@@ -171,9 +201,8 @@ std::unique_ptr<World> make_mpi_world(std::shared_ptr<cpu::TransferThread> threa
   auto job = std::make_unique<Job>();
   thread->call([&job] { start(*job); });
   // With many ranks to a core, those who wait look less often.
-  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-  const size_t share = job->host_ranks.size() / cores;
-  if (share > 8) thread->set_longest_sleep(std::chrono::microseconds(100 * share));
+  const std::chrono::microseconds sleep = crowded_sleep(job->host_ranks.size());
+  if (sleep > std::chrono::microseconds(800)) thread->set_longest_sleep(sleep);
   return std::make_unique<MpiWorld>(std::move(thread), std::move(*job), deadline);
 }
 

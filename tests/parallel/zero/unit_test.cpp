@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -27,8 +28,14 @@ void expect_each_element_once(const DecoderConfig& config, int model, int shards
   for (int rank = 0; rank < model; ++rank) {
     for (const UnitSpec& spec : decoder_units(config, model, deterministic)) {
       const Unit unit = make_unit(spec, {rank, model}, shards);
-      ASSERT_EQ(unit.flat_elements % (shards * op::kReduceBlock), 0);
+      ASSERT_EQ(unit.flat_elements % shards, 0);
       const int64_t share = unit.flat_elements / shards;
+      // No block of a sum holds two tensors, whether it is whole or a shard.
+      ASSERT_TRUE(share % op::kReduceBlock == 0 || op::kReduceBlock % share == 0) << share;
+      ASSERT_GE(unit.flat_elements, unit.blocks * op::kReduceBlock);
+      // At most twice what is needed, but for the smallest shard.
+      ASSERT_LE(unit.flat_elements,
+                std::max<int64_t>(2 * unit.blocks * op::kReduceBlock, 256 * int64_t{shards}));
       for (size_t t = 0; t < spec.tensors.size(); ++t) {
         auto& count = counts[spec.tensors[t].name];
         count.resize(static_cast<size_t>(spec.tensors[t].shape.elements()));
@@ -53,7 +60,7 @@ void expect_each_element_once(const DecoderConfig& config, int model, int shards
 
 TEST(Unit, CountsEveryElementOnce) {
   for (const int model : {1, 2, 4}) {
-    for (const int shards : {1, 3}) {
+    for (const int shards : {1, 3, 16, 256}) {
       for (const int64_t kv_heads : {1, 2, 4}) {
         // 97 and 9 rows are padded; of 9, whole ranks hold nothing else.
         for (const int64_t vocab : {96, 97, 9}) {
