@@ -60,7 +60,7 @@ void statistics_reference(const Call& call) {
   const auto V = call[1].rows(), each = (V + static_cast<int64_t>(slices) - 1) / static_cast<int64_t>(slices);
   std::vector<double> out(3 * slices * M, 0.0);
   for (size_t s = 0; s < slices; ++s) {
-    double *const max = &out[3 * s * M], *const sum = max + M, *const hit = sum + M;
+    double *const max = out.data() + 3 * s * M, *const sum = max + M, *const hit = sum + M;
     std::fill(max, max + M, kNone);
     const int64_t begin = std::min(spec.valid, static_cast<int64_t>(s) * each),
                   end = std::min(spec.valid, begin + each);
