@@ -261,7 +261,7 @@ void Plan::add_gradients() {
   }
   bytes("data", sharded_ ? "reduce_scatter" : "all_reduce", "gradients", once ? 1 : k_, elements * f32_bytes);
   bytes("model", "all_reduce", "gradients of whole tensors", once ? 1 : k_, whole * f32_bytes);
-  bytes("pod", "all_reduce", "gradients", 1, elements / (sharded_ ? d_ : 1) * f32_bytes);
+  bytes("pod", "all_reduce", "gradients", 1, elements / shards() * f32_bytes);
 }
 
 // The model axis
