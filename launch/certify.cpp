@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <iostream>
 
+#include "core/base/error.h"
 #include "core/base/format_text.h"
+#include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/config_flags.h"
 #include "launch/mpirun.h"
@@ -46,7 +48,16 @@ ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
 class Certificate {
  public:
   explicit Certificate(const Flags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
+    check_range("--steps", flags.steps, 1, 1'000'000);
     run_ = train::certified_config(load_config(flags.config).run, layouts_, flags.steps);
+    // All of them now: a layout that does not fit would else end the certificate after those before it.
+    for (const train::Layout& layout : layouts_) {
+      try {
+        config::validate(deterministic(layout));
+      } catch (const UserError& error) {
+        throw UserError("the layout " + in_quotes(layout.text()) + " does not fit: " + error.what());
+      }
+    }
   }
 
   ExitCode print() {
@@ -73,6 +84,13 @@ class Certificate {
   }
 
  private:
+  config::RunConfig deterministic(const train::Layout& layout) const {
+    config::RunConfig run = run_;
+    run.mutable_train()->set_deterministic(true);
+    layout.apply(run);
+    return run;
+  }
+
   // The fast mode may differ by twice what bf16 itself costs one rank.
   void compare_fast() {
     const std::vector<std::string> bf16{"train.precision=BF16"};
@@ -120,10 +138,7 @@ class Certificate {
 
   // That the work was shared: what the ranks did against the layout's formula.
   void print_work(const train::Layout& layout, const train::LayoutRun& run) {
-    config::RunConfig planned = run_;
-    planned.mutable_train()->set_deterministic(true);
-    layout.apply(planned);
-    const train::PlannedWork work = train::planned_work(planned);
+    const train::PlannedWork work = train::planned_work(deterministic(layout));
     for (const std::string& line : train::describe(work)) std::cout << "      " << line << "\n";
     const std::vector<std::string> findings = train::compare_work(work, run.work);
     failed_ += static_cast<int>(findings.size());

@@ -95,6 +95,18 @@ TEST(Train, bad_input_is_one_sentence_and_exit_code_2) {
   expect_refused({"train", "--config", kTiny, "--again", "--resume", "x"}, "give one of them");
 }
 
+// Before any rank is started.
+TEST(Certify, bad_input_is_one_sentence_and_exit_code_2) {
+  const auto certify = [](const std::string& layouts, const std::string& steps) {
+    return std::vector<std::string>{"certify", "--config", kTiny, "--layouts", layouts, "--steps", steps};
+  };
+  expect_refused(certify("1x1", "0"), "--steps");
+  expect_refused(certify("1x1", "-3"), "--steps");
+  expect_refused(certify("1x1; 3x1", "1"), "the layout '3x1' does not fit: ");
+  expect_refused(certify("1x1; model 8 of 1x8", "1"), "the layout 'model 8 of 1x8' does not fit: ");
+  expect_refused(certify("1x1; 2y2", "1"), "2y2");
+}
+
 TEST(Train, a_dry_run_needs_no_data) {
   const Ended ended = toroid({"train", "--config", kTiny, "--dry-run"});
   EXPECT_EQ(ended.code, 0) << ended.err;

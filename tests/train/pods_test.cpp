@@ -1,5 +1,6 @@
 // Runs over several pods, all ranks threads of this process: DiLoCo against chips that train alone and a step
-// that the test makes between them, resuming in the middle of a round, other layouts inside a pod.
+// that the test makes between them, resuming in the middle of a round, other layouts inside a pod; a run
+// that goes from layout to layout.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -276,13 +277,15 @@ class Resume : public ::testing::Test {
                                                        "checkpoint");
                                      }});
   }
+  void restore(const Rank& rank, int64_t step) const {
+    CheckpointReader checkpoint(run_ / "checkpoints" / ("step-" + std::to_string(step)), Verify::headers);
+    restore_snapshot(*rank.engine.device, rank.program(), checkpoint);
+  }
   Tensors resumed(const config::RunConfig& run, int64_t from, int64_t to) {
     return on_ranks(
         run,
         [&](const Rank& rank) {
-          CheckpointReader checkpoint(run_ / "checkpoints" / ("step-" + std::to_string(from)),
-                                      Verify::headers);
-          restore_snapshot(*rank.engine.device, rank.program(), checkpoint);
+          restore(rank, from);
           for (int64_t s = from; s < to; ++s) rank.step(s);
         },
         true);
@@ -318,6 +321,46 @@ TEST_F(Resume, UnderAnotherLayoutInsideThePodsIsBitEqualInDeterministicMode) {
   const Tensors expected = whole(config_of(rest, "pods 2 of 1x2", true), 5);
   expect_same_bits(expected, resumed(config_of(rest, "pods 2 of 1x1", true), 5, 7));
   expect_same_bits(expected, resumed(config_of(rest, "pods 2 of model 2 of 1x2 zero 1", true), 5, 7));
+}
+
+// A step under each layout, resumed from what the layout before it has saved.
+TEST_F(Resume, ThroughOneLayoutAfterTheOtherGoesOnAsOneRank) {
+  const std::vector<std::string> layouts{"2x2",           "1x1",       "4x1", "model 2 of 2x2",
+                                         "pods 2 of 1x2", "1x4 zero 1"};
+  for (const bool deterministic : {true, false}) {
+    SCOPED_TRACE(deterministic);
+    std::vector<double> expected, losses;
+    const auto step = [](const Rank& rank, int64_t s, std::vector<double>& to) {
+      rank.step(s);
+      const double loss = rank.program().result(0).loss;
+      if (rank.engine.world->rank() == 0) to.push_back(loss);
+    };
+    const auto steps = static_cast<int64_t>(layouts.size());
+    const Tensors one = on_ranks(config_of("", "1x1", deterministic), [&](const Rank& rank) {
+      for (int64_t s = 0; s < steps; ++s) step(rank, s, expected);
+    });
+    Tensors last;
+    for (int64_t s = 0; s < steps; ++s) {
+      const config::RunConfig run = config_of("", layouts[static_cast<size_t>(s)], deterministic);
+      last = on_ranks(
+          run,
+          [&](const Rank& rank) {
+            if (s > 0) restore(rank, s);
+            step(rank, s, losses);
+            save(rank, s + 1);
+          },
+          s > 0);
+    }
+    ASSERT_EQ(losses.size(), expected.size());
+    if (deterministic) {
+      EXPECT_EQ(losses, expected);
+      expect_same_bits(last, one);
+    } else {
+      for (size_t s = 0; s < losses.size(); ++s) EXPECT_NEAR(losses[s], expected[s], 1e-5 * expected[s]) << s;
+      expect_close(last, one);
+    }
+    std::filesystem::remove_all(run_ / "checkpoints");
+  }
 }
 
 TEST_F(Resume, AnotherNumberOfPodsBeginsFromThoseThatAreThere) {
