@@ -6,6 +6,7 @@
 #include "launch/config_flags.h"
 #include "launch/verb.h"
 #include "train/bench/step_bench.h"
+#include "train/collective_table.h"
 
 namespace toroid::launch {
 namespace {
@@ -93,7 +94,8 @@ ExitCode bench_step_verb(const Flags& flags) {
   if (flags.steps < 1 || flags.steps > 100'000) {
     throw UserError("--steps is " + std::to_string(flags.steps) + ", but must be between 1 and 100,000");
   }
-  const config::Resolved resolved = load_config(flags.config);
+  config::Resolved resolved = load_config(flags.config);
+  train::add_collective_table(resolved);
   train::StepBenchOptions options;
   options.steps = flags.steps;
   options.with_operators = flags.operators;

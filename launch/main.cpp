@@ -35,6 +35,7 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_export(verbs);
   launch::add_doctor(verbs);
   launch::add_bench(verbs);
+  launch::add_bench_collectives(verbs);
 }
 
 int exit_code(ExitCode code) {

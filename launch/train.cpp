@@ -5,6 +5,7 @@
 #include "core/model/check.h"
 #include "launch/config_flags.h"
 #include "launch/verb.h"
+#include "train/collective_table.h"
 #include "train/plugins.h"
 #include "train/run.h"
 
@@ -51,7 +52,8 @@ void print_summary(const std::string& name, const config::RunConfig& run) {
 
 ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   check_flags(flags);
-  const config::Resolved resolved = load_train_config(flags);
+  config::Resolved resolved = load_train_config(flags);
+  train::add_collective_table(resolved);
   plugins.check(resolved.run);
   if (flags.print_config) std::cout << config::to_text(resolved);
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);

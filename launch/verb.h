@@ -56,6 +56,7 @@ void add_generate(Verbs&);
 void add_import(Verbs&);
 void add_export(Verbs&);
 void add_bench(Verbs&);
+void add_bench_collectives(Verbs&);
 void add_doctor(Verbs&);
 
 }  // namespace toroid::launch

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "train/collective_table.h"
+
 namespace toroid::train {
 
 int compute_threads(const config::TrainConfig& train, size_t host_ranks) {
@@ -73,8 +75,8 @@ Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, s
   Engine engine;
   engine.world = std::move(world);
   engine.device = std::move(device);
-  engine.groups =
-      make_groups(*engine.world, *engine.device, mesh::Mesh(run.mesh()), run.train().deterministic());
+  engine.groups = make_groups(*engine.world, *engine.device, mesh::Mesh(run.mesh()),
+                              run.train().deterministic(), agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
   engine.program =
       std::make_unique<StepProgram>(*engine.device, engine.groups.zero(), decoder_config(run.model()),
@@ -87,7 +89,7 @@ CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins) {
   CpuRank rank;
   rank.world = make_world(transfers, Seconds(run.train().deadline_s()));
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
-  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers);
+  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers, rank.world->pages());
   return rank;
 }
 

@@ -12,7 +12,8 @@ constexpr int64_t kLongestText = int64_t{1} << 30;
 
 }  // namespace
 
-AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic) {
+AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic,
+                       std::vector<Choice> choices) {
   if (mesh.world_size() != world.size()) {
     throw UserError("the mesh has " + std::to_string(mesh.world_size()) + " chips, but " +
                     std::to_string(world.size()) + (world.size() == 1 ? " rank was" : " ranks were") +
@@ -20,6 +21,7 @@ AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, boo
   }
   GroupOptions options;
   options.deterministic = deterministic;
+  options.choices = std::move(choices);
   std::vector<int> everybody(static_cast<size_t>(world.size()));
   for (size_t i = 0; i < everybody.size(); ++i) everybody[i] = static_cast<int>(i);
   world.describe(mesh.text(world.rank()));

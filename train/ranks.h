@@ -19,8 +19,10 @@ struct AxisGroups {
   ZeroGroups zero() const { return {*gather, *reduce, *model, *pod}; }
 };
 
+// `choices`: by which collectives are carried out, the same on all ranks.
 // UserError where the mesh is not of as many chips as the world has ranks.
-AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic);
+AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic,
+                       std::vector<Choice> choices = {});
 
 // Every rank's text, on every rank, in the order of the ranks; blocks. `what` names it in reports.
 std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,

@@ -74,6 +74,10 @@ Board::Flags& Board::flags(int slot, int context) {
   return group(slot, context).flags;
 }
 
+Board::Rounds& Board::rounds(int slot, int context) {
+  return group(slot, context).rounds;
+}
+
 void Board::publish(int slot, int context, const Published& call) {
   Group& group = this->group(slot, context);
   Entry& entry = group.calls[call.sequence % kKept];

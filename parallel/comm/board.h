@@ -36,6 +36,14 @@ class Board {
     std::atomic<int64_t> bytes{0};
   };
 
+  // How far a rank is in the rounds of a group that hands pieces on through a relay (relay.h). Rounds rise.
+  struct alignas(64) Rounds {
+    std::atomic<uint64_t> posted{0};              // its pieces lie in their slots
+    std::atomic<uint64_t> summed{0};              // so does its sum
+    std::atomic<uint64_t> taken{0};               // it has taken what it needs of its peers'
+    std::array<std::atomic<int64_t>, 8> bytes{};  // of the calls that begin with round r, at r % 8
+  };
+
   static int64_t bytes_for(int ranks);
   // `memory`: bytes_for(ranks) zero bytes, aligned to 64. Borrowed.
   Board(std::byte* memory, int ranks);
@@ -48,6 +56,7 @@ class Board {
   std::atomic<uint64_t>& probe(int slot);  // an address that others try to read, to learn whether they can
 
   Flags& flags(int slot, int context);
+  Rounds& rounds(int slot, int context);
   void publish(int slot, int context, const Published& call);
   // What `slot` said of its call number `sequence`, if it is remembered (the last few are).
   std::optional<Published> find(int slot, int context, uint64_t sequence) const;
@@ -63,6 +72,7 @@ class Board {
   static constexpr size_t kKept = 4, kCoordinate = 6;
   struct Group {
     Flags flags;
+    Rounds rounds;
     std::atomic<uint64_t> last{0};
     std::array<Entry, kKept> calls;
   };

@@ -7,17 +7,25 @@
 #include <utility>
 
 #include "parallel/comm/combine.h"
+#include "parallel/comm/stream_copy.h"
 
 namespace toroid {
 namespace {
 
-constexpr int64_t kSumBlock = int64_t{128} << 10;  // of one rank's summands at a time
+// Of one rank's summands at a time: where they are copied, and where they are read in place, so that sums
+// stay in the first cache.
+constexpr int64_t kSumBlock = int64_t{128} << 10, kViewBlock = int64_t{16} << 10;
 constexpr int64_t kCopyBlock = int64_t{4} << 20;   // of one read
 constexpr int64_t kBytesAStep = int64_t{4} << 20;  // about a millisecond
 constexpr int kLevels = 32;
 
+bool sums(HostJob::Operation operation) {
+  return operation == HostJob::Operation::reduce_scatter || operation == HostJob::Operation::all_reduce ||
+         operation == HostJob::Operation::sum;
+}
+
 int64_t block_bytes(const HostJob& job, int ranks) {
-  const int64_t share = (job.elements / ranks + 1) * bytes_of(job.type);
+  const int64_t share = (job.elements / std::max(ranks, job.places) + 1) * bytes_of(job.type);
   return std::min(kSumBlock, (share + 63) / 64 * 64);
 }
 
@@ -29,9 +37,7 @@ int64_t levels_of(int ranks) {
 }  // namespace
 
 int64_t host_staging_bytes(const HostJob& job, int ranks) {
-  const bool sums =
-      job.operation == HostJob::Operation::reduce_scatter || job.operation == HostJob::Operation::all_reduce;
-  return sums ? levels_of(ranks) * block_bytes(job, ranks) : 0;
+  return sums(job.operation) ? levels_of(ranks) * block_bytes(job, ranks) : 0;
 }
 
 HostTransfer::HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
@@ -39,7 +45,8 @@ HostTransfer::HostTransfer(std::shared_ptr<const GroupState> group, uint64_t seq
     : WatchedTransfer(std::move(group), sequence, std::move(note)),
       board_(board),
       memory_(memory),
-      job_(job) {}
+      job_(job),
+      streams_(bytes(job.elements) >= kStreamedBytes) {}
 
 int64_t HostTransfer::block_elements() const {
   return block_bytes(job_, members().size()) / bytes_of(job_.type);
@@ -59,7 +66,8 @@ bool HostTransfer::all_ready(uint64_t ticket) {
     const int64_t theirs = peer.bytes.load(std::memory_order_relaxed);
     const int64_t mine = flags(members().place).bytes.load(std::memory_order_relaxed);
     // A peer of a barrier may be in the next call already.
-    if (job_.operation != HostJob::Operation::barrier && theirs != mine) wrong_size(met_, mine, theirs);
+    if (job_.operation != HostJob::Operation::barrier && theirs != mine)
+      wrong_size(members().first + met_, mine, theirs);
   }
   return true;
 }
@@ -72,69 +80,90 @@ bool HostTransfer::all_finished() const {
   return true;
 }
 
+const std::byte* HostTransfer::view(int place, int64_t offset_bytes, int64_t count_bytes) const {
+  const uint64_t address = flags(place).address.load(std::memory_order_relaxed);
+  return memory_.view(members().slots[static_cast<size_t>(place)],
+                      address + static_cast<uint64_t>(offset_bytes), count_bytes);
+}
+
 void HostTransfer::read(int place, int64_t offset_bytes, std::byte* to, int64_t count_bytes) const {
   const uint64_t address = flags(place).address.load(std::memory_order_relaxed);
   memory_.read(members().slots[static_cast<size_t>(place)], address + static_cast<uint64_t>(offset_bytes),
                {to, static_cast<size_t>(count_bytes)});
 }
 
-// Reads the peers' shares one after another, beginning with the next rank's, so that not all read the same
-// one.
+HostTransfer::Share HostTransfer::share_of(int peer, int piece) const {
+  const int place = members().place;
+  const int of = piece * members().size() + peer;
+  const int64_t first = bytes(boundary(of)), all = bytes(boundary(of + 1)) - first;
+  const bool own = peer == place;
+  switch (job_.operation) {
+    case HostJob::Operation::all_gather:
+      return {job_.out + first, 0, all};
+    case HostJob::Operation::all_reduce:
+    case HostJob::Operation::spread:
+      return {job_.out + first, first, own ? 0 : all};
+    case HostJob::Operation::all_to_all:
+      return {job_.out + first, bytes(boundary(place)), all};
+    case HostJob::Operation::broadcast:
+      return {job_.out, 0, peer == job_.root && !own ? bytes(job_.elements) : 0};
+    default:
+      return {};
+  }
+}
+
+// The own share, then the peers' one after another, beginning with the next rank's, so that not all read the
+// same one.
 bool HostTransfer::copy_some() {
   const int size = members().size();
-  const int place = members().place;
   int64_t budget = kBytesAStep;
-  for (; peer_ < size; ++peer_, offset_ = 0) {
-    const int peer = (place + peer_) % size;
-    int64_t total = 0;
-    int64_t theirs = 0;  // where the share begins in their array
-    int64_t ours = 0;
-    switch (job_.operation) {
-      case HostJob::Operation::all_gather:
-        total = bytes(boundary(peer + 1) - boundary(peer));
-        ours = bytes(boundary(peer));
-        break;
-      case HostJob::Operation::all_reduce:
-        total = bytes(boundary(peer + 1) - boundary(peer));
-        ours = theirs = bytes(boundary(peer));
-        break;
-      case HostJob::Operation::all_to_all:
-        total = bytes(boundary(1));
-        ours = bytes(boundary(peer));
-        theirs = bytes(boundary(place));
-        break;
-      case HostJob::Operation::broadcast:
-        total = peer == job_.root ? bytes(job_.elements) : 0;
-        break;
-      default:
-        break;
-    }
-    while (offset_ < total) {
-      if (budget <= 0) return false;
-      const int64_t count = std::min(kCopyBlock, total - offset_);
-      read(peer, theirs + offset_, job_.out + ours + offset_, count);
-      offset_ += count;
-      budget -= count;
+  for (; peer_ < size; ++peer_, piece_ = 0) {
+    const int peer = (members().place + peer_) % size;
+    for (; piece_ < pieces(); ++piece_, offset_ = 0) {
+      const Share share = share_of(peer, piece_);
+      while (offset_ < share.bytes) {
+        if (budget <= 0) return false;
+        const int64_t count = std::min(kCopyBlock, share.bytes - offset_);
+        copy(peer, share.from + offset_, share.to + offset_, count);
+        offset_ += count;
+        budget -= count;
+      }
     }
   }
   return true;
 }
 
+void HostTransfer::copy(int place, int64_t offset_bytes, std::byte* to, int64_t count_bytes) {
+  const bool own = place == members().place;
+  const std::byte* const there = own ? job_.in + offset_bytes : view(place, offset_bytes, count_bytes);
+  if (there == nullptr) {
+    read(place, offset_bytes, to, count_bytes);
+  } else if (there == to) {
+    return;
+  } else if (streams_) {
+    stream_copy(to, there, count_bytes);
+  } else {
+    std::memcpy(to, there, static_cast<size_t>(count_bytes));
+  }
+}
+
 // One block of this rank's rows, summed over all ranks as a binary counter: two sums over as many ranks
-// become one.
-void HostTransfer::sum_block(int64_t first, int64_t count, std::byte* to) {
+// become one. An entry of the stack lies in its place of the staging memory, or where the rank has it.
+void HostTransfer::sum_block(int64_t offset_bytes, int64_t count, std::byte* to) {
   const int size = members().size();
   const int place = members().place;
   const int64_t slot_bytes = block_bytes(job_, size);
-  std::array<std::byte*, kLevels> stack{};
+  // The own rows of an all_reduce have just been read: they are in the cache.
+  const bool streamed = streams_ && job_.operation == HostJob::Operation::reduce_scatter;
+  std::array<const std::byte*, kLevels> stack{};
   std::array<int, kLevels> ranks{};  // summed in that entry
   size_t depth = 0;
   for (int rank = 0; rank < size; ++rank) {
-    const int64_t offset = bytes(boundary(place) + first);
-    std::byte* block = job_.in + offset;
-    if (rank != place) {
-      block = job_.staging + static_cast<int64_t>(depth) * slot_bytes;
-      read(rank, offset, block, bytes(count));
+    const std::byte* block = rank == place ? job_.in + offset_bytes : view(rank, offset_bytes, bytes(count));
+    if (block == nullptr) {
+      std::byte* const copy = job_.staging + static_cast<int64_t>(depth) * slot_bytes;
+      read(rank, offset_bytes, copy, bytes(count));
+      block = copy;
     }
     stack[depth] = block;
     ranks[depth] = 1;
@@ -144,37 +173,51 @@ void HostTransfer::sum_block(int64_t first, int64_t count, std::byte* to) {
       const size_t upper = depth - 1;
       if (!last && ranks[upper] != ranks[upper - 1]) break;
       // The very last sum goes where it is wanted.
-      std::byte* const target = last && depth == 2 ? to : stack[upper - 1];
+      const bool final_sum = last && depth == 2;
+      if (final_sum && streamed && job_.type == DType::f32 && job_.how == Combine::sum) {
+        return stream_sum(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(stack[0]),
+                          reinterpret_cast<const float*>(stack[1]), count);
+      }
+      std::byte* const target =
+          final_sum && !streamed ? to : job_.staging + static_cast<int64_t>(upper - 1) * slot_bytes;
       combine(job_.type, job_.how, target, stack[upper - 1], stack[upper], count);
+      stack[upper - 1] = target;
       ranks[upper - 1] += ranks[upper];
       --depth;
     }
   }
+  if (streamed) stream_copy(to, stack[0], bytes(count));
 }
 
 bool HostTransfer::sum_some() {
-  const int place = members().place;
-  const int64_t rows = boundary(place + 1) - boundary(place);
-  const int64_t block = block_elements();
+  const int size = members().size();
+  // Small blocks would cost the kernel's way of reading dearly.
+  bool views = true;
+  for (int i = 1; i < size; ++i)
+    views = views && view((members().place + i) % size, 0, bytes(job_.elements)) != nullptr;
+  const int64_t block =
+      views ? std::min(block_elements(), kViewBlock / bytes_of(job_.type)) : block_elements();
   int64_t budget = kBytesAStep;
-  while (offset_ < rows) {
-    if (budget <= 0) return false;
-    const int64_t count = std::min(block, rows - offset_);
-    std::byte* const to = job_.operation == HostJob::Operation::all_reduce
-                              ? job_.in + bytes(boundary(place) + offset_)
-                              : job_.out + bytes(offset_);
-    sum_block(offset_, count, to);
-    offset_ += count;
-    budget -= bytes(count) * members().size();
+  for (; piece_ < pieces(); ++piece_, offset_ = 0) {
+    const int place = piece_ * size + members().place;
+    const int64_t rows = boundary(place + 1) - boundary(place);
+    while (offset_ < rows) {
+      if (budget <= 0) return false;
+      const int64_t count = std::min(block, rows - offset_);
+      const int64_t offset = bytes(boundary(place) + offset_);
+      const bool scatters = job_.operation == HostJob::Operation::reduce_scatter;
+      sum_block(offset, count, scatters ? job_.out + bytes(offset_) : job_.in + offset);
+      offset_ += count;
+      budget -= bytes(count) * size;
+    }
   }
+  piece_ = 0;
   return true;
 }
 
 WatchedTransfer::Progress HostTransfer::step() {
   using Operation = HostJob::Operation;
-  const int size = members().size();
   const int place = members().place;
-  const bool sums = job_.operation == Operation::reduce_scatter || job_.operation == Operation::all_reduce;
   bool moved = false;
   while (true) {
     switch (phase_) {
@@ -186,21 +229,11 @@ WatchedTransfer::Progress HostTransfer::step() {
       case Phase::meet:
         if (!all_ready(job_.ticket)) return moved ? Progress::moved : Progress::waiting;
         if (job_.operation == Operation::barrier) return Progress::done;
-        phase_ = sums ? Phase::sum : Phase::copy;
-        // This rank's own share.
-        if (job_.operation == Operation::all_gather) {
-          std::byte* const own = job_.out + bytes(boundary(place));
-          if (own != job_.in)
-            std::memcpy(own, job_.in, static_cast<size_t>(bytes(boundary(place + 1) - boundary(place))));
-        } else if (job_.operation == Operation::all_to_all) {
-          std::memcpy(job_.out + bytes(boundary(place)), job_.in + bytes(boundary(place)),
-                      static_cast<size_t>(bytes(boundary(1))));
-        }
+        phase_ = sums(job_.operation) ? Phase::sum : Phase::copy;
         break;
       case Phase::sum:
         if (!sum_some()) return Progress::moved;
-        offset_ = 0;
-        if (job_.operation == Operation::reduce_scatter) {
+        if (job_.operation != Operation::all_reduce) {
           flags(place).finished.store(job_.ticket, std::memory_order_release);
           phase_ = Phase::close;
         } else {
@@ -215,7 +248,6 @@ WatchedTransfer::Progress HostTransfer::step() {
         phase_ = Phase::copy;
         break;
       case Phase::copy:
-        if (job_.operation == Operation::broadcast && place == job_.root) peer_ = size;
         if (!copy_some()) return Progress::moved;
         flags(place).finished.store(job_.ticket, std::memory_order_release);
         phase_ = Phase::close;

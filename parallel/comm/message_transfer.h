@@ -43,8 +43,6 @@ class MessageTransfer final : public WatchedTransfer {
   // `transport` outlives this; `context` is the number under which its messages travel.
   MessageTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
                   Transport& transport, int context, MessageJob job);
-
- protected:
   Progress step() override;
 
  private:

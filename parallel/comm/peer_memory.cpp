@@ -11,8 +11,17 @@
 
 namespace toroid {
 
+const std::byte* ThreadMemory::view(int, uint64_t address, int64_t) const {
+  return views_ ? reinterpret_cast<const std::byte*>(address) : nullptr;
+}
+
 void ThreadMemory::read(int, uint64_t address, std::span<std::byte> to) const {
   if (!to.empty()) std::memcpy(to.data(), reinterpret_cast<const void*>(address), to.size());
+}
+
+const std::byte* ProcessMemory::view(int slot, uint64_t address, int64_t bytes) const {
+  const auto index = static_cast<size_t>(slot);
+  return index < arenas_.size() && arenas_[index] ? arenas_[index]->view(address, bytes) : nullptr;
 }
 
 void ProcessMemory::read(int slot, uint64_t address, std::span<std::byte> to) const {

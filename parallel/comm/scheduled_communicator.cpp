@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "parallel/comm/chained_transfer.h"
 #include "parallel/comm/traffic.h"
 
 namespace toroid {
@@ -34,6 +35,31 @@ Shape with_rows(const Shape& shape, int64_t rows) {
   }
 }
 
+bool sums(Operation operation) {
+  return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
+}
+
+// Several hosts with several ranks each, one host's after the other's.
+bool spans_hosts(const GroupMembers& members) {
+  return members.host_by_host && members.per_host > 1 && members.per_host < members.size();
+}
+
+HostJob::Operation host_operation(Operation operation) {
+  switch (operation) {
+    case Operation::all_gather:
+      return HostJob::Operation::all_gather;
+    case Operation::reduce_scatter:
+      return HostJob::Operation::reduce_scatter;
+    case Operation::all_reduce:
+      return HostJob::Operation::all_reduce;
+    case Operation::broadcast:
+      return HostJob::Operation::broadcast;
+    case Operation::all_to_all:
+      return HostJob::Operation::all_to_all;
+  }
+  throw InternalError("an unknown operation");
+}
+
 }  // namespace
 
 Algorithm automatic_algorithm(Operation operation, const schedule::GroupShape& shape, int64_t bytes,
@@ -41,8 +67,7 @@ Algorithm automatic_algorithm(Operation operation, const schedule::GroupShape& s
   const int size = shape.size();
   if (operation == Operation::all_to_all) return Algorithm::direct;
   if (operation == Operation::broadcast) return Algorithm::halving_doubling;
-  const bool sums = operation != Operation::all_gather;
-  if (deterministic && sums) return Algorithm::halving_doubling;
+  if (deterministic && sums(operation)) return Algorithm::halving_doubling;
   if (size <= 2) return Algorithm::direct;
   if (bytes <= kFewBytes) {
     if (power_of_two(size)) return Algorithm::halving_doubling;
@@ -72,15 +97,29 @@ ScheduledCommunicator::ScheduledCommunicator(Device& device, Queue queue, std::s
       axis_(std::move(axis)),
       group_(std::move(group)),
       shape_(shape),
-      means_(means),
+      means_(std::move(means)),
       options_(options) {
   require(shape_.size() == members().size(), "a group's shape has as many places as the group has ranks");
-  if (!members().on_one_host()) means_.memory = nullptr;
+  if (!members().on_one_host() || members().size() > Relay::kMostRanks) means_.relay = nullptr;
   if (options_.deterministic && !power_of_two(members().size())) {
     throw UserError("deterministic mode sums over powers of two, and axis " + axis_ + " has " +
                     std::to_string(members().size()) +
                     " ranks; choose a mesh whose axes are powers of two, or switch `deterministic` off");
   }
+  if (!spans_hosts(members())) return;
+  auto unwatched = std::make_shared<GroupState>(*group_);
+  unwatched->watch = nullptr;
+  auto on_host = std::make_shared<GroupState>(*unwatched);
+  GroupMembers& local = on_host->members;
+  local.first = local.place / local.per_host * local.per_host;
+  local.place -= local.first;
+  const auto keep = [&](std::vector<int>& of) {
+    of = std::vector<int>(of.begin() + local.first, of.begin() + local.first + local.per_host);
+  };
+  keep(local.ranks);
+  keep(local.slots);
+  unwatched_ = std::move(unwatched);
+  on_host_ = std::move(on_host);
 }
 
 CollectiveNote ScheduledCommunicator::note(std::string operation, int64_t bytes,
@@ -105,36 +144,37 @@ Tensor ScheduledCommunicator::staging(int64_t bytes) {
   return staging_.view(DType::u8, {bytes});
 }
 
-std::unique_ptr<Transfer> ScheduledCommunicator::by_memory(const Work& work, std::vector<Operand>& operands,
-                                                           CollectiveNote note) {
+// Without ticket and staging.
+HostJob ScheduledCommunicator::host_job(const Work& work) const {
   HostJob job;
-  switch (work.operation) {
-    case Operation::all_gather:
-      job.operation = HostJob::Operation::all_gather;
-      break;
-    case Operation::reduce_scatter:
-      job.operation = HostJob::Operation::reduce_scatter;
-      break;
-    case Operation::all_reduce:
-      job.operation = HostJob::Operation::all_reduce;
-      break;
-    case Operation::broadcast:
-      job.operation = HostJob::Operation::broadcast;
-      break;
-    case Operation::all_to_all:
-      job.operation = HostJob::Operation::all_to_all;
-      break;
-  }
-  if (work.barrier) job.operation = HostJob::Operation::barrier;
+  job.operation = work.barrier ? HostJob::Operation::barrier : host_operation(work.operation);
   job.type = work.type;
   job.how = work.how;
   job.elements = work.elements;
   job.root = work.root;
   job.in = work.in.data();
   job.out = work.out.data();
+  return job;
+}
+
+std::unique_ptr<Transfer> ScheduledCommunicator::by_host(const Work& work, Way way,
+                                                         std::vector<Operand>& operands,
+                                                         CollectiveNote note) {
+  HostJob job = host_job(work);
   count(job, members(), *group_->traffic);
+  if (way.by == Way::By::library) {
+    if (means_.library == nullptr) return nullptr;
+    return std::make_unique<LibraryTransfer>(group_, sequence_, std::move(note), means_.library, job);
+  }
+  if (way.by == Way::By::relay) {
+    job.ticket = rounds_ + 1;
+    rounds_ += static_cast<uint64_t>(relay_rounds(job, members().size(), *means_.relay));
+    if (means_.board == nullptr) return nullptr;
+    return std::make_unique<RelayTransfer>(group_, sequence_, std::move(note), *means_.board, *means_.relay,
+                                           job);
+  }
   job.ticket = ++ticket_;
-  if (work.operation == Operation::all_reduce && !work.barrier) ++ticket_;
+  if (job.operation == HostJob::Operation::all_reduce) ++ticket_;
   const Tensor scratch = staging(host_staging_bytes(job, members().size()));
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
@@ -143,17 +183,82 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_memory(const Work& work, std
                                         job);
 }
 
-std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, std::vector<Operand>& operands,
-                                                             CollectiveNote note) {
-  Algorithm algorithm = options_.algorithm.value_or(Algorithm::direct);
-  const bool sums = work.operation == Operation::reduce_scatter || work.operation == Operation::all_reduce;
-  const bool tree = options_.deterministic && sums && !work.barrier;
-  if (!options_.algorithm || !schedule::serves(algorithm, work.operation, shape_) || tree) {
-    algorithm = automatic_algorithm(work.operation, shape_, work.elements * bytes_of(work.type),
-                                    options_.deterministic);
+// Sums within the host, then between hosts; gathers the other way round.
+std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std::vector<Operand>& operands,
+                                                          CollectiveNote note) {
+  const int per_host = members().per_host;
+  const bool gathers = work.operation != Operation::reduce_scatter;
+  HostJob sum = host_job(work), spread = host_job(work);
+  sum.operation = HostJob::Operation::sum;
+  spread.operation = HostJob::Operation::spread;
+  spread.in = spread.out;
+  sum.places = spread.places = members().size();
+  MessageJob between = message_job(
+      work,
+      schedule::plan_between_hosts(work.operation, members().size() / per_host, per_host, members().place));
+  between.segment_bytes = segment_bytes_for(Algorithm::ring, members().size());
+  int64_t needed = staging_bytes(between);
+  if (sums(work.operation)) needed = std::max(needed, host_staging_bytes(sum, per_host));
+  const Tensor scratch = staging(needed);
+  if (scratch) operands.push_back({scratch, Access::inout});
+  sum.staging = between.staging = scratch.data();
+  count(between, members(), *group_->traffic);
+  std::vector<std::unique_ptr<WatchedTransfer>> parts;
+  const bool recorded = means_.board == nullptr;
+  const auto add_host_part = [&](HostJob& job) {
+    count(job, on_host_->members, *group_->traffic);
+    job.ticket = ++ticket_;
+    if (recorded) return;
+    parts.push_back(std::make_unique<HostTransfer>(on_host_, 0, note, *means_.board, *means_.memory, job));
+  };
+  if (sums(work.operation)) add_host_part(sum);
+  if (!recorded) {
+    parts.push_back(std::make_unique<MessageTransfer>(unwatched_, 0, note, *means_.transport,
+                                                      2 * members().context, std::move(between)));
   }
+  if (gathers) add_host_part(spread);
+  if (recorded) return nullptr;
+  return std::make_unique<ChainedTransfer>(group_, sequence_, std::move(note), std::move(parts));
+}
+
+bool ScheduledCommunicator::serves(const Way& way, Operation operation, int64_t bytes, DType type,
+                                   Combine how) const {
+  const bool given = options_.deterministic && sums(operation);  // the order of sums is
+  switch (way.by) {
+    case Way::By::messages:
+      return !given && schedule::serves(way.algorithm, operation, shape_);
+    case Way::By::read:
+      return means_.memory != nullptr && members().on_one_host();
+    case Way::By::relay:
+      return means_.relay != nullptr;
+    case Way::By::hierarchical:
+      return means_.every_host_reads && spans_hosts(members()) &&
+             (operation == Operation::all_gather || sums(operation));
+    case Way::By::library:
+      return !given && means_.has_library &&
+             (means_.library == nullptr ||
+              means_.library->serves(operation, type, how, bytes / bytes_of(type)));
+  }
+  return false;
+}
+
+Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type, Combine how) const {
+  const auto has = [&](const Way& way) { return serves(way, operation, bytes, type, how); };
+  const Way rule = automatic_algorithm(operation, shape_, bytes, options_.deterministic);
+  if (options_.way) return has(*options_.way) ? *options_.way : rule;
+  const Choice* const choice = options_.deterministic ? nullptr
+                                                      : choose(options_.choices, operation, members().size(),
+                                                               members().per_host, bytes);
+  if (choice != nullptr && has(choice->way)) return choice->way;
+  for (const Way::By host : {Way::By::read, Way::By::relay}) {
+    if (has(host)) return host;
+  }
+  return rule;
+}
+
+MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan plan) const {
   MessageJob job;
-  job.plan = schedule::plan(algorithm, work.operation, shape_, members().place, work.root);
+  job.plan = std::move(plan);
   job.type = work.type;
   job.elements = work.elements;
   job.how = work.how;
@@ -171,6 +276,14 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, s
   } else if (work.operation == Operation::all_to_all && job.sent != nullptr) {
     job.before = {job.received + members().place * share, job.sent + members().place * share, share};
   }
+  return job;
+}
+
+std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, Algorithm algorithm,
+                                                             std::vector<Operand>& operands,
+                                                             CollectiveNote note) {
+  MessageJob job =
+      message_job(work, schedule::plan(algorithm, work.operation, shape_, members().place, work.root));
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
   count(job, members(), *group_->traffic);
   const Tensor scratch = staging(staging_bytes(job));
@@ -183,17 +296,27 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, s
 
 void ScheduledCommunicator::issue(Work work, std::string operation, const CollectiveLabel& label) {
   ++sequence_;
-  const bool sums = work.operation == Operation::reduce_scatter || work.operation == Operation::all_reduce;
   std::vector<Operand> operands;
   const bool same = work.in.block == work.out.block;
   if (same && work.in) {
     operands.push_back({work.out, Access::inout});
   } else if (work.in) {
-    operands.push_back({work.in, sums ? Access::inout : Access::in});
+    operands.push_back({work.in, sums(work.operation) ? Access::inout : Access::in});
     operands.push_back({work.out, Access::out});
   }
   const CollectiveNote said = note(std::move(operation), work.elements * bytes_of(work.type), label);
-  auto transfer = by_host() ? by_memory(work, operands, said) : by_messages(work, operands, said);
+  const Way way = way_of(work.operation, said.bytes, work.type, work.how);
+  std::unique_ptr<Transfer> transfer;
+  switch (way.by) {
+    case Way::By::messages:
+      transfer = by_messages(work, way.algorithm, operands, said);
+      break;
+    case Way::By::hierarchical:
+      transfer = by_hosts(work, operands, said);
+      break;
+    default:
+      transfer = by_host(work, way, operands, said);
+  }
   device_.transfer(std::move(transfer), operands, said, queue_);
 }
 
@@ -321,11 +444,13 @@ void ScheduledCommunicator::receive(const Tensor& to, int peer, const Collective
 Event ScheduledCommunicator::barrier(const CollectiveLabel& label) {
   Work work;
   work.barrier = true;
-  if (!by_host()) {
+  work.type = DType::u8;
+  work.how = Combine::max;
+  work.elements = members().size();
+  const Way::By by = way_of(work.operation, work.elements, work.type, work.how).by;
+  if (by == Way::By::messages || by == Way::By::hierarchical) {
     if (!token_) token_ = device_.allocate(members().size(), "transfer", queue_);
     work.in = work.out = token_.view(DType::u8, {members().size()});
-    work.elements = members().size();
-    work.how = Combine::max;
   }
   issue(std::move(work), "barrier", label);
   return device_.record(queue_);

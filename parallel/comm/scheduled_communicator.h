@@ -1,7 +1,13 @@
 // One axis of the mesh over any transport. Each operation becomes a transfer on the group's queue:
-//   host      ranks of one host that can read each other's memory (host_transfer.h);
-//   messages  a schedule's moves (message_transfer.h), by the algorithm asked for, or by size and shape.
-// On a device without numbers there is neither; the collective is only recorded.
+//   read      ranks of one host read each other's arrays (host_transfer.h);
+//   relay     a few ranks of one host, through memory that all map (relay_transfer.h);
+//   hierarchical  ranks of a host read, and each exchanges its part with those that have its place on the
+//                 other hosts, by messages: as many bytes leave a host as must;
+//   library   the transport itself (library_transfer.h);
+//   messages  a schedule's moves (message_transfer.h).
+// Where nothing else is asked for or measured to be better, ranks of a host read; where they must not, they
+// relay; all others send messages, by an algorithm that suits size and shape. On a device without numbers
+// there is neither; the collective is only recorded.
 //
 // reduce_scatter uses up its input. A bf16 wire rounds the partial sums of fp32 arrays once a hop: with n
 // ranks the result is off by at most h 2^-9 (|x1| + ... + |xn|), h = n - 1 hops on a ring, log2 n in a tree,
@@ -11,10 +17,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/comm/communicator.h"
+#include "parallel/comm/choice.h"
 #include "parallel/comm/host_transfer.h"
+#include "parallel/comm/library_transfer.h"
 #include "parallel/comm/message_transfer.h"
+#include "parallel/comm/relay_transfer.h"
 #include "parallel/comm/transport.h"
 #include "parallel/comm/watched_transfer.h"
 #include "parallel/schedule/schedule.h"
@@ -25,9 +35,10 @@ struct GroupOptions {
   // Sums are balanced binary trees over the ranks in order, and nothing is rounded on the way. Takes a group
   // of a power of two.
   bool deterministic = false;
-  // Messages by this algorithm; without one, memory of the host where it can be read, else what suits the
-  // size.
-  std::optional<schedule::Algorithm> algorithm;
+  // As far as the group has it and it serves the operation.
+  std::optional<Way> way = {};
+  // Measured, the same on all ranks of the group; asked where neither of the above decides.
+  std::vector<Choice> choices = {};
 };
 
 // The algorithm that serves an operation on `bytes` best, where none is asked for.
@@ -39,8 +50,12 @@ class ScheduledCommunicator final : public Communicator {
   // What moves the bytes; borrowed. Neither transport nor board: the collective is only recorded.
   struct Means {
     Transport* transport = nullptr;
-    Board* board = nullptr;              // with `memory`: of ranks on this host
+    Board* board = nullptr;              // of ranks on this host
     const PeerMemory* memory = nullptr;  // nullptr: memory cannot be read across ranks
+    const Relay* relay = nullptr;        // nullptr: there is no memory that all ranks of the host map
+    bool every_host_reads = false;       // `memory` is there on all of them
+    bool has_library = false;
+    std::shared_ptr<LibraryCollectives> library = nullptr;  // of this group; nullptr: only recorded
   };
   ScheduledCommunicator(Device& device, Queue queue, std::string axis,
                         std::shared_ptr<const GroupState> group, schedule::GroupShape shape, Means means,
@@ -57,18 +72,25 @@ class ScheduledCommunicator final : public Communicator {
 
   Tensor own(const Tensor& gathered) const override;
   DType wire_type(DType compute, DType exact) const override;
+  // How an operation on an array of `bytes` in all is carried out.
+  Way way_of(schedule::Operation operation, int64_t bytes, DType type = DType::f32,
+             Combine how = Combine::sum) const;
   Place place() const override { return {members().place, members().size()}; }
   std::string_view axis() const override { return axis_; }
 
  private:
   struct Work;
   const GroupMembers& members() const { return group_->members; }
-  bool by_host() const { return means_.memory != nullptr && !options_.algorithm; }
   CollectiveNote note(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
   void issue(Work work, std::string operation, const CollectiveLabel& label);
-  std::unique_ptr<Transfer> by_messages(const Work& work, std::vector<Operand>& operands,
-                                        CollectiveNote note);
-  std::unique_ptr<Transfer> by_memory(const Work& work, std::vector<Operand>& operands, CollectiveNote note);
+  bool serves(const Way& way, schedule::Operation operation, int64_t bytes, DType type, Combine how) const;
+  std::unique_ptr<Transfer> by_messages(const Work& work, schedule::Algorithm algorithm,
+                                        std::vector<Operand>& operands, CollectiveNote note);
+  std::unique_ptr<Transfer> by_host(const Work& work, Way way, std::vector<Operand>& operands,
+                                    CollectiveNote note);
+  std::unique_ptr<Transfer> by_hosts(const Work& work, std::vector<Operand>& operands, CollectiveNote note);
+  HostJob host_job(const Work& work) const;
+  MessageJob message_job(const Work& work, schedule::Plan plan) const;
   Tensor staging(int64_t bytes);
   void exchange(const Tensor& tensor, int peer, bool receive, const CollectiveLabel& label);
 
@@ -76,12 +98,16 @@ class ScheduledCommunicator final : public Communicator {
   Queue queue_;
   std::string axis_;
   std::shared_ptr<const GroupState> group_;
+  // The same without a watch, and of the ranks of this host alone: for the parts of a hierarchical
+  // collective.
+  std::shared_ptr<const GroupState> unwatched_, on_host_;
   schedule::GroupShape shape_;
   Means means_;
   GroupOptions options_;
   uint64_t sequence_ = 0, ticket_ = 0;
-  Buffer staging_;  // as large as any call has needed so far
-  Buffer token_;    // what a barrier sends
+  uint64_t rounds_ = 0;  // of the relay, so far
+  Buffer staging_;       // as large as any call has needed so far
+  Buffer token_;         // what a barrier sends
 };
 
 }  // namespace toroid

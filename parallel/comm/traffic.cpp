@@ -1,5 +1,7 @@
 #include "parallel/comm/traffic.h"
 
+#include <algorithm>
+
 namespace toroid {
 
 void count(const MessageJob& job, const GroupMembers& group, Traffic& traffic) {
@@ -20,17 +22,23 @@ void count(const MessageJob& job, const GroupMembers& group, Traffic& traffic) {
 void count(const HostJob& job, const GroupMembers& group, Traffic& traffic) {
   using Operation = HostJob::Operation;
   const int size = group.size();
-  const auto rows = [&](int place) {
-    return job.elements * (place + 1) / size - job.elements * place / size;
+  const int places = std::max(size, job.places);
+  const auto rows = [&](int rank) {
+    int64_t elements = 0;
+    for (int place = rank; place < places; place += size)
+      elements += job.elements * (place + 1) / places - job.elements * place / places;
+    return elements;
   };
   for (int place = 0; place < size; ++place) {
     if (place == group.place) continue;
     int64_t elements = 0;
     switch (job.operation) {
       case Operation::all_gather:
+      case Operation::spread:
         elements = rows(group.place);
         break;
       case Operation::reduce_scatter:
+      case Operation::sum:
         elements = rows(place);
         break;
       case Operation::all_reduce:

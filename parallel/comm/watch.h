@@ -14,10 +14,13 @@ namespace toroid {
 
 // The members of one group, as all transfers of it share them.
 struct GroupMembers {
-  int context = 0;         // number of the group, the same on all its ranks
-  int place = 0;           // this rank's in the group
-  std::vector<int> ranks;  // of the world, by place
-  std::vector<int> slots;  // on this host's board, by place; -1 on another host
+  int context = 0;            // number of the group, the same on all its ranks
+  int place = 0;              // this rank's in the group
+  std::vector<int> ranks;     // of the world, by place
+  std::vector<int> slots;     // on this host's board, by place; -1 on another host
+  int per_host = 0;           // ranks of the group on each host that it is on; 0: not everywhere as many
+  bool host_by_host = false;  // the ranks of a host follow each other
+  int first = 0;              // of a part of a group: the place of its first rank there
   int size() const { return static_cast<int>(ranks.size()); }
   bool on_one_host() const;
 };

@@ -25,10 +25,11 @@ class WatchedTransfer : public Transfer {
   WatchedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note);
   bool advance() final;
 
- protected:
   enum class Progress : uint8_t { waiting, moved, done };
   // Does what can be done at once, but not for much longer than a millisecond: other queues wait meanwhile.
   virtual Progress step() = 0;
+
+ protected:
   const GroupMembers& members() const { return group_->members; }
   // Ends this step, and the transfer as soon as it is known who is out of step.
   [[noreturn]] static void wrong_size(int peer, int64_t expected, int64_t received);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <numeric>
 #include <utility>
 
@@ -12,21 +13,43 @@
 namespace toroid {
 namespace {
 
+// What peers that do not exist are said to be able to do.
+struct Abilities {
+  bool reads_memory = true, every_host_reads = true, relays = true, has_library = false;
+};
+
 class SingleWorld final : public World {
  public:
-  SingleWorld(int rank, int size, std::vector<int> host_ranks, bool reads_memory)
-      : World(rank, size, std::move(host_ranks)), reads_memory_(reads_memory) {}
+  SingleWorld(int rank, int size, std::vector<int> host_ranks, const Abilities& abilities)
+      : World(rank, size, std::move(host_ranks)),
+        abilities_(abilities),
+        relay_(nullptr, static_cast<int>(this->host_ranks().size())) {}
 
  protected:
-  // Of peers that do not exist: no board says where it is.
+  // No board says where the peers are.
   ScheduledCommunicator::Means means() override {
-    return {nullptr, nullptr, reads_memory_ ? &memory_ : nullptr};
+    ScheduledCommunicator::Means out;
+    if (abilities_.reads_memory) out.memory = &memory_;
+    if (abilities_.relays) out.relay = &relay_;
+    out.every_host_reads = abilities_.every_host_reads;
+    out.has_library = abilities_.has_library;
+    return out;
   }
 
  private:
-  bool reads_memory_;
+  Abilities abilities_;
+  Relay relay_;
   ThreadMemory memory_;
 };
+
+// Whether a group is ever to use the transport's own collectives, the same on all its ranks.
+bool wants_library(const GroupOptions& options, const GroupMembers& members) {
+  if (options.way) return options.way->by == Way::By::library;
+  return std::any_of(options.choices.begin(), options.choices.end(), [&](const Choice& row) {
+    return row.way.by == Way::By::library && row.ranks == members.size() &&
+           row.ranks_per_host == members.per_host;
+  });
+}
 
 }  // namespace
 
@@ -34,6 +57,7 @@ World::World(int rank, int size, std::vector<int> host_ranks)
     : rank_(rank),
       size_(size),
       host_ranks_(std::move(host_ranks)),
+      hosts_(static_cast<size_t>(size), 0),
       traffic_(std::make_shared<Traffic>(size)) {}
 
 int World::slot_of(int world_rank) const {
@@ -57,10 +81,27 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
   }
   require(members.place >= 0, "a rank makes only groups that it is in");
   require(members.context < Board::kContexts, "a rank is in at most 32 groups");
+  members.per_host = ranks_per_host(world_ranks);
+  const auto host = [&](size_t place) { return hosts_[static_cast<size_t>(world_ranks[place])]; };
+  members.host_by_host = members.per_host > 0;
+  for (size_t i = 0; members.host_by_host && i < world_ranks.size(); ++i)
+    members.host_by_host = host(i) == host(i - i % static_cast<size_t>(members.per_host));
+  ScheduledCommunicator::Means means = this->means();
+  if (means.has_library && wants_library(options, members)) means.library = library(members);
   state->watch = watch_;
   state->traffic = traffic_;
   return std::make_unique<ScheduledCommunicator>(device, queue, std::move(axis), std::move(state), shape,
-                                                 means(), options);
+                                                 std::move(means), options);
+}
+
+int World::ranks_per_host(const std::vector<int>& world_ranks) const {
+  std::map<int, int> counts;
+  for (const int rank : world_ranks) ++counts[hosts_.at(static_cast<size_t>(rank))];
+  const int first = counts.empty() ? 0 : counts.begin()->second;
+  for (const auto& [host, count] : counts) {
+    if (count != first) return 0;
+  }
+  return first;
 }
 
 void World::describe(const std::string& coordinate) {
@@ -72,18 +113,22 @@ void World::abort(ExitCode code) {
 }
 
 std::unique_ptr<World> make_single_world() {
-  return std::make_unique<SingleWorld>(0, 1, std::vector<int>{0}, true);
+  return std::make_unique<SingleWorld>(0, 1, std::vector<int>{0}, Abilities{});
 }
 
 std::unique_ptr<World> make_recorded_world(int rank, int size) {
   require(rank >= 0 && rank < size, "a rank is one of the world's");
   std::vector<int> everybody(static_cast<size_t>(size));
   std::iota(everybody.begin(), everybody.end(), 0);
-  return std::make_unique<SingleWorld>(rank, size, std::move(everybody), true);
+  return std::make_unique<SingleWorld>(rank, size, std::move(everybody), Abilities{});
 }
 
 std::unique_ptr<World> make_recorded_world(World& world) {
-  return std::make_unique<SingleWorld>(world.rank(), world.size(), world.host_ranks(), world.reads_memory());
+  const Abilities abilities{world.reads_memory(), world.every_host_reads(), world.relays(),
+                            world.has_library()};
+  auto out = std::make_unique<SingleWorld>(world.rank(), world.size(), world.host_ranks(), abilities);
+  out->place_hosts(world.hosts_);
+  return out;
 }
 
 int launched_ranks() {

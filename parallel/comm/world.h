@@ -3,12 +3,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/comm/communicator.h"
+#include "core/device/cpu/allocator.h"
 #include "core/device/cpu/transfer_thread.h"
 #include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/traffic.h"
@@ -25,11 +28,35 @@ class World {
 
   // The group of `world_ranks`, in that order; this rank is one of them. Its collectives run on `queue`.
   // A group of one needs none of this and is make_group_of_one()'s.
+  // Not while transfers are under way: a group that uses the transport's own collectives waits for its peers.
   std::unique_ptr<Communicator> group(Device& device, Queue queue, std::string axis,
                                       const std::vector<int>& world_ranks, schedule::GroupShape shape,
                                       const GroupOptions& options = {});
   // Whether the ranks of a host read each other's memory, so that groups within one need no messages.
   bool reads_memory() { return means().memory != nullptr; }
+  bool every_host_reads() { return means().every_host_reads; }
+  // Whether they have memory that all of them map (relay.h).
+  bool relays() { return means().relay != nullptr; }
+  // Whether the transport has collectives of its own.
+  bool has_library() { return means().has_library; }
+  // Where this rank's device takes memory from that its peers on the host read in place; nullptr: there is
+  // none.
+  virtual std::shared_ptr<cpu::PageSource> pages() { return nullptr; }
+  // How many of these ranks each host has; 0 where not all have as many. The same on every rank.
+  int ranks_per_host(const std::vector<int>& world_ranks) const;
+
+  // The first rank's text, on every rank; blocks. Not while transfers are under way.
+  virtual std::string from_first(const std::string& text) { return text; }
+  // How long the transport's own version of a collective takes, over all ranks, called without anything of
+  // ours around it: what ours are measured against. Nothing where it has none; a few calls are timed as one.
+  struct LibraryCall {
+    schedule::Operation operation = schedule::Operation::all_reduce;
+    int64_t elements = 0;  // fp32, of the whole array
+    float* in = nullptr;   // the rank's share of an all_gather, else the whole array
+    float* out = nullptr;  // the whole array, of a reduce_scatter the share; `in` where it is in place
+    int calls = 1;
+  };
+  virtual std::optional<Seconds> time_library(const LibraryCall&) { return std::nullopt; }
   // What the groups of this world have sent, on this rank.
   const Traffic& traffic() const { return *traffic_; }
   // How reports name this rank: "data 3, model 1".
@@ -41,12 +68,19 @@ class World {
   World(int rank, int size, std::vector<int> host_ranks);
   // Where a group's bytes go; the default is nowhere.
   virtual ScheduledCommunicator::Means means() { return {}; }
+  // The transport's own collectives for a group, which all its ranks make; nullptr: it has none.
+  virtual std::shared_ptr<LibraryCollectives> library(const GroupMembers&) { return nullptr; }
   void watch_over(std::shared_ptr<Watch> watch) { watch_ = std::move(watch); }
   int slot_of(int world_rank) const;  // -1: on another host
+  // The number of each rank's host; one host where nothing else is said.
+  void place_hosts(std::vector<int> hosts) { hosts_ = std::move(hosts); }
 
  private:
   int rank_, size_;
+  friend std::unique_ptr<World> make_recorded_world(World& world);
+
   std::vector<int> host_ranks_;
+  std::vector<int> hosts_;  // by rank of the world
   std::shared_ptr<Watch> watch_;
   std::shared_ptr<Traffic> traffic_;
   int groups_ = 0;

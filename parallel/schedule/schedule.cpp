@@ -86,6 +86,20 @@ Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int
   throw InternalError("an unknown operation");
 }
 
+Plan plan_between_hosts(Operation operation, int hosts, int per_host, int rank) {
+  const int place = rank % per_host;
+  const Algorithm algorithm = power_of_two(hosts) ? Algorithm::halving_doubling : Algorithm::ring;
+  Plan out = plan(algorithm, operation, {1, hosts}, rank / per_host);
+  for (Move& move : out.moves) {
+    require(move.count == 1, "moves of these algorithms are of single chunks");
+    move.peer = move.peer * per_host + place;
+    move.first = move.first * per_host + place;
+    move.stride *= per_host;
+  }
+  out.chunks *= per_host;
+  return out;
+}
+
 Move send_of(int round, int peer, const Chunks& chunks) {
   Move move;
   move.round = round;

@@ -26,6 +26,13 @@ enum class Algorithm : uint8_t {
   direct,              // every rank exchanges with every other: one round, for few ranks or few bytes
 };
 
+inline constexpr Algorithm kAlgorithms[] = {Algorithm::ring, Algorithm::bidirectional_ring, Algorithm::torus,
+                                            Algorithm::halving_doubling, Algorithm::direct};
+
+inline constexpr Operation kOperations[] = {Operation::all_gather, Operation::reduce_scatter,
+                                            Operation::all_reduce, Operation::broadcast,
+                                            Operation::all_to_all};
+
 // The group's ranks laid on torus dimensions: {1, n} is a ring, {rows, columns} a 2D torus.
 struct GroupShape {
   int rows = 1, columns = 1;
@@ -58,6 +65,12 @@ bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape);
 
 // `root` is for broadcast. UserError where the algorithm does not serve it.
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root = 0);
+
+// Of ranks that number the hosts' one after the other, `per_host` on each: the moves of a rank among those
+// that have its place on the other hosts, on what is their part of the array, which is cut into a chunk for
+// each rank. All_gather, reduce_scatter and all_reduce; sums are balanced binary trees where the hosts are a
+// power of two.
+Plan plan_between_hosts(Operation operation, int hosts, int per_host, int rank);
 
 std::string_view name(Algorithm algorithm);
 std::string_view name(Operation operation);

@@ -49,7 +49,7 @@ class Memory : public ::testing::TestWithParam<bool> {};
 
 TEST_P(Memory, IsWhatADryRunPredicts) {
   LocalJob::Options by_messages;
-  by_messages.reads_memory = false;
+  by_messages.reads_memory = by_messages.relays = false;
   for (const bool reads : {true, false}) {
     for (const char* layout :
          {"1x1", "2x2 zero 0", "2x2 zero 1", "2x2 zero 2", "2x2 zero 3", "model 2 of 2x2", "model 4 of 1x4",

@@ -24,10 +24,11 @@ constexpr bool kKeepsFreed = true;
 constexpr std::align_val_t kAlignment{64};
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kMapped = 2 * kHugePage;  // from this size on, blocks are mapped
+constexpr int64_t kPaged = 64 << 10;        // from this size on, sizes are in pages
 
 // Small sizes in steps of a 64-byte line, larger ones in steps of a page: what is asked for again fits again.
 int64_t rounded(int64_t bytes) {
-  const int64_t step = bytes < (64 << 10) ? 64 : 4096;
+  const int64_t step = bytes < kPaged ? 64 : 4096;
   return std::max<int64_t>((bytes + step - 1) / step * step, step);
 }
 
@@ -49,20 +50,25 @@ void* map(int64_t bytes) {
   return begin + before;
 }
 
-void* take(int64_t bytes) {
+}  // namespace
+
+void* CachingAllocator::take(int64_t bytes) {
+  if (pages_ != nullptr && bytes >= kPaged && kKeepsFreed) {
+    void* const address = pages_->take(bytes);
+    if (address != nullptr) return address;
+  }
   if (bytes >= kMapped && kKeepsFreed) return map(bytes);
   return ::operator new(static_cast<size_t>(bytes), kAlignment, std::nothrow);
 }
 
-void give_back(void* address, int64_t bytes) {
+void CachingAllocator::give_back(void* address, int64_t bytes) {
+  if (pages_ != nullptr && pages_->give_back(address, bytes)) return;
   if (bytes >= kMapped && kKeepsFreed) {
     munmap(address, static_cast<size_t>(bytes));
   } else {
     ::operator delete(address, kAlignment);
   }
 }
-
-}  // namespace
 
 CachingAllocator::~CachingAllocator() {
   trim();

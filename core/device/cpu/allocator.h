@@ -4,13 +4,26 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <unordered_map>
+#include <utility>
 
 namespace toroid::cpu {
 
+// Memory that is not the process's own alone, such as what the ranks of a host can all read.
+class PageSource {
+ public:
+  virtual ~PageSource() = default;
+  // Aligned as allocate() says; nullptr where it has none left.
+  virtual void* take(int64_t bytes) = 0;
+  // False where it is not of this source.
+  virtual bool give_back(void* address, int64_t bytes) = 0;
+};
+
 class CachingAllocator {
  public:
-  CachingAllocator() = default;
+  // `pages`: where blocks of a page and more come from as long as it has any; nullptr: from the system.
+  explicit CachingAllocator(std::shared_ptr<PageSource> pages = nullptr) : pages_(std::move(pages)) {}
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;  // owns memory
   CachingAllocator& operator=(const CachingAllocator&) = delete;
@@ -27,7 +40,10 @@ class CachingAllocator {
 
  private:
   void* reuse(int64_t bytes);
+  void* take(int64_t bytes);
+  void give_back(void* address, int64_t bytes);
 
+  std::shared_ptr<PageSource> pages_;
   std::unordered_map<void*, int64_t> size_of_;  // of every block that is live
   std::multimap<int64_t, void*> cache_;         // by size
   int64_t live_ = 0, peak_ = 0, cached_ = 0;

@@ -44,8 +44,11 @@ class ObservedTransfer final : public Transfer {
 }  // namespace
 
 CpuDevice::CpuDevice(std::shared_ptr<const KernelRegistry> kernels,
-                     std::shared_ptr<cpu::TransferThread> transfers)
-    : Device(std::move(kernels)), transfers_(std::move(transfers)), memory_(available_memory()) {}
+                     std::shared_ptr<cpu::TransferThread> transfers, std::shared_ptr<cpu::PageSource> pages)
+    : Device(std::move(kernels)),
+      transfers_(std::move(transfers)),
+      allocator_(std::move(pages)),
+      memory_(available_memory()) {}
 
 // A transfer that is still under way writes into memory that is about to go.
 CpuDevice::~CpuDevice() {

@@ -17,9 +17,11 @@ namespace toroid {
 
 class CpuDevice final : public Device {
  public:
-  // `transfers`: who serves the queues of communication; nullptr where there are no peers.
+  // `transfers`: who serves the queues of communication; nullptr where there are no peers. `pages`: where
+  // its larger blocks come from; nullptr: from the system.
   explicit CpuDevice(std::shared_ptr<const KernelRegistry> kernels,
-                     std::shared_ptr<cpu::TransferThread> transfers = nullptr);
+                     std::shared_ptr<cpu::TransferThread> transfers = nullptr,
+                     std::shared_ptr<cpu::PageSource> pages = nullptr);
   ~CpuDevice() override;
 
   void synchronize(Event event, Seconds deadline) override;

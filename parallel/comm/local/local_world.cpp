@@ -89,37 +89,53 @@ class LocalJob::Endpoint final : public Transport {
 
 class LocalJob::Member final : public World {
  public:
-  Member(LocalJob& job, int rank, std::vector<int> host_ranks, Board& board)
+  Member(LocalJob& job, int rank, std::vector<int> host_ranks, HostTable& host)
       : World(rank, job.size(), std::move(host_ranks)),
         job_(job),
-        board_(board),
+        host_(host),
         endpoint_(*job.post_, rank, job.size()) {
     const int slot = slot_of(rank);
-    board_.enter(slot, ::getpid());
-    watch_over(std::make_shared<Watch>(&board_, rank, slot, job.options_.deadline));
+    host_.board.enter(slot, ::getpid());
+    std::vector<int> hosts(static_cast<size_t>(job.size()));
+    for (size_t i = 0; i < hosts.size(); ++i) hosts[i] = static_cast<int>(i / this->host_ranks().size());
+    place_hosts(std::move(hosts));
+    watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline));
   }
 
  protected:
   ScheduledCommunicator::Means means() override {
-    return {&endpoint_, &board_, job_.options_.reads_memory ? &job_.memory_ : nullptr};
+    ScheduledCommunicator::Means out;
+    out.transport = &endpoint_;
+    out.board = &host_.board;
+    if (job_.options_.reads_memory) out.memory = &job_.memory_;
+    if (job_.options_.relays) out.relay = &host_.relay;
+    out.every_host_reads = job_.options_.reads_memory;
+    return out;
   }
 
  private:
   LocalJob& job_;
-  Board& board_;
+  HostTable& host_;
   Endpoint endpoint_;
 };
 
 LocalJob::HostTable::HostTable(int ranks)
-    : memory(nullptr, [](std::byte* block) { std::free(block); }), board(nullptr, 0) {
-  const auto bytes = static_cast<size_t>(Board::bytes_for(ranks));
-  memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
-  std::memset(memory.get(), 0, bytes);
+    : memory(nullptr, [](std::byte* block) { std::free(block); }),
+      relay_memory(nullptr, [](std::byte* block) { std::free(block); }),
+      board(nullptr, 0),
+      relay(nullptr, ranks) {
+  const auto allocate = [](int64_t bytes) {
+    return static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+  };
+  memory.reset(allocate(Board::bytes_for(ranks)));
+  std::memset(memory.get(), 0, static_cast<size_t>(Board::bytes_for(ranks)));
   board = Board(memory.get(), ranks);
+  relay_memory.reset(allocate(Relay::bytes_for(ranks)));  // taken from the system as it is used
+  relay = Relay(relay_memory.get(), ranks);
 }
 
 LocalJob::LocalJob(int size, const Options& options)
-    : size_(size), options_(options), post_(std::make_unique<Post>()) {
+    : size_(size), options_(options), post_(std::make_unique<Post>()), memory_(options.views) {
   require(size >= options_.hosts && size % options_.hosts == 0, "every host has as many ranks");
   for (int host = 0; host < options_.hosts; ++host) {
     hosts_.push_back(std::make_unique<HostTable>(size / options_.hosts));
@@ -133,7 +149,7 @@ std::unique_ptr<World> LocalJob::world(int rank) {
   const int host = rank / per_host;
   std::vector<int> ranks;
   for (int i = 0; i < per_host; ++i) ranks.push_back(host * per_host + i);
-  return std::make_unique<Member>(*this, rank, std::move(ranks), hosts_[static_cast<size_t>(host)]->board);
+  return std::make_unique<Member>(*this, rank, std::move(ranks), *hosts_[static_cast<size_t>(host)]);
 }
 
 }  // namespace toroid

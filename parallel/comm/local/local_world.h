@@ -16,7 +16,9 @@ namespace toroid {
 class LocalJob {
  public:
   struct Options {
-    bool reads_memory = true;  // else only messages
+    bool reads_memory = true;  // each other's
+    bool views = true;         // in place; else what is read is copied
+    bool relays = true;        // through memory that all have; with neither only messages
     int hosts = 1;             // ranks are dealt to as many hosts, in runs
     Seconds deadline{30};
   };
@@ -31,8 +33,9 @@ class LocalJob {
   class Member;
   struct HostTable {
     explicit HostTable(int ranks);
-    std::unique_ptr<std::byte, void (*)(std::byte*)> memory;
+    std::unique_ptr<std::byte, void (*)(std::byte*)> memory, relay_memory;
     Board board;
+    Relay relay;
   };
 
   int size_;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <optional>
 #include <random>
 #include <string>
@@ -15,9 +16,12 @@
 #include <utility>
 
 #include "core/base/text.h"
+#include "parallel/comm/arena.h"
 #include "parallel/comm/board.h"
+#include "parallel/comm/mpi/mpi_library.h"
 #include "parallel/comm/mpi/mpi_transport.h"
 #include "parallel/comm/peer_memory.h"
+#include "parallel/comm/relay.h"
 #include "parallel/comm/shared_segment.h"
 
 namespace toroid::mpi {
@@ -27,10 +31,15 @@ namespace {
 struct Job {
   int rank = 0, size = 1;
   std::vector<int> host_ranks;
+  std::vector<int> hosts;  // by rank: the first rank of its host
   std::unique_ptr<MpiTransport> transport;
   std::optional<SharedSegment> segment;
   std::optional<Board> board;
-  std::unique_ptr<PeerMemory> memory;  // nullptr where ranks cannot read each other's
+  std::unique_ptr<ProcessMemory> memory;  // nullptr where ranks cannot read each other's
+  bool every_host_reads = false;
+  std::shared_ptr<Arena> arena;  // nullptr where that would be in no better way
+  std::optional<SharedSegment> relay_memory;
+  std::optional<Relay> relay;  // none where ranks cannot share memory without a name
 };
 
 class Host {  // the processes of this host
@@ -112,6 +121,64 @@ void try_memory(Job& job, const Host& host) {
   if (host.all(reads)) job.memory = std::move(memory);
 }
 
+// Of the first rank, opened by the others while it waits for them.
+void share_relay(Job& job, const Host& host) {
+  std::array<char, 64> path{};
+  const int64_t bytes = Relay::bytes_for(host.size());
+  const auto try_to = [&](const auto& map) {
+    try {
+      job.relay_memory.emplace(map());
+    } catch (const SystemError&) {
+      // messages or the peers' own memory serve instead
+    }
+  };
+  if (host.slot() == 0) {
+    try_to([&] { return SharedSegment::anonymous(bytes); });
+    if (job.relay_memory) job.relay_memory->path().copy(path.data(), path.size() - 1);
+  }
+  check(MPI_Bcast(path.data(), static_cast<int>(path.size()), MPI_CHAR, 0, host.comm()), "path of the relay");
+  if (host.slot() != 0 && path[0] != '\0') try_to([&] { return SharedSegment::attach(path.data(), bytes); });
+  if (host.all(job.relay_memory.has_value())) job.relay.emplace(job.relay_memory->data(), host.size());
+}
+
+// What the ranks of a host say of their arenas; without one, nothing.
+struct ArenaNote {
+  std::array<char, 64> path{};
+  uint64_t begin = 0;
+  int64_t bytes = 0;
+};
+
+// Each rank maps all of its host's: with many of them the tables of pages alone would take the memory.
+void share_arenas(Job& job, const Host& host) {
+  constexpr int kMostRanks = 64;
+  if (job.memory == nullptr || host.size() == 1 || host.size() > kMostRanks) return;
+  ArenaNote mine;
+  try {
+    constexpr int64_t kMostBytes = (int64_t{32} << 40) / kMostRanks;  // of an address space
+    const int64_t memory = int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+    job.arena = std::make_shared<Arena>(std::clamp<int64_t>(memory, int64_t{1} << 30, kMostBytes));
+    job.arena->path().copy(mine.path.data(), mine.path.size() - 1);
+    mine.begin = reinterpret_cast<uint64_t>(job.arena->begin());
+    mine.bytes = job.arena->bytes();
+  } catch (const SystemError&) {
+    // arrays are read by the kernel instead
+  }
+  std::vector<ArenaNote> notes(static_cast<size_t>(host.size()));
+  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, notes.data(), sizeof mine, MPI_BYTE, host.comm()),
+        "arenas");
+  std::vector<std::optional<PeerArena>> arenas(notes.size());
+  for (size_t slot = 0; slot < notes.size(); ++slot) {
+    if (notes[slot].bytes == 0 || static_cast<int>(slot) == host.slot()) continue;
+    try {
+      arenas[slot].emplace(notes[slot].path.data(), notes[slot].begin, notes[slot].bytes);
+    } catch (const SystemError&) {
+      // likewise
+    }
+  }
+  job.memory->attach(std::move(arenas));
+  check(MPI_Barrier(host.comm()), "barrier of the host");  // a peer that ended would take its path away
+}
+
 // The sleep of a rank between two looks where `ranks` share this host's cores.
 std::chrono::microseconds crowded_sleep(size_t ranks) {
   const size_t cores = std::max(1u, std::thread::hardware_concurrency());
@@ -151,8 +218,56 @@ void start(Job& job) {
   job.host_ranks.resize(static_cast<size_t>(host.size()));
   check(MPI_Allgather(&job.rank, 1, MPI_INT, job.host_ranks.data(), 1, MPI_INT, host.comm()),
         "ranks of the host");
+  job.hosts.resize(static_cast<size_t>(job.size));
+  check(MPI_Allgather(job.host_ranks.data(), 1, MPI_INT, job.hosts.data(), 1, MPI_INT, MPI_COMM_WORLD),
+        "hosts of the ranks");
   share_board(job, host);
   try_memory(job, host);
+  int reads = job.memory == nullptr ? 0 : 1;
+  check(MPI_Allreduce(MPI_IN_PLACE, &reads, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "agreement of the hosts");
+  job.every_host_reads = reads != 0;
+  share_relay(job, host);
+  share_arenas(job, host);
+}
+
+// MPI counts in int.
+int count_of(int64_t elements) {
+  if (elements > std::numeric_limits<int>::max()) {
+    throw UserError("MPI's own collectives count no more than " +
+                    with_commas(std::numeric_limits<int>::max()) + " elements, and the array has " +
+                    with_commas(elements));
+  }
+  return static_cast<int>(elements);
+}
+
+Seconds time_mpi(const World::LibraryCall& call, int size) {
+  const int all = count_of(call.elements);
+  const int share = all / size;
+  check(MPI_Barrier(MPI_COMM_WORLD), "barrier");
+  const Stopwatch watch;
+  for (int i = 0; i < call.calls; ++i) {
+    switch (call.operation) {
+      case schedule::Operation::all_gather:
+        check(MPI_Allgather(call.in, share, MPI_FLOAT, call.out, share, MPI_FLOAT, MPI_COMM_WORLD),
+              "all_gather");
+        break;
+      case schedule::Operation::reduce_scatter:
+        check(MPI_Reduce_scatter_block(call.in, call.out, share, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD),
+              "reduce_scatter");
+        break;
+      case schedule::Operation::all_reduce:
+        check(MPI_Allreduce(MPI_IN_PLACE, call.in, all, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD), "all_reduce");
+        break;
+      case schedule::Operation::broadcast:
+        check(MPI_Bcast(call.in, all, MPI_FLOAT, 0, MPI_COMM_WORLD), "broadcast");
+        break;
+      case schedule::Operation::all_to_all:
+        check(MPI_Alltoall(call.in, share, MPI_FLOAT, call.out, share, MPI_FLOAT, MPI_COMM_WORLD),
+              "all_to_all");
+        break;
+    }
+  }
+  return watch.elapsed();
 }
 
 class MpiWorld final : public World {
@@ -160,6 +275,7 @@ class MpiWorld final : public World {
   MpiWorld(std::shared_ptr<cpu::TransferThread> thread, Job job, Seconds deadline)
       : World(job.rank, job.size, job.host_ranks), thread_(std::move(thread)), job_(std::move(job)) {
     watch_over(std::make_shared<Watch>(&*job_.board, job_.rank, slot_of(job_.rank), deadline));
+    place_hosts(job_.hosts);
     failures_ = std::uncaught_exceptions();
   }
   ~MpiWorld() override {
@@ -175,6 +291,22 @@ class MpiWorld final : public World {
       // nothing is left to do for a job that has ended
     }
   }
+  std::string from_first(const std::string& text) override {
+    std::string out = text;
+    thread_->call([&out] {
+      auto length = static_cast<int64_t>(out.size());
+      check(MPI_Bcast(&length, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "length of a text");
+      out.resize(static_cast<size_t>(length));
+      check(MPI_Bcast(out.data(), static_cast<int>(length), MPI_CHAR, 0, MPI_COMM_WORLD), "text");
+    });
+    return out;
+  }
+  std::optional<Seconds> time_library(const LibraryCall& call) override {
+    Seconds out{0};
+    thread_->call([&] { out = time_mpi(call, size()); });
+    return out;
+  }
+  std::shared_ptr<cpu::PageSource> pages() override { return job_.arena; }
   [[noreturn]] void abort(ExitCode code) override {
     try {
       thread_->call([code] { MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code)); });
@@ -186,7 +318,19 @@ class MpiWorld final : public World {
 
  protected:
   ScheduledCommunicator::Means means() override {
-    return {job_.transport.get(), &*job_.board, job_.memory.get()};
+    ScheduledCommunicator::Means out;
+    out.transport = job_.transport.get();
+    out.board = &*job_.board;
+    out.memory = job_.memory.get();
+    if (job_.relay) out.relay = &*job_.relay;
+    out.every_host_reads = job_.every_host_reads;
+    out.has_library = true;
+    return out;
+  }
+  std::shared_ptr<LibraryCollectives> library(const GroupMembers& members) override {
+    std::shared_ptr<LibraryCollectives> out;
+    thread_->call([&] { out = std::make_shared<MpiLibrary>(members.ranks, members.context); });
+    return out;
   }
 
  private:

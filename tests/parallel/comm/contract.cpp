@@ -181,6 +181,8 @@ void check_messages(Communicator& group, Device& device) {
     group.receive(in.tensor, previous, label);
     group.send(out.tensor, next, label);
   }
+  // A group that is made next may have to wait for all of its ranks, and takes the queues' thread for that.
+  device.synchronize(group.barrier(label), Seconds(60));
   expect_values<float>(
       values_of<float>(device, in.tensor),
       [&](int64_t i) { return static_cast<float>(value_at(previous, i)); }, "receive");
@@ -220,10 +222,15 @@ void check_large(World& world, Device& device, const GroupOptions& options) {
   check_type<uint16_t>(*group, device, DType::bf16, 65537, 8 / world.size() + 1);
 }
 
-void check_tree(World& world, Device& device, bool by_messages) {
+void check_streamed(World& world, Device& device, Way way) {
+  const auto group = group_of_all(world, device, {false, way});
+  check_type<float>(*group, device, DType::f32, 1399 * 1021 / world.size(), 3);
+}
+
+void check_tree(World& world, Device& device, std::optional<Way> way) {
   GroupOptions options;
   options.deterministic = true;
-  if (by_messages) options.algorithm = Algorithm::ring;  // sums go another way all the same
+  options.way = way;
   const auto group = group_of_all(world, device, options);
   const auto [rank_now, size] = group->place();
   const int rank = rank_now;
@@ -243,8 +250,8 @@ void check_tree(World& world, Device& device, bool by_messages) {
       [&](int64_t i) { return tree_at(0, ranks, rank * rows + i); }, "tree reduce_scatter");
 }
 
-void check_bf16_wire(World& world, Device& device, Algorithm algorithm) {
-  const auto group = group_of_all(world, device, {false, algorithm});
+void check_bf16_wire(World& world, Device& device, Way way) {
+  const auto group = group_of_all(world, device, {false, way});
   const auto [rank_now, size] = group->place();
   const int rank = rank_now;
   const int ranks = size;
@@ -308,17 +315,18 @@ void check_all(World& world, Device& device) {
   const bool power_of_two = std::has_single_bit(static_cast<unsigned>(world.size()));
   check_operations(world, device, {});
   check_large(world, device, {});
-  for (const Algorithm algorithm : {Algorithm::ring, Algorithm::bidirectional_ring, Algorithm::torus,
-                                    Algorithm::halving_doubling, Algorithm::direct}) {
-    if (algorithm == Algorithm::halving_doubling && !power_of_two) continue;
-    SCOPED_TRACE(std::string(schedule::name(algorithm)));
-    check_operations(world, device, {false, algorithm});
-    check_large(world, device, {false, algorithm});
-    if (world.size() > 1) check_bf16_wire(world, device, algorithm);
+  for (const Way& way : kWays) {
+    const bool messages = way.by == Way::By::messages;
+    if (messages && way.algorithm == Algorithm::halving_doubling && !power_of_two) continue;
+    SCOPED_TRACE(std::string(name(way)));
+    check_operations(world, device, {false, way});
+    check_large(world, device, {false, way});
+    if (messages && world.size() > 1) check_bf16_wire(world, device, way);
   }
   if (power_of_two && world.size() > 1) {
-    check_tree(world, device, false);
-    check_tree(world, device, true);
+    check_tree(world, device, std::nullopt);
+    check_tree(world, device, Way::By::relay);
+    check_tree(world, device, Algorithm::ring);  // sums go another way all the same
   }
   check_many_groups(world, device);
 }

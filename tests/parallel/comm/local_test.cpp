@@ -1,6 +1,7 @@
 // The contract over ranks that are threads: with memory that all can read, and with messages alone.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <thread>
 #include <vector>
 
@@ -33,9 +34,49 @@ TEST_P(Ranks, FulfilTheContract) {
   run_ranks(job, [](World& world, Device& device) { testing::check_all(world, device); });
 }
 
+TEST_P(Ranks, FulfilItByCopiesOfEachOthersMemory) {
+  LocalJob::Options options;
+  options.views = false;
+  LocalJob job(GetParam(), options);
+  run_ranks(job, [](World& world, Device& device) {
+    testing::check_operations(world, device, {});
+    testing::check_large(world, device, {});
+    if (world.size() > 1 && std::has_single_bit(static_cast<unsigned>(world.size())))
+      testing::check_tree(world, device, std::nullopt);
+  });
+}
+
+TEST_P(Ranks, FulfilItPastTheCaches) {
+  if (GetParam() > 4) GTEST_SKIP() << "takes much memory";
+  LocalJob job(GetParam(), {});
+  run_ranks(job, [](World& world, Device& device) {
+    testing::check_streamed(world, device, Way::By::read);
+    testing::check_streamed(world, device, Way::By::relay);
+  });
+}
+
+TEST_P(Ranks, FulfilItHostByHost) {
+  const int hosts = GetParam() == 16 ? 4 : 2;
+  if (GetParam() / hosts < 2) GTEST_SKIP() << "a host has several ranks";
+  for (const bool views : {true, false}) {
+    LocalJob::Options options;
+    options.hosts = hosts;
+    options.views = views;
+    LocalJob job(GetParam(), options);
+    run_ranks(job, [](World& world, Device& device) {
+      const GroupOptions way{false, Way::By::hierarchical};
+      testing::check_operations(world, device, way);
+      testing::check_large(world, device, way);
+      testing::check_bf16_wire(world, device, Way::By::hierarchical);
+      testing::check_tree(world, device, Way::By::hierarchical);
+      testing::check_many_groups(world, device);
+    });
+  }
+}
+
 TEST_P(Ranks, FulfilItByMessagesAlone) {
   LocalJob::Options options;
-  options.reads_memory = false;
+  options.reads_memory = options.relays = false;
   if (GetParam() % 2 == 0) options.hosts = 2;
   LocalJob job(GetParam(), options);
   run_ranks(job, [](World& world, Device& device) {
@@ -70,13 +111,13 @@ void reduce(Communicator& group, Device& device, int64_t elements, const std::st
   device.read(array.tensor, std::as_writable_bytes(std::span(values)));
 }
 
-std::unique_ptr<Communicator> group_of_four(World& world, Device& device, bool messages) {
+std::unique_ptr<Communicator> group_of_four(World& world, Device& device, Way way) {
   GroupOptions options;
-  if (messages) options.algorithm = schedule::Algorithm::ring;
+  options.way = way;
   return world.group(device, Queue::reduce, "data", {0, 1, 2, 3}, {2, 2}, options);
 }
 
-class Faults : public ::testing::TestWithParam<bool> {};
+class Faults : public ::testing::TestWithParam<Way> {};
 
 TEST_P(Faults, OneRankThatSkipsACallIsNamed) {
   LocalJob::Options options;
@@ -130,8 +171,50 @@ TEST_P(Faults, OneRankThatDoesNotComeIsNamedAtTheDeadline) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, Faults, ::testing::Bool(),
-                         [](const auto& way) { return way.param ? "messages" : "memory"; });
+INSTANTIATE_TEST_SUITE_P(Ways, Faults,
+                         ::testing::Values(Way::By::read, Way::By::relay, schedule::Algorithm::ring),
+                         [](const auto& way) { return std::string(name(way.param)); });
+
+Way way_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
+  return dynamic_cast<ScheduledCommunicator&>(group).way_of(operation, bytes);
+}
+
+TEST(Group, TakesTheWayThatWasMeasured) {
+  using schedule::Operation;
+  const auto world = make_recorded_world(0, 4);
+  CpuDevice device(std::make_shared<KernelRegistry>());
+  GroupOptions options;
+  options.choices = {{Operation::all_gather, 4, 4, 1000, Way::By::relay},
+                     {Operation::all_gather, 4, 4, 2000, schedule::Algorithm::ring},
+                     {Operation::all_gather, 2, 2, 1500, schedule::Algorithm::direct},
+                     {Operation::broadcast, 4, 4, 1000, schedule::Algorithm::ring}};
+  const auto make = [&](const std::vector<int>& ranks) {
+    return world->group(device, Queue::gather, "data", ranks, {1, static_cast<int>(ranks.size())}, options);
+  };
+  const auto four = make({0, 1, 2, 3}), three = make({0, 1, 2});
+  EXPECT_EQ(way_of(*four, Operation::all_gather, 1), Way::By::relay);
+  EXPECT_EQ(way_of(*four, Operation::all_gather, 1000), Way::By::relay);
+  EXPECT_EQ(way_of(*four, Operation::all_gather, 1001), schedule::Algorithm::ring);
+  EXPECT_EQ(way_of(*four, Operation::all_gather, 3000), schedule::Algorithm::ring) << "the largest row";
+  EXPECT_EQ(way_of(*four, Operation::all_reduce, 1), Way::By::read) << "the table says nothing of it";
+  EXPECT_EQ(way_of(*four, Operation::broadcast, 1), Way::By::read) << "a ring has no broadcast";
+  EXPECT_EQ(way_of(*three, Operation::all_gather, 1), Way::By::read) << "of other sizes only";
+  options.deterministic = true;
+  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), Way::By::read);
+  options.way = schedule::Algorithm::direct;
+  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), schedule::Algorithm::direct);
+}
+
+TEST(Group, RelaysWhereItMustNotRead) {
+  LocalJob::Options options;
+  options.reads_memory = false;
+  LocalJob job(2, options);
+  run_ranks(job, [](World& world, Device& device) {
+    const auto group = world.group(device, Queue::gather, "data", {0, 1}, {1, 2});
+    EXPECT_EQ(way_of(*group, schedule::Operation::all_gather, 1 << 20), Way::By::relay);
+    testing::check_operations(world, device, {});
+  });
+}
 
 TEST(Group, RefusesDeterministicSumsOverThree) {
   const auto world = make_recorded_world(0, 3);

@@ -26,12 +26,12 @@ void reduce(Communicator& group, Device& device, int64_t elements, const std::st
 
 void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, const std::string& fault,
            bool messages) {
-  CpuDevice device(std::make_shared<KernelRegistry>(), transfers);
+  CpuDevice device(std::make_shared<KernelRegistry>(), transfers, world.pages());
   world.describe("data " + std::to_string(world.rank()) + ", model 0");
   std::vector<int> ranks(static_cast<size_t>(world.size()));
   std::iota(ranks.begin(), ranks.end(), 0);
   GroupOptions options;
-  if (messages) options.algorithm = schedule::Algorithm::bidirectional_ring;
+  if (messages) options.way = schedule::Algorithm::bidirectional_ring;
   const auto group = world.group(device, Queue::reduce, "data", ranks, {1, world.size()}, options);
   for (int step = 0; step < 20; ++step) {
     const bool now = step == 10 && world.rank() == kCulprit;

@@ -14,7 +14,7 @@ World* job = nullptr;  // of the program, for its tests
 std::shared_ptr<cpu::TransferThread> transfers;
 
 TEST(MpiRanks, FulfilTheContract) {
-  CpuDevice device(std::make_shared<KernelRegistry>(), transfers);
+  CpuDevice device(std::make_shared<KernelRegistry>(), transfers, job->pages());
   testing::check_all(*job, device);
 }
 

@@ -8,12 +8,8 @@
 
 namespace toroid::test {
 
-inline constexpr schedule::Algorithm kAlgorithms[] = {
-    schedule::Algorithm::ring, schedule::Algorithm::bidirectional_ring, schedule::Algorithm::torus,
-    schedule::Algorithm::halving_doubling, schedule::Algorithm::direct};
-inline constexpr schedule::Operation kOperations[] = {
-    schedule::Operation::all_gather, schedule::Operation::reduce_scatter, schedule::Operation::all_reduce,
-    schedule::Operation::broadcast, schedule::Operation::all_to_all};
+using schedule::kAlgorithms;
+using schedule::kOperations;
 
 // Every rows x columns up to 16 x 16, wrapped; and without a wrap along rows, columns or both up to
 // `unwrapped` ranks.

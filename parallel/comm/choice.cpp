@@ -1,0 +1,42 @@
+#include "parallel/comm/choice.h"
+
+namespace toroid {
+
+std::string_view name(const Way& way) {
+  switch (way.by) {
+    case Way::By::messages:
+      return schedule::name(way.algorithm);
+    case Way::By::read:
+      return "read";
+    case Way::By::relay:
+      return "relay";
+    case Way::By::hierarchical:
+      return "hierarchical";
+    case Way::By::library:
+      return "library";
+  }
+  return "";
+}
+
+std::optional<Way> way_named(std::string_view text) {
+  for (const Way& way : kWays) {
+    if (text == name(way)) return way;
+  }
+  return std::nullopt;
+}
+
+const Choice* choose(const std::vector<Choice>& table, schedule::Operation operation, int ranks,
+                     int ranks_per_host, int64_t bytes) {
+  const Choice* found = nullptr;
+  for (const Choice& row : table) {
+    if (row.operation != operation || row.ranks != ranks || row.ranks_per_host != ranks_per_host) continue;
+    const bool serves = row.up_to_bytes >= bytes;
+    const bool better =
+        found == nullptr || (serves ? found->up_to_bytes < bytes || row.up_to_bytes < found->up_to_bytes
+                                    : found->up_to_bytes < bytes && row.up_to_bytes > found->up_to_bytes);
+    if (better) found = &row;
+  }
+  return found;
+}
+
+}  // namespace toroid

@@ -1,0 +1,127 @@
+// The table of collectives: written, read back into a config, refused where it is none.
+#include "train/collective_table.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/train/config/recipe_text.h"
+
+namespace toroid::train {
+namespace {
+
+using schedule::Algorithm;
+using schedule::Operation;
+using test::refusal;
+
+class CollectiveTable : public ::testing::Test {
+ protected:
+  ~CollectiveTable() override { std::filesystem::remove_all(directory_); }
+  // Two ranks on the data axis, or what `overrides` make of it.
+  static config::Resolved resolved(std::vector<std::string> overrides = {}) {
+    overrides.insert(overrides.begin(), "mesh.data=2");
+    return config::load_text(test::recipe_text(), "recipe", overrides);
+  }
+  std::string refused(const std::string& text) const {
+    write_file(path(), text);
+    return refusal([&] {
+      config::Resolved run = resolved();
+      add_collective_table(run, path());
+    });
+  }
+  Path path() const { return directory_ / "collectives.textproto"; }
+
+ private:
+  Path directory_ = std::filesystem::temp_directory_path() / ("toroid-table-" + std::to_string(::getpid()));
+};
+
+const std::vector<Choice> kMeasured = {
+    {Operation::all_gather, 2, 2, 65536, Way::By::relay},
+    {Operation::all_gather, 2, 2, 1 << 20, Way::By::read},
+    {Operation::reduce_scatter, 2, 2, 1 << 20, Algorithm::halving_doubling},
+};
+
+TEST_F(CollectiveTable, what_was_measured_is_in_the_config_with_its_origin) {
+  write_collective_table(path(), kMeasured);
+  config::Resolved run = resolved();
+  add_collective_table(run, path());
+  const std::vector<Choice> rows = choices_of(run.run.mesh());
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[1].operation, Operation::all_gather);
+  EXPECT_EQ(rows[1].up_to_bytes, 1 << 20);
+  EXPECT_TRUE(rows[0].way == Way::By::relay && rows[2].way == Algorithm::halving_doubling);
+  const std::string text = config::to_text(run);
+  const size_t way = text.find("way: \"halving_doubling\"");
+  ASSERT_NE(way, std::string::npos) << text;
+  EXPECT_NE(text.substr(way, text.find('\n', way) - way).find("# " + path().string()), std::string::npos)
+      << text;
+  // As it stands in a run's directory.
+  const config::Resolved again = config::load_text(text, "printed");
+  EXPECT_EQ(choices_of(again.run.mesh()).size(), 3u);
+}
+
+TEST_F(CollectiveTable, measuring_again_replaces_groups_of_that_size_alone) {
+  write_collective_table(path(), kMeasured);
+  write_collective_table(path(), {{Operation::all_reduce, 4, 4, 4096, Way::By::read}});
+  write_collective_table(path(), {{Operation::broadcast, 2, 2, 4096, Algorithm::direct}});
+  config::Resolved two = resolved(), four = resolved({"mesh.data=4"});
+  add_collective_table(two, path());
+  add_collective_table(four, path());
+  ASSERT_EQ(two.run.mesh().collective_size(), 1);
+  EXPECT_EQ(two.run.mesh().collective(0).operation(), "broadcast");
+  ASSERT_EQ(four.run.mesh().collective_size(), 1);
+  EXPECT_EQ(four.run.mesh().collective(0).operation(), "all_reduce");
+}
+
+TEST_F(CollectiveTable, is_not_asked_where_it_cannot_serve) {
+  config::Resolved none = resolved();
+  add_collective_table(none, path());  // there is no such file
+  EXPECT_EQ(none.run.mesh().collective_size(), 0);
+  write_collective_table(path(), kMeasured);
+  for (const char* override : {"mesh.data=1", "mesh.data=4", "train.deterministic=true"}) {
+    config::Resolved run = resolved({override});
+    add_collective_table(run, path());
+    EXPECT_EQ(run.run.mesh().collective_size(), 0) << override;
+  }
+}
+
+TEST_F(CollectiveTable, what_the_config_says_goes_before_the_file) {
+  write_collective_table(path(), kMeasured);
+  config::Resolved run = resolved();
+  auto* const row = run.run.mutable_mesh()->add_collective();
+  row->set_operation("all_gather");
+  row->set_ranks(2);
+  row->set_ranks_per_host(2);
+  row->set_up_to_bytes(1);
+  row->set_way("ring");
+  add_collective_table(run, path());
+  ASSERT_EQ(run.run.mesh().collective_size(), 1);
+  row->set_way("rnig");
+  EXPECT_NE(refusal([&] { add_collective_table(run, path()); }).find("mesh.collective[0].way is 'rnig'"),
+            std::string::npos);
+}
+
+TEST_F(CollectiveTable, a_file_that_is_none_is_refused_with_the_row) {
+  std::filesystem::create_directories(path().parent_path());
+  const std::string good =
+      "collective { operation: \"all_gather\" ranks: 2 ranks_per_host: 2 up_to_bytes: 64 way: \"read\" }\n";
+  EXPECT_EQ(refused(good), "");
+  const auto spoiled = [&](const std::string& from, const std::string& to) {
+    std::string row = good;
+    row.replace(row.find(from), from.size(), to);
+    return refused(good + row);
+  };
+  const std::string where = path().string() + ": collective[1]";
+  EXPECT_EQ(spoiled("read", "raed").find(where + ".way is 'raed'"), 0u);
+  EXPECT_EQ(spoiled("all_gather", "all_together").find(where + ".operation is 'all_together'"), 0u);
+  EXPECT_EQ(spoiled("ranks: 2", "ranks: 1").find(where + ".ranks is 1"), 0u);
+  EXPECT_EQ(spoiled("ranks: 2", "").find(where + ".ranks"), 0u);
+  EXPECT_EQ(spoiled("ranks_per_host: 2", "ranks_per_host: 3").find(where + ".ranks_per_host is 3"), 0u);
+  EXPECT_EQ(spoiled("up_to_bytes: 64", "up_to_bytes: -1").find(where + ".up_to_bytes is -1"), 0u);
+  EXPECT_NE(refused("collective { operation").find(path().string()), std::string::npos);
+  EXPECT_NE(refused("learning_rate: 3").find("learning_rate"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace toroid::train

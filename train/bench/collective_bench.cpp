@@ -1,0 +1,233 @@
+#include "train/bench/collective_bench.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <span>
+
+#include "core/base/clock.h"
+#include "core/base/error.h"
+#include "core/device/cpu/cpu_device.h"
+#include "parallel/comm/stream_copy.h"
+#include "parallel/comm/world.h"
+#include "train/bench/product_rate.h"
+
+namespace toroid::train {
+namespace {
+
+using schedule::Operation;
+
+constexpr Operation kTimed[] = {Operation::all_gather, Operation::reduce_scatter, Operation::all_reduce,
+                                Operation::broadcast};
+constexpr int64_t kBytesATiming = int64_t{2} << 20;  // small arrays go that often
+constexpr int kMostCalls = 64;
+constexpr int64_t kCopyBytes = int64_t{64} << 20;  // beyond the caches
+constexpr Seconds kPatience{600};
+
+// A way of the bench: a group of its own, so that nothing else of it differs.
+struct Contestant {
+  Way way;
+  std::unique_ptr<Communicator> group;
+};
+
+class Bench {
+ public:
+  explicit Bench(const CollectiveBenchOptions& options)
+      : options_(options),
+        transfers_(std::make_shared<cpu::TransferThread>()),
+        world_(make_world(transfers_, kPatience)),
+        device_(std::make_shared<KernelRegistry>(), transfers_, world_->pages()) {
+    if (world_->size() != options.shape.size()) {
+      throw UserError("the shape has " + std::to_string(options.shape.size()) + " ranks, but " +
+                      std::to_string(world_->size()) + " were started");
+    }
+    everybody_.resize(static_cast<size_t>(world_->size()));
+    std::iota(everybody_.begin(), everybody_.end(), 0);
+    out_.rank = world_->rank();
+    out_.ranks = world_->size();
+    out_.ranks_per_host = world_->ranks_per_host(everybody_);
+    referee_ = group(std::nullopt);
+    for (const Way& way : kWays) contestants_.push_back({way, group(way)});
+  }
+
+  CollectiveBench run() {
+    out_.copy_bandwidth = copy_bandwidth();
+    for (const Operation operation : kTimed) {
+      for (const int64_t bytes : options_.sizes) out_.rows.push_back(time_row(operation, bytes));
+    }
+    return std::move(out_);
+  }
+
+ private:
+  std::unique_ptr<Communicator> group(std::optional<Way> way) {
+    GroupOptions options;
+    options.way = way;
+    return world_->group(device_, Queue::gather, "bench", everybody_, options_.shape, options);
+  }
+
+  bool serves(const Way& way, Operation operation) {
+    const bool one_host = out_.ranks_per_host == out_.ranks;
+    switch (way.by) {
+      case Way::By::messages:
+        return schedule::serves(way.algorithm, operation, options_.shape);
+      case Way::By::read:
+        return one_host && world_->reads_memory();
+      case Way::By::relay:
+        return one_host && world_->relays() && out_.ranks <= Relay::kMostRanks;
+      case Way::By::hierarchical:
+        return !one_host && out_.ranks_per_host > 1 && world_->every_host_reads() &&
+               operation != Operation::broadcast;
+      case Way::By::library:
+        return world_->has_library();
+    }
+    return false;
+  }
+
+  void meet() { device_.synchronize(referee_->barrier({"start", "bench", Phase::setup}), kPatience); }
+
+  // The slowest rank's, of each measurement.
+  std::vector<double> slowest(const std::vector<double>& seconds) {
+    std::vector<int64_t> nanoseconds;
+    for (const double s : seconds) nanoseconds.push_back(static_cast<int64_t>(s * 1e9));
+    const Array array = device_.array(DType::i64, {static_cast<int64_t>(seconds.size())}, "bench");
+    device_.write(array.tensor, std::as_bytes(std::span(nanoseconds)));
+    referee_->all_reduce(array.tensor, Combine::max, Wire::exact, {"times", "bench", Phase::setup});
+    device_.read(array.tensor, std::as_writable_bytes(std::span(nanoseconds)));
+    std::vector<double> out;
+    for (const int64_t ns : nanoseconds) out.push_back(static_cast<double>(ns) * 1e-9);
+    return out;
+  }
+
+  // The better of the two kinds of copies that there are.
+  double copy_bandwidth() {
+    const Array from = filled(kCopyBytes / 4), to = filled(kCopyBytes / 4);
+    std::vector<double> cached, streamed;
+    for (int i = 0; i < 2 * options_.rounds; ++i) {
+      meet();
+      const Stopwatch watch;
+      if (i % 2 == 0) {
+        std::memcpy(to.tensor.data(), from.tensor.data(), static_cast<size_t>(kCopyBytes));
+      } else {
+        stream_copy(to.tensor.data(), from.tensor.data(), kCopyBytes);
+      }
+      (i % 2 == 0 ? cached : streamed).push_back(watch.elapsed().count());
+    }
+    const double best = std::min(median(slowest(cached)), median(slowest(streamed)));
+    return 2.0 * static_cast<double>(kCopyBytes) * out_.ranks / best;
+  }
+
+  Array filled(int64_t elements) {
+    Array array = device_.array(DType::f32, {elements}, "bench");
+    auto* const values = reinterpret_cast<float*>(array.tensor.data());
+    std::fill_n(values, elements, 1.0f);
+    return array;
+  }
+
+  void call(Communicator& group, Operation operation, const Tensor& share, const Tensor& whole) {
+    const CollectiveLabel label{"bench", "bench", Phase::setup};
+    switch (operation) {
+      case Operation::all_gather:
+        (void)group.all_gather({share, {}}, label);
+        break;
+      case Operation::reduce_scatter:
+        (void)group.reduce_scatter({whole, {}}, Wire::exact, label);
+        break;
+      case Operation::all_reduce:
+        group.all_reduce(whole, Combine::sum, Wire::exact, label);
+        break;
+      case Operation::broadcast:
+        group.broadcast(whole, 0, label);
+        break;
+      case Operation::all_to_all:
+        throw InternalError("all_to_all is not timed");
+    }
+  }
+
+  CollectiveRow time_row(Operation operation, int64_t bytes) {
+    const int64_t share_elements = std::max<int64_t>(1, bytes / 4 / out_.ranks);
+    const int64_t elements = share_elements * out_.ranks;
+    CollectiveRow row;
+    row.operation = operation;
+    row.bytes = elements * 4;
+    const Array share = filled(share_elements), whole = filled(elements);
+    const int calls = static_cast<int>(std::clamp<int64_t>(kBytesATiming / row.bytes, 1, kMostCalls));
+    World::LibraryCall library;
+    library.operation = operation;
+    library.elements = elements;
+    library.calls = calls;
+    library.in = reinterpret_cast<float*>(whole.tensor.data());
+    library.out = reinterpret_cast<float*>(share.tensor.data());
+    if (operation == Operation::all_gather) std::swap(library.in, library.out);
+    std::vector<Contestant*> serving;
+    for (Contestant& one : contestants_) {
+      if (serves(one.way, operation)) serving.push_back(&one);
+    }
+    std::vector<std::vector<double>> seconds(serving.size() + 1);
+    // The first round warms up: memory is touched, connections are made.
+    for (int round = 0; round <= options_.rounds; ++round) {
+      for (size_t i = 0; i < serving.size(); ++i) {
+        meet();
+        const Stopwatch watch;
+        for (int k = 0; k < calls; ++k) call(*serving[i]->group, operation, share.tensor, whole.tensor);
+        device_.synchronize(device_.record(Queue::gather), kPatience);
+        if (round > 0) seconds[i].push_back(watch.elapsed().count() / calls);
+      }
+      const auto took = world_->time_library(library);
+      if (round > 0 && took) seconds.back().push_back(took->count() / calls);
+    }
+    for (size_t i = 0; i < serving.size(); ++i)
+      row.times.push_back({serving[i]->way, median(slowest(seconds[i]))});
+    if (!seconds.back().empty()) row.library_s = median(slowest(seconds.back()));
+    return row;
+  }
+
+  const CollectiveBenchOptions& options_;
+  std::shared_ptr<cpu::TransferThread> transfers_;
+  std::unique_ptr<World> world_;
+  CpuDevice device_;
+  std::vector<int> everybody_;
+  std::unique_ptr<Communicator> referee_;
+  std::vector<Contestant> contestants_;
+  CollectiveBench out_;
+};
+
+}  // namespace
+
+const WayTime& CollectiveRow::best() const {
+  return *std::min_element(times.begin(), times.end(),
+                           [](const WayTime& a, const WayTime& b) { return a.median_s < b.median_s; });
+}
+
+double CollectiveBench::bound_s(const CollectiveRow& row) const {
+  const double n = ranks;
+  double arrays = 0;  // read and written, over all ranks
+  switch (row.operation) {
+    case Operation::all_gather:  // each reads and writes the whole array
+      arrays = 2 * n;
+      break;
+    case Operation::reduce_scatter:  // each reads a share of every rank's, and writes one
+      arrays = n + 1;
+      break;
+    case Operation::all_reduce:  // and reads and writes the other shares
+      arrays = n + 1 + 2 * (n - 1);
+      break;
+    case Operation::broadcast:
+    case Operation::all_to_all:
+      arrays = 2 * (n - 1);
+      break;
+  }
+  return arrays * static_cast<double>(row.bytes) / copy_bandwidth;
+}
+
+std::vector<Choice> CollectiveBench::winners() const {
+  std::vector<Choice> out;
+  for (const CollectiveRow& row : rows)
+    out.push_back({row.operation, ranks, ranks_per_host, row.bytes, row.best().way});
+  return out;
+}
+
+CollectiveBench bench_collectives(const CollectiveBenchOptions& options) {
+  return Bench(options).run();
+}
+
+}  // namespace toroid::train

@@ -1,0 +1,48 @@
+// Times every way of carrying out a collective, side by side: `toroid bench collectives`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "parallel/comm/choice.h"
+#include "parallel/schedule/schedule.h"
+
+namespace toroid::train {
+
+// From this size of an array on, what bounds a collective within a host is main memory.
+inline constexpr int64_t kBoundFrom = int64_t{16} << 20;
+
+struct CollectiveBenchOptions {
+  schedule::GroupShape shape;
+  std::vector<int64_t> sizes;  // bytes of the whole array: gathered, or before scattering
+  int rounds = 5;              // in each of which all ways take turns
+};
+
+struct WayTime {
+  Way way = Way::By::read;
+  double median_s = 0;  // over the rounds, of the slowest rank
+};
+
+struct CollectiveRow {
+  schedule::Operation operation = schedule::Operation::all_gather;
+  int64_t bytes = 0;
+  std::vector<WayTime> times;  // of those that serve the group
+  double library_s = 0;        // MPI's own, called directly; 0: there is none
+  const WayTime& best() const;
+};
+
+struct CollectiveBench {
+  int rank = 0, ranks = 1, ranks_per_host = 1;  // 0: hosts have different numbers
+  double copy_bandwidth = 0;                    // bytes/s read and written by all ranks that copy at once
+  std::vector<CollectiveRow> rows;              // by operation, then size
+  // What an algorithm in shared memory reads and writes at least, over the bandwidth.
+  double bound_s(const CollectiveRow& row) const;
+  // The best way of each row.
+  std::vector<Choice> winners() const;
+};
+
+// As one of the ranks that were launched, as many as the shape has. Arrays are fp32; all of a rank's memory
+// has been touched before anything is timed.
+CollectiveBench bench_collectives(const CollectiveBenchOptions& options);
+
+}  // namespace toroid::train

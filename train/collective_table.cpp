@@ -1,0 +1,122 @@
+#include "train/collective_table.h"
+
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/range.h"
+#include "core/base/text.h"
+#include "parallel/mesh/mesh.h"
+#include "train/config/reader.h"
+#include "train/host_figures.h"
+
+namespace toroid::train {
+namespace {
+
+Choice choice_of(const config::CollectiveChoice& row, const std::string& path) {
+  Choice out;
+  const auto* const operation =
+      std::find_if(std::begin(schedule::kOperations), std::end(schedule::kOperations),
+                   [&](schedule::Operation known) { return schedule::name(known) == row.operation(); });
+  if (operation == std::end(schedule::kOperations)) {
+    throw UserError(path + ".operation is " + in_quotes(row.operation()) +
+                    ", which is no collective; it must be one that `toroid bench collectives` prints");
+  }
+  const auto way = way_named(row.way());
+  if (!way) {
+    throw UserError(path + ".way is " + in_quotes(row.way()) +
+                    ", which is no way of carrying one out; it must be one that `toroid bench collectives` "
+                    "prints");
+  }
+  check_range(path + ".ranks", row.has_ranks(), row.ranks(), int64_t{2}, int64_t{1} << 20);
+  check_range(path + ".ranks_per_host", row.has_ranks_per_host(), row.ranks_per_host(), int64_t{1},
+              row.ranks());
+  check_range(path + ".up_to_bytes", row.has_up_to_bytes(), row.up_to_bytes(), int64_t{1}, int64_t{1} << 50);
+  out.operation = *operation;
+  out.ranks = static_cast<int>(row.ranks());
+  out.ranks_per_host = static_cast<int>(row.ranks_per_host());
+  out.up_to_bytes = row.up_to_bytes();
+  out.way = *way;
+  return out;
+}
+
+config::CollectiveTable read_table(const Path& path) {
+  config::CollectiveTable table;
+  config::read_text(read_file(path, config::kLargestFile), path.string(), table);
+  for (int i = 0; i < table.collective_size(); ++i) {
+    (void)choice_of(table.collective(i),
+                    printable(path.string()) + ": collective[" + std::to_string(i) + "]");
+  }
+  return table;
+}
+
+}  // namespace
+
+Path collective_table_path() {
+  return host_figures_path().parent_path() / "collectives.textproto";
+}
+
+void write_collective_table(const Path& path, const std::vector<Choice>& rows) {
+  config::CollectiveTable table;
+  if (std::filesystem::exists(path)) {
+    const config::CollectiveTable before = read_table(path);
+    for (const config::CollectiveChoice& old : before.collective()) {
+      const bool measured_again = std::any_of(rows.begin(), rows.end(), [&](const Choice& row) {
+        return row.ranks == old.ranks() && row.ranks_per_host == old.ranks_per_host();
+      });
+      if (!measured_again) *table.add_collective() = old;
+    }
+  }
+  for (const Choice& row : rows) {
+    config::CollectiveChoice& out = *table.add_collective();
+    out.set_operation(std::string(schedule::name(row.operation)));
+    out.set_ranks(row.ranks);
+    out.set_ranks_per_host(row.ranks_per_host);
+    out.set_up_to_bytes(row.up_to_bytes);
+    out.set_way(std::string(name(row.way)));
+  }
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(table, &text);
+  make_directories(path.parent_path());
+  write_file(path, "# Measured by `toroid bench collectives --write`.\n" + text);
+}
+
+std::vector<Choice> choices_of(const config::MeshConfig& mesh) {
+  std::vector<Choice> out;
+  for (int i = 0; i < mesh.collective_size(); ++i) {
+    out.push_back(choice_of(mesh.collective(i), "mesh.collective[" + std::to_string(i) + "]"));
+  }
+  return out;
+}
+
+std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh) {
+  config::MeshConfig rows;
+  *rows.mutable_collective() = mesh.collective();
+  config::MeshConfig agreed;
+  if (!agreed.ParseFromString(world.from_first(rows.SerializeAsString()))) {
+    throw InternalError("the table of collectives did not arrive");
+  }
+  return choices_of(agreed);
+}
+
+void add_collective_table(config::Resolved& resolved, const Path& path) {
+  config::MeshConfig& mesh = *resolved.run.mutable_mesh();
+  (void)choices_of(mesh);
+  if (mesh.collective_size() > 0 || resolved.run.train().deterministic()) return;
+  const mesh::Mesh layout(mesh);
+  if (layout.world_size() == 1 || !std::filesystem::exists(path)) return;
+  const std::set<int64_t> sizes{layout.data(), layout.model(), layout.pods(), layout.world_size()};
+  const config::CollectiveTable table = read_table(path);
+  for (const config::CollectiveChoice& row : table.collective()) {
+    if (!sizes.contains(row.ranks())) continue;
+    const std::string here = "mesh.collective[" + std::to_string(mesh.collective_size()) + "]";
+    *mesh.add_collective() = row;
+    for (const char* field : {"operation", "ranks", "ranks_per_host", "up_to_bytes", "way"}) {
+      resolved.origins[here + "." + field] = path.string();
+    }
+  }
+}
+
+}  // namespace toroid::train

@@ -1,0 +1,28 @@
+// The table of collectives as `toroid bench collectives --write` left it.
+#pragma once
+
+#include "core/base/io/file.h"
+#include "parallel/comm/choice.h"
+#include "parallel/comm/world.h"
+#include "parallel/mesh/mesh.pb.h"
+#include "train/config/load.h"
+
+namespace toroid::train {
+
+// $XDG_CACHE_HOME/toroid/collectives.textproto, beside the figures of `toroid doctor`.
+Path collective_table_path();
+
+// Replaces what the file has for groups like those of `rows`, and leaves the rest.
+void write_collective_table(const Path& path, const std::vector<Choice>& rows);
+
+// The config's rows as the communicators use them. UserError with the row and what is wrong with it.
+std::vector<Choice> choices_of(const config::MeshConfig& mesh);
+// The same of the first rank, on all of them; blocks.
+std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh);
+
+// Fills in mesh.collective from the file where the config says nothing of it and the mesh has groups of the
+// sizes that were measured, with its origin. UserError where the file, or what the config says, is no such
+// table.
+void add_collective_table(config::Resolved& resolved, const Path& path = collective_table_path());
+
+}  // namespace toroid::train
