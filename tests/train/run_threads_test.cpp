@@ -26,7 +26,7 @@ TEST_F(RunThreadsTest, BatchesAndReadBackBesideTheLoop) {
 TEST_F(RunThreadsTest, ASignalOnAnotherThreadSavesAndLeaves) {
   const TrainOptions endless = options("signal", {"train.threads=1", "data.threads=2", "train.steps=100000",
                                                   "train.checkpoint.every=3", "train.validate.every=0"});
-  std::thread sender([this] {
+  std::thread sender([] {
     while (metrics("signal").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     pthread_kill(pthread_self(), SIGUSR1);  // the handler runs here, not on the loop's thread
   });
