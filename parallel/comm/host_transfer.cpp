@@ -1,7 +1,6 @@
 #include "parallel/comm/host_transfer.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -17,7 +16,6 @@ namespace {
 constexpr int64_t kSumBlock = int64_t{128} << 10, kViewBlock = int64_t{16} << 10;
 constexpr int64_t kCopyBlock = int64_t{4} << 20;   // of one read
 constexpr int64_t kBytesAStep = int64_t{4} << 20;  // about a millisecond
-constexpr int kLevels = 32;
 
 bool sums(HostJob::Operation operation) {
   return operation == HostJob::Operation::reduce_scatter || operation == HostJob::Operation::all_reduce ||
@@ -147,46 +145,34 @@ void HostTransfer::copy(int place, int64_t offset_bytes, std::byte* to, int64_t 
   }
 }
 
-// One block of this rank's rows, summed over all ranks as a binary counter: two sums over as many ranks
-// become one. An entry of the stack lies in its place of the staging memory, or where the rank has it.
+// One block of this rank's rows. An entry of the tree lies in its place of the staging memory, or where the
+// rank has it.
 void HostTransfer::sum_block(int64_t offset_bytes, int64_t count, std::byte* to) {
   const int size = members().size();
-  const int place = members().place;
   const int64_t slot_bytes = block_bytes(job_, size);
   // The own rows of an all_reduce have just been read: they are in the cache.
   const bool streamed = streams_ && job_.operation == HostJob::Operation::reduce_scatter;
-  std::array<const std::byte*, kLevels> stack{};
-  std::array<int, kLevels> ranks{};  // summed in that entry
-  size_t depth = 0;
-  for (int rank = 0; rank < size; ++rank) {
-    const std::byte* block = rank == place ? job_.in + offset_bytes : view(rank, offset_bytes, bytes(count));
-    if (block == nullptr) {
-      std::byte* const copy = job_.staging + static_cast<int64_t>(depth) * slot_bytes;
-      read(rank, offset_bytes, copy, bytes(count));
-      block = copy;
+  const auto rows_of = [&](int rank, int64_t entry) -> const std::byte* {
+    if (rank == members().place) return job_.in + offset_bytes;
+    const std::byte* const there = view(rank, offset_bytes, bytes(count));
+    if (there != nullptr) return there;
+    std::byte* const copy = job_.staging + entry * slot_bytes;
+    read(rank, offset_bytes, copy, bytes(count));
+    return copy;
+  };
+  const auto add = [&](int64_t entry, bool last, const std::byte* a, const std::byte* b) -> const std::byte* {
+    if (last && streamed && job_.type == DType::f32 && job_.how == Combine::sum) {
+      stream_sum(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(a),
+                 reinterpret_cast<const float*>(b), count);
+      return to;
     }
-    stack[depth] = block;
-    ranks[depth] = 1;
-    ++depth;
-    const bool last = rank + 1 == size;
-    while (depth > 1) {
-      const size_t upper = depth - 1;
-      if (!last && ranks[upper] != ranks[upper - 1]) break;
-      // The very last sum goes where it is wanted.
-      const bool final_sum = last && depth == 2;
-      if (final_sum && streamed && job_.type == DType::f32 && job_.how == Combine::sum) {
-        return stream_sum(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(stack[0]),
-                          reinterpret_cast<const float*>(stack[1]), count);
-      }
-      std::byte* const target =
-          final_sum && !streamed ? to : job_.staging + static_cast<int64_t>(upper - 1) * slot_bytes;
-      combine(job_.type, job_.how, target, stack[upper - 1], stack[upper], count);
-      stack[upper - 1] = target;
-      ranks[upper - 1] += ranks[upper];
-      --depth;
-    }
-  }
-  if (streamed) stream_copy(to, stack[0], bytes(count));
+    // The very last sum goes where it is wanted.
+    std::byte* const target = last && !streamed ? to : job_.staging + entry * slot_bytes;
+    combine(job_.type, job_.how, target, a, b, count);
+    return target;
+  };
+  const std::byte* const sum = sum_as_tree(size, rows_of, add);
+  if (sum != to) stream_copy(to, sum, bytes(count));
 }
 
 bool HostTransfer::sum_some() {

@@ -5,8 +5,8 @@
 // read in place, others by the kernel. Sums are taken in blocks that stay in the cache, as the balanced
 // binary tree over the ranks in order, so that they serve deterministic mode; what travels is exact.
 //
-// With n ranks, each reads and writes:   all_gather  n - 1 shares     reduce_scatter  n shares, and writes
-// one
+// Of n ranks each copies n - 1 shares in an all_gather, and reads n shares and writes one in a
+// reduce_scatter.
 #pragma once
 
 #include <vector>

@@ -159,7 +159,7 @@ void RelayTransfer::post(int64_t round) {
   }
 }
 
-// The own rows of a round over all ranks, as a binary counter: two sums over as many ranks become one.
+// The own rows of a round over all ranks.
 void RelayTransfer::sum(int64_t round) {
   alignas(64) std::array<std::byte, kLevels * kSumBytes> scratch;
   const int me = members().place;
@@ -172,35 +172,26 @@ void RelayTransfer::sum(int64_t round) {
   std::byte* const sum_slot = slot(me, round) + (size - 1) * bytes(piece_elements_);
   for (int64_t at = 0; at < part.count; at += block) {
     const int64_t count = std::min(block, part.count - at);
-    std::array<const std::byte*, kLevels> stack{};
-    std::array<int, kLevels> ranks{};  // summed in that entry
-    size_t depth = 0;
-    for (int rank = 0; rank < size; ++rank) {
-      stack[depth] = rank == me
-                         ? own + at * width
-                         : slot(rank, round) + block_of(me, rank) * bytes(piece_elements_) + at * width;
-      ranks[depth] = 1;
-      ++depth;
-      const bool last = rank + 1 == size;
-      while (depth > 1) {
-        const size_t upper = depth - 1;
-        if (!last && ranks[upper] != ranks[upper - 1]) break;
-        std::byte* target = scratch.data() + (upper - 1) * kSumBytes;
-        // The very last sum goes where it is wanted.
-        if (last && depth == 2 && all_reduce) target = sum_slot + at * width;
-        if (last && depth == 2 && !all_reduce && !streams_) target = job_.out + bytes(part.first + at);
-        combine(job_.type, job_.how, target, stack[upper - 1], stack[upper], count);
-        stack[upper - 1] = target;
-        ranks[upper - 1] += ranks[upper];
-        --depth;
-      }
-    }
     std::byte* const to = all_reduce ? own + at * width : job_.out + bytes(part.first + at);
-    if (stack[0] == to) continue;
+    const auto rows_of = [&](int rank, int64_t) -> const std::byte* {
+      if (rank == me) return own + at * width;
+      return slot(rank, round) + block_of(me, rank) * bytes(piece_elements_) + at * width;
+    };
+    const auto add = [&](int64_t entry, bool last, const std::byte* a,
+                         const std::byte* b) -> const std::byte* {
+      std::byte* target = scratch.data() + entry * kSumBytes;
+      // The very last sum goes where it is wanted.
+      if (last && all_reduce) target = sum_slot + at * width;
+      if (last && !all_reduce && !streams_) target = to;
+      combine(job_.type, job_.how, target, a, b, count);
+      return target;
+    };
+    const std::byte* const sum = sum_as_tree(size, rows_of, add);
+    if (sum == to) continue;
     if (all_reduce) {
-      std::memcpy(to, stack[0], static_cast<size_t>(count * width));  // the line has just been read
+      std::memcpy(to, sum, static_cast<size_t>(count * width));  // the line has just been read
     } else {
-      stream_copy(to, stack[0], count * width);
+      stream_copy(to, sum, count * width);
     }
   }
   moved_bytes_ += bytes(part.count) * size;

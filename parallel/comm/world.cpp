@@ -124,8 +124,9 @@ std::unique_ptr<World> make_recorded_world(int rank, int size) {
 }
 
 std::unique_ptr<World> make_recorded_world(World& world) {
-  const Abilities abilities{world.reads_memory(), world.every_host_reads(), world.relays(),
-                            world.has_library()};
+  const ScheduledCommunicator::Means means = world.means();
+  const Abilities abilities{means.memory != nullptr, means.every_host_reads, means.relay != nullptr,
+                            means.has_library};
   auto out = std::make_unique<SingleWorld>(world.rank(), world.size(), world.host_ranks(), abilities);
   out->place_hosts(world.hosts_);
   return out;

@@ -32,13 +32,6 @@ class World {
   std::unique_ptr<Communicator> group(Device& device, Queue queue, std::string axis,
                                       const std::vector<int>& world_ranks, schedule::GroupShape shape,
                                       const GroupOptions& options = {});
-  // Whether the ranks of a host read each other's memory, so that groups within one need no messages.
-  bool reads_memory() { return means().memory != nullptr; }
-  bool every_host_reads() { return means().every_host_reads; }
-  // Whether they have memory that all of them map (relay.h).
-  bool relays() { return means().relay != nullptr; }
-  // Whether the transport has collectives of its own.
-  bool has_library() { return means().has_library; }
   // Where this rank's device takes memory from that its peers on the host read in place; nullptr: there is
   // none.
   virtual std::shared_ptr<cpu::PageSource> pages() { return nullptr; }
@@ -76,9 +69,9 @@ class World {
   void place_hosts(std::vector<int> hosts) { hosts_ = std::move(hosts); }
 
  private:
-  int rank_, size_;
   friend std::unique_ptr<World> make_recorded_world(World& world);
 
+  int rank_, size_;
   std::vector<int> host_ranks_;
   std::vector<int> hosts_;  // by rank of the world
   std::shared_ptr<Watch> watch_;

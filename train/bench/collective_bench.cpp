@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/device/cpu/cpu_device.h"
+#include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/stream_copy.h"
 #include "parallel/comm/world.h"
 #include "train/bench/product_rate.h"
@@ -65,22 +66,9 @@ class Bench {
     return world_->group(device_, Queue::gather, "bench", everybody_, options_.shape, options);
   }
 
-  bool serves(const Way& way, Operation operation) {
-    const bool one_host = out_.ranks_per_host == out_.ranks;
-    switch (way.by) {
-      case Way::By::messages:
-        return schedule::serves(way.algorithm, operation, options_.shape);
-      case Way::By::read:
-        return one_host && world_->reads_memory();
-      case Way::By::relay:
-        return one_host && world_->relays() && out_.ranks <= Relay::kMostRanks;
-      case Way::By::hierarchical:
-        return !one_host && out_.ranks_per_host > 1 && world_->every_host_reads() &&
-               operation != Operation::broadcast;
-      case Way::By::library:
-        return world_->has_library();
-    }
-    return false;
+  // A way that does not serve is replaced by another.
+  static bool serves(const Contestant& one, Operation operation, int64_t bytes) {
+    return dynamic_cast<const ScheduledCommunicator&>(*one.group).way_of(operation, bytes) == one.way;
   }
 
   void meet() { device_.synchronize(referee_->barrier({"start", "bench", Phase::setup}), kPatience); }
@@ -160,7 +148,7 @@ class Bench {
     if (operation == Operation::all_gather) std::swap(library.in, library.out);
     std::vector<Contestant*> serving;
     for (Contestant& one : contestants_) {
-      if (serves(one.way, operation)) serving.push_back(&one);
+      if (serves(one, operation, row.bytes)) serving.push_back(&one);
     }
     std::vector<std::vector<double>> seconds(serving.size() + 1);
     // The first round warms up: memory is touched, connections are made.

@@ -22,7 +22,7 @@ class PageSource {
 
 class CachingAllocator {
  public:
-  // `pages`: where blocks of a page and more come from as long as it has any; nullptr: from the system.
+  // `pages`: where blocks of 64 KB and more come from as long as it has any; nullptr: from the system.
   explicit CachingAllocator(std::shared_ptr<PageSource> pages = nullptr) : pages_(std::move(pages)) {}
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;  // owns memory
