@@ -21,7 +21,7 @@ if [ ! -x "$venv/bin/torchrun" ]; then
 fi
 
 torch_ranks() { # RANKS SCRIPT ARGUMENT...
-  OMP_NUM_THREADS=1 "$venv/bin/torchrun" --nproc_per_node "$1" "bench/peers/$2" "${@:3}" 2> /dev/null
+  OMP_NUM_THREADS=1 "$venv/bin/torchrun" --nproc_per_node "$1" "bench/peers/$2" "${@:3}"
 }
 
 collectives() { # RANKS
