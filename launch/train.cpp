@@ -59,6 +59,10 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);
   if (flags.print_config || flags.check) return ExitCode::done;
 
+  if (resolved.run.device() == config::RunConfig::SIM) {
+    throw UserError("device is SIM, which computes nothing; use `toroid simulate --config " +
+                    printable(flags.config.file) + "`, or --set device=CPU to train here");
+  }
   if (!flags.dry_run) need_data(resolved.run);
   train::TrainOptions options;
   options.config = resolved.run;

@@ -72,10 +72,15 @@ StepOptions step_options(const config::RunConfig& run) {
 
 Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
                    const Plugins& plugins, const AdaptGroups& adapt) {
+  return make_engine(run, mesh::Mesh(run.mesh()), std::move(world), std::move(device), plugins, adapt);
+}
+
+Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::unique_ptr<World> world,
+                   std::unique_ptr<Device> device, const Plugins& plugins, const AdaptGroups& adapt) {
   Engine engine;
   engine.world = std::move(world);
   engine.device = std::move(device);
-  engine.groups = make_groups(*engine.world, *engine.device, mesh::Mesh(run.mesh()),
+  engine.groups = make_groups(*engine.world, *engine.device, mesh,
                               run.train().deterministic(), agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
   engine.program =

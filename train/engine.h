@@ -34,6 +34,9 @@ using AdaptGroups = std::function<AxisGroups(AxisGroups groups, Device& device)>
 // size.
 Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
                    const Plugins& plugins, const AdaptGroups& adapt = {});
+// The same on a mesh that knows which of its dimensions wrap.
+Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::unique_ptr<World> world,
+                   std::unique_ptr<Device> device, const Plugins& plugins, const AdaptGroups& adapt = {});
 
 // This process as one of the ranks that were launched, and its CPU.
 struct CpuRank {

@@ -10,11 +10,13 @@ namespace toroid {
 
 // What a collective moves, for records, for the table that peers read and for reports of an expired deadline.
 struct CollectiveNote {
-  std::string operation;  // "all_gather"
-  std::string axis;       // "data"
-  std::string tensor;     // "layer.3 weights"
-  int64_t bytes = 0;      // of the whole array: gathered, or before scattering
-  int ranks = 1;          // of the group
+  std::string operation;   // "all_gather"
+  std::string axis;        // "data"
+  std::string tensor;      // "layer.3 weights"
+  int64_t bytes = 0;       // of the whole array: gathered, or before scattering
+  int ranks = 1;           // of the group
+  std::string way;         // how it is carried out: a schedule's name, "read" ...
+  int64_t wire_bytes = 0;  // of the whole array as it travels: fewer where a wire rounds
   Phase phase = Phase::forward;
 };
 

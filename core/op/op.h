@@ -90,12 +90,16 @@ class KernelRegistry {
   const Kernel* find(const OpKind& kind) const;
   int threads() const { return threads_; }
   void set_threads(int threads) { threads_ = threads; }
+  // Whether products want their weights packed; else they read them where they lie.
+  bool packs() const { return packs_; }
+  void set_packs(bool packs) { packs_ = packs; }
   // Size of a weight [n, k] in a packed layout; plain size unless the device says otherwise.
   virtual int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const;
 
  private:
   std::map<const OpKind*, Kernel> kernels_;
   int threads_ = 1;
+  bool packs_ = true;
 };
 
 // Registers every kind's reference kernel: a device in plain C++ against which the fast ones are tested.

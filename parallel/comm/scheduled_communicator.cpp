@@ -128,7 +128,7 @@ CollectiveNote ScheduledCommunicator::note(std::string operation, int64_t bytes,
   out.operation = std::move(operation);
   out.axis = axis_;
   out.tensor = label.tensor;
-  out.bytes = bytes;
+  out.bytes = out.wire_bytes = bytes;
   out.ranks = members().size();
   out.phase = label.phase;
   return out;
@@ -256,13 +256,19 @@ Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type
   return rule;
 }
 
+// Partial sums that are read in place, or that the transport adds, do not travel as bf16.
+bool ScheduledCommunicator::rounds_on_the_way(const Work& work, const Way& way) const {
+  const bool sends = way.by == Way::By::messages || way.by == Way::By::hierarchical;
+  return sends && work.bf16_wire && work.type == DType::f32 && !options_.deterministic;
+}
+
 MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan plan) const {
   MessageJob job;
   job.plan = std::move(plan);
   job.type = work.type;
   job.elements = work.elements;
   job.how = work.how;
-  job.bf16_wire = work.bf16_wire && work.type == DType::f32 && !options_.deterministic;
+  job.bf16_wire = rounds_on_the_way(work, Way::By::hierarchical);
   job.sent = work.in.data();
   job.received = work.out.data();
   const int64_t share = work.elements / members().size() * bytes_of(work.type);
@@ -304,8 +310,10 @@ void ScheduledCommunicator::issue(Work work, std::string operation, const Collec
     operands.push_back({work.in, sums(work.operation) ? Access::inout : Access::in});
     operands.push_back({work.out, Access::out});
   }
-  const CollectiveNote said = note(std::move(operation), work.elements * bytes_of(work.type), label);
+  CollectiveNote said = note(std::move(operation), work.elements * bytes_of(work.type), label);
   const Way way = way_of(work.operation, said.bytes, work.type, work.how);
+  said.way = name(way);
+  if (rounds_on_the_way(work, way)) said.wire_bytes = work.elements * bytes_of(DType::bf16);
   std::unique_ptr<Transfer> transfer;
   switch (way.by) {
     case Way::By::messages:

@@ -90,6 +90,7 @@ class ScheduledCommunicator final : public Communicator {
                                     CollectiveNote note);
   std::unique_ptr<Transfer> by_hosts(const Work& work, std::vector<Operand>& operands, CollectiveNote note);
   HostJob host_job(const Work& work) const;
+  bool rounds_on_the_way(const Work& work, const Way& way) const;
   MessageJob message_job(const Work& work, schedule::Plan plan) const;
   Tensor staging(int64_t bytes);
   void exchange(const Tensor& tensor, int peer, bool receive, const CollectiveLabel& label);

@@ -123,6 +123,16 @@ std::unique_ptr<World> make_recorded_world(int rank, int size) {
   return std::make_unique<SingleWorld>(rank, size, std::move(everybody), Abilities{});
 }
 
+std::unique_ptr<World> make_simulated_world(int rank, int size) {
+  require(rank >= 0 && rank < size, "a rank is one of the world's");
+  const Abilities messages_alone{false, false, false, false};
+  auto out = std::make_unique<SingleWorld>(rank, size, std::vector<int>{rank}, messages_alone);
+  std::vector<int> hosts(static_cast<size_t>(size));
+  std::iota(hosts.begin(), hosts.end(), 0);
+  out->place_hosts(std::move(hosts));
+  return out;
+}
+
 std::unique_ptr<World> make_recorded_world(World& world) {
   const ScheduledCommunicator::Means means = world.means();
   const Abilities abilities{means.memory != nullptr, means.every_host_reads, means.relay != nullptr,

@@ -70,6 +70,7 @@ class World {
 
  private:
   friend std::unique_ptr<World> make_recorded_world(World& world);
+  friend std::unique_ptr<World> make_simulated_world(int rank, int size);
 
   int rank_, size_;
   std::vector<int> host_ranks_;
@@ -84,6 +85,8 @@ std::unique_ptr<World> make_single_world();
 // One of `size` ranks that do not exist, on one host, where they read each other's memory: for recording
 // devices.
 std::unique_ptr<World> make_recorded_world(int rank, int size);
+// One of `size` ranks that do not exist, each on a host of its own: all that they have is messages.
+std::unique_ptr<World> make_simulated_world(int rank, int size);
 // One that issues what `world` would: with its ranks on its hosts.
 std::unique_ptr<World> make_recorded_world(World& world);
 

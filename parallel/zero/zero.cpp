@@ -175,6 +175,21 @@ void Zero::make_vectors(size_t u, Phase phase) {
   }
 }
 
+// The rows of `parts` as one matrix where they lie, on a device whose products read plain weights; nothing where
+// they are of another type or have gaps between them.
+Tensor Zero::in_place(std::span<const Tensor> parts, Layout layout) const {
+  if (device_.kernels().packs() || parts[0].type != options_.compute) return {};
+  Tensor out = parts[0];
+  int64_t rows = 0;
+  for (const Tensor& part : parts) {
+    if (part.offset_bytes != out.offset_bytes + rows * out.columns() * bytes_of(out.type)) return {};
+    rows += part.rows();
+  }
+  out.shape = {rows, out.columns()};
+  out.layout = layout;
+  return out;
+}
+
 void Zero::make_packs(size_t u, bool forward, bool backward, Phase phase) {
   const Unit& unit = units_[u];
   Live& live = live_[u];
@@ -189,6 +204,11 @@ void Zero::make_packs(size_t u, bool forward, bool backward, Phase phase) {
     }
     const int64_t columns = parts[0].shape[1];
     const auto pack = [&](Tensor& to, std::span<const Tensor> from, int64_t n, Layout layout) {
+      if (const Tensor matrix_in_place = in_place(from, layout)) {
+        to = matrix_in_place;
+        live.in_place = true;
+        return;
+      }
       if (!to) {
         live.packed.push_back(device_.array(options_.compute, {n, columns}, "packed weights", layout));
         to = live.packed.back().tensor;
@@ -226,7 +246,7 @@ void Zero::make(size_t u, const UnitRead& read, Phase phase) {
     }
   }
   // Packed, the plain bytes are done with, unless the other direction is still to be packed from them.
-  const bool wanted = read.rows || (!live.stays && !options_.reshard_after_forward && !live.backward);
+  const bool wanted = read.rows || live.in_place || (!live.stays && !options_.reshard_after_forward && !live.backward);
   if (sharded_ && !wanted) live.flat = Array{};
 }
 
@@ -236,7 +256,7 @@ void Zero::drop(size_t u) {
   live.packed.clear();
   live.vectors = Array{};
   live.flat = Array{};
-  live.forward = live.backward = false;
+  live.forward = live.backward = live.in_place = false;
 }
 
 int64_t Zero::live_elements() const {

@@ -122,6 +122,7 @@ class Zero {
     Array vectors;
     std::vector<Array> packed;
     bool forward = false, backward = false;  // packed
+    bool in_place = false;                   // some products read `flat` itself
     Weights weights;
   };
   struct Open {  // the gradient of a unit under way
@@ -141,6 +142,7 @@ class Zero {
   void make(size_t unit, const UnitRead& read, Phase phase);
   void make_vectors(size_t unit, Phase phase);
   void make_packs(size_t unit, bool forward, bool backward, Phase phase);
+  Tensor in_place(std::span<const Tensor> parts, Layout layout) const;
   void drop(size_t unit);
   int64_t live_elements() const;
   Array gradient_buffer(size_t unit) const;

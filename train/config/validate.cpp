@@ -23,9 +23,8 @@ void check_device(const RunConfig& run) {
     throw UserError("chip is \"" + printable(run.chip()) + "\" but device is " +
                     RunConfig::Device_Name(run.device()) + "; only device: SIM has a chip");
   }
-  if (run.device() != RunConfig::CPU) {
-    throw UserError("device is " + RunConfig::Device_Name(run.device()) +
-                    "; this version runs on device: CPU");
+  if (run.device() == RunConfig::CUDA) {
+    throw UserError("device is CUDA; this version runs on device: CPU and simulates device: SIM");
   }
 }
 

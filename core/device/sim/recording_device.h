@@ -15,7 +15,7 @@ namespace toroid {
 std::string_view name_of(Phase phase);
 
 struct Record {
-  enum class Kind : uint8_t { launch, copy, transfer, allocate, free };
+  enum class Kind : uint8_t { launch, copy, transfer, allocate, free, wait };
   Kind kind = Kind::launch;
   std::string text;  // the call with its operands, or the holder
   std::string_view op;
@@ -24,6 +24,8 @@ struct Record {
   Queue queue = Queue::compute;
   int64_t bytes = 0;    // of an allocation, a free, a copy or a collective's whole array
   CollectiveNote note;  // of a transfer
+  uint64_t ticket = 0;  // of a launch, a copy or a transfer: its number on its queue
+  Event until;          // of a wait: `queue` goes on when this has passed
   Seconds time{0};      // where `timed`
 };
 
@@ -46,6 +48,8 @@ class RecordingDevice final : public Device {
   void clear() { records_.clear(); }
   // Off: calls are only passed on.
   void keep_records(bool keep) { keep_ = keep; }
+  // For players: what queues wait for as well, and no texts of operators.
+  void keep_waits() { keep_waits_ = true; }
 
  protected:
   void* on_allocate(int64_t bytes, const std::string& holder) override;
@@ -59,10 +63,11 @@ class RecordingDevice final : public Device {
   void on_read(const Tensor& from, std::span<std::byte> to) override;
 
  private:
-  void keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue);
+  Record& keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue);
 
   Device* inner_;
-  bool timed_ = false, keep_ = true;
+  bool timed_ = false, keep_ = true, keep_waits_ = false;
+  std::array<uint64_t, kQueues> tickets_{};  // as Device counts them
   std::vector<Record> records_;
 };
 

@@ -1,0 +1,59 @@
+#include "train/simulate/chips.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "core/device/sim/chip.pb.h"
+#include "train/config/reader.h"
+
+namespace toroid::train {
+namespace {
+
+constexpr const char* kEnding = ".textproto";
+
+std::vector<Path> folders(const Path& config) {
+  std::vector<Path> out{config.parent_path() / "chips", Path("configs") / "chips"};
+  std::error_code ignored;
+  const Path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  // build/<preset>/bin/toroid
+  for (Path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
+    out.push_back(at / "configs" / "chips");
+  return out;
+}
+
+sim::Chip read(const Path& path) {
+  config::ChipConfig config;
+  config::read_text(read_file(path, config::kLargestFile), printable(path.string()), config);
+  try {
+    return sim::make_chip(config);
+  } catch (const UserError& error) {
+    throw UserError(printable(path.string()) + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+sim::Chip read_chip(const std::string& name, const Path& config) {
+  if (name.find('/') != std::string::npos || name.ends_with(kEnding)) return read(name);
+  std::vector<std::string> known;
+  for (const Path& folder : folders(config)) {
+    if (const Path file = folder / (name + kEnding); std::filesystem::exists(file)) return read(file);
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      if (entry.path().extension() == kEnding) known.push_back(entry.path().stem().string());
+    }
+  }
+  std::sort(known.begin(), known.end());
+  known.erase(std::unique(known.begin(), known.end()), known.end());
+  std::string list;
+  for (const std::string& each : known) list += (list.empty() ? "" : ", ") + each;
+  const std::string near = did_you_mean(name, known);
+  throw UserError("there is no chip " + in_quotes(name) +
+                  (near.empty() ? "" : "; did you mean " + near + "?") +
+                  (list.empty() ? "; no configs/chips was found" : "; known are " + list) +
+                  ", and a path names any other file");
+}
+
+}  // namespace toroid::train

@@ -1,0 +1,16 @@
+// Chips by name: files of configs/chips.
+#pragma once
+
+#include <string>
+
+#include "core/base/io/file.h"
+#include "core/device/sim/chip.h"
+
+namespace toroid::train {
+
+// `name` is a file, or the stem of one in the folder `chips` beside the recipe `config`, or in configs/chips
+// of the working directory or of the tree that the program was built in. UserError where there is none, with
+// the names that there are.
+sim::Chip read_chip(const std::string& name, const Path& config);
+
+}  // namespace toroid::train

@@ -1,0 +1,36 @@
+// The training step on chips that only keep the clock: what `toroid train` would issue, recorded once for
+// each kind of chip and played on simulated links.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "configs/run.pb.h"
+#include "core/device/sim/chip.h"
+#include "parallel/comm/sim/player.h"
+#include "train/plugins.h"
+
+namespace toroid::train {
+
+// What one kind of chip issues in a step, and the memory that it takes.
+struct SimulatedRole {
+  int rank = 0;  // one that has it
+  std::vector<Record> records;
+  Statistics memory;
+};
+
+// Records the step of each kind of chip: the first and the last of the model and the data axis.
+std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
+                                        const sim::Chip& chip, const Plugins& plugins);
+
+struct Simulation {
+  std::vector<SimulatedRole> roles;
+  sim::Played played;
+  size_t fullest = 0;  // the role that takes the most memory
+};
+
+// UserError where the mesh does not fit the chip's pods. Memory is not checked here.
+Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
+                    const sim::PlayOptions& options = {});
+
+}  // namespace toroid::train
