@@ -1,14 +1,13 @@
-#include "train/simulate/simulate.h"
-
 #include <CLI/CLI.hpp>
 #include <iostream>
 
-#include "core/base/format_text.h"
+#include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/config_flags.h"
 #include "launch/verb.h"
 #include "train/plugins.h"
 #include "train/simulate/chips.h"
+#include "train/simulate/report.h"
 
 namespace toroid::launch {
 namespace {
@@ -16,24 +15,26 @@ namespace {
 struct Flags {
   ConfigFlags config;
   std::string chip;
+  double tokens = 0;
+  bool json = false;
 };
 
 ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
   const config::Resolved resolved = load_config(flags.config);
-  plugins.check(resolved.run);
+  const config::RunConfig& run = resolved.run;
+  plugins.check(run);
   std::string name = flags.chip;
-  if (name.empty()) name = resolved.run.chip().empty() ? "host" : resolved.run.chip();
-  const sim::Chip chip = train::read_chip(name, flags.config.file);
-  const train::Simulation done = train::simulate(resolved.run, chip, plugins);
-  const sim::Played& p = done.played;
-  std::cout << format_text("step %.6f s products %.6f memory %.6f tail %.6f roles %zu records %zu peak %s\n",
-                           p.step.count(), p.products.count(), p.memory_bound.count(), p.tail.count(),
-                           done.roles.size(), done.roles[0].records.size(),
-                           human_bytes(done.roles[done.fullest].memory.bytes_peak).c_str());
-  for (size_t q = 0; q < kQueues; ++q)
-    std::cout << format_text("queue %zu waited %.6f busy %.6f\n", q, p.waited[q].count(), p.busy[q].count());
-  for (const auto& [holder, bytes] : done.roles[done.fullest].memory.peak_by_holder)
-    if (bytes > 0) std::cout << "  " << holder << " " << human_bytes(bytes) << "\n";
+  if (name.empty()) name = run.chip().empty() ? "host" : run.chip();
+  sim::Chip chip = train::read_chip(name, flags.config.file);
+  train::AnswerOptions answering;
+  check_range("--tokens", flags.tokens, 0.0, 1e30);
+  answering.goal_tokens = flags.tokens;
+  const train::Answer answer = train::answer(run, chip, train::simulate(run, chip, plugins), answering);
+  if (flags.json) {
+    std::cout << train::to_json(answer) << "\n";
+  } else {
+    train::print_answer(std::cout, answer);
+  }
   return ExitCode::done;
 }
 
@@ -48,6 +49,10 @@ void add_simulate(Verbs& verbs, const train::Plugins& plugins) {
   app.add_option("--chip", flags->chip,
                  "A file of configs/chips, by name or path; the config's if not given, else host")
       ->type_name("NAME");
+  app.add_option("--tokens", flags->tokens,
+                 "Tokens of the run whose time, energy and cost are wanted; the config's")
+      ->type_name("N");
+  app.add_flag("--json", flags->json, "Print JSON (docs/simulator.md)");
 }
 
 }  // namespace toroid::launch

@@ -9,5 +9,7 @@ namespace toroid::train {
 // forward and four backward over the keys that a query sees (half the square where causal, the window where
 // it slides).
 double model_flops_per_step(const DecoderConfig& config, int64_t sequences, int64_t tokens);
+// The same with attention counted in full, as if every query saw every key of its sequence or window.
+double model_flops_full_attention(const DecoderConfig& config, int64_t sequences, int64_t tokens);
 
 }  // namespace toroid::train

@@ -55,4 +55,20 @@ struct Answer {
   double tokens_per_s_chip() const { return tokens_per_s / static_cast<double>(chips); }
 };
 
+struct AnswerOptions {
+  std::string constants = "nominal";
+  double goal_tokens = 0;  // 0: those of the whole run
+};
+
+// `limit` is filled in, `remedy` is not.
+Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
+              const AnswerOptions& options = {});
+
+// What takes the most of the step that is no product: its name, and its share of the step.
+struct Limit {
+  std::string sentence;
+  double share = 0;
+};
+Limit limit_of(const Answer& answer);
+
 }  // namespace toroid::train

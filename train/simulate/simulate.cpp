@@ -28,6 +28,22 @@ bool same(const SimulatedRole& a, const SimulatedRole& b) {
                     [](const Record& x, const Record& y) { return same(x, y); });
 }
 
+// An allocation belongs to the phase of the next operator.
+std::map<Phase, int64_t> peaks(const std::vector<Record>& records, int64_t bytes) {
+  std::map<Phase, int64_t> out;
+  int64_t most = bytes;
+  for (const Record& record : records) {
+    if (record.kind == Record::Kind::allocate) bytes += record.bytes;
+    if (record.kind == Record::Kind::free) bytes -= record.bytes;
+    most = std::max(most, bytes);
+    if (record.kind != Record::Kind::launch) continue;
+    int64_t& peak = out[record.phase];
+    peak = std::max(peak, most);
+    most = bytes;
+  }
+  return out;
+}
+
 SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, int rank,
                           const Plugins& plugins) {
   SimulatedRole out;
@@ -39,21 +55,25 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   const Engine engine =
       make_engine(run, mesh, make_simulated_world(rank, mesh.world_size()), std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
+  out.microbatches = engine.program->microbatches();
   // The first step finds memory as the set-up left it; the second is one of many.
+  int64_t before = 0;
   for (const bool keep : {false, true}) {
+    before = device->statistics().bytes_now;
     device->keep_records(keep);
     engine.program->upload({}, 0);
     engine.program->step();
   }
   out.records = device->records();
   out.memory = device->statistics();
+  out.peak_by_phase = peaks(out.records, before);
   return out;
 }
 
 }  // namespace
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip&, const Plugins& plugins) {
+                                        const Plugins& plugins) {
   // Shards differ at the ends of an axis, where padding is.
   std::set<int> ranks;
   for (const int data : {0, mesh.data() - 1}) {
@@ -73,7 +93,7 @@ Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const P
                     const sim::PlayOptions& options) {
   sim::Network network(mesh::Mesh(run.mesh()), chip);
   Simulation out;
-  out.roles = record_roles(run, network.mesh(), chip, plugins);
+  out.roles = record_roles(run, network.mesh(), plugins);
   std::vector<std::span<const Record>> records;
   std::vector<sim::PlayedChip> chips;
   for (size_t r = 0; r < out.roles.size(); ++r) {

@@ -2,6 +2,7 @@
 // each kind of chip and played on simulated links.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,13 +16,11 @@ namespace toroid::train {
 // What one kind of chip issues in a step, and the memory that it takes.
 struct SimulatedRole {
   int rank = 0;  // one that has it
+  int64_t microbatches = 1;
   std::vector<Record> records;
   Statistics memory;
+  std::map<Phase, int64_t> peak_by_phase;  // bytes, within the step
 };
-
-// Records the step of each kind of chip: the first and the last of the model and the data axis.
-std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins);
 
 struct Simulation {
   std::vector<SimulatedRole> roles;
@@ -29,7 +28,11 @@ struct Simulation {
   size_t fullest = 0;  // the role that takes the most memory
 };
 
-// UserError where the mesh does not fit the chip's pods. Memory is not checked here.
+// Records the step of each kind of chip: the first and the last of the model and the data axis.
+std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
+                                        const Plugins& plugins);
+
+// UserError where the mesh does not fit the chip's pods. Whether memory does is not checked here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
                     const sim::PlayOptions& options = {});
 
