@@ -7,8 +7,10 @@
 #include "core/base/text.h"
 #include "launch/config_flags.h"
 #include "launch/verb.h"
+#include "train/collective_table.h"
 #include "train/plugins.h"
 #include "train/simulate/chips.h"
+#include "train/simulate/host_chip.h"
 
 namespace toroid::launch {
 namespace {
@@ -19,11 +21,13 @@ struct Flags {
 };
 
 ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
-  const config::Resolved resolved = load_config(flags.config);
+  config::Resolved resolved = load_config(flags.config);
   plugins.check(resolved.run);
   std::string name = flags.chip;
   if (name.empty()) name = resolved.run.chip().empty() ? "host" : resolved.run.chip();
-  const sim::Chip chip = train::read_chip(name, flags.config.file);
+  if (name == "host") train::add_collective_table(resolved);
+  const sim::Chip chip =
+      name == "host" ? train::read_host_chip(resolved.run) : train::read_chip(name, flags.config.file);
   const train::Simulation done = train::simulate(resolved.run, chip, plugins);
   const sim::Played& p = done.played;
   std::cout << format_text("step %.6f s products %.6f memory %.6f tail %.6f roles %zu records %zu peak %s\n",
