@@ -1,12 +1,15 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "launch/config_flags.h"
 #include "launch/verb.h"
 #include "train/bench/step_bench.h"
 #include "train/collective_table.h"
+#include "train/simulate/host_chip.h"
 
 namespace toroid::launch {
 namespace {
@@ -18,7 +21,22 @@ struct Flags {
   bool json = false, operators = false, no_floor = false;
 };
 
-nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor) {
+// What the chip `host` says of the step, beside it.
+std::optional<train::Comparison> compare(const config::RunConfig& run, const train::StepBench& bench,
+                                         const train::Plugins& plugins) {
+  const auto predicted = train::predict_on_host(run, plugins);
+  if (!predicted) return std::nullopt;
+  train::Comparison out;
+  out.predicted = *predicted;
+  out.measured.time = {bench.forward_s, bench.backward_s, bench.optimizer_s};
+  for (const train::MemoryUse& rank : bench.memory)
+    out.measured.bytes = std::max(out.measured.bytes, rank.used);
+  out.steps = bench.steps;
+  return out;
+}
+
+nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
+                               const std::optional<train::Comparison>& comparison) {
   nlohmann::ordered_json out;
   out["tokens_per_s"] = bench.tokens_per_s();
   out["median_s"] = bench.median_s;
@@ -41,6 +59,12 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor) {
   out["ranks"] = bench.ranks;
   out["threads"] = bench.threads;
   out["model_flops"] = bench.model_flops;
+  out["simulated_s"] = nullptr;
+  out["simulated_gb"] = nullptr;
+  if (comparison) {
+    out["simulated_s"] = comparison->predicted.time.step_s();
+    out["simulated_gb"] = comparison->predicted.bytes / 1e9;
+  }
   if (!floor) return out;
   out["peak_flops_per_s"] = bench.floor.best_flops;
   out["bandwidth_bytes_per_s"] = bench.floor.bandwidth;
@@ -101,13 +125,16 @@ ExitCode bench_step_verb(const Flags& flags) {
   options.with_operators = flags.operators;
   options.with_floor = !flags.no_floor;
   options.trace = flags.trace;
-  const train::StepBench bench = train::bench_step(resolved.run, options, train::Plugins());
+  const train::Plugins plugins;
+  const train::StepBench bench = train::bench_step(resolved.run, options, plugins);
   if (bench.rank != 0) return ExitCode::done;
   options.with_floor = options.with_floor && bench.ranks == 1;
+  const auto comparison = compare(resolved.run, bench, plugins);
   if (flags.json) {
-    std::cout << to_json(bench, options.with_floor).dump() << std::endl;
+    std::cout << to_json(bench, options.with_floor, comparison).dump() << std::endl;
   } else {
     print_text(bench, options.with_floor);
+    if (comparison) train::print_comparison(std::cout, *comparison);
   }
   if (flags.operators) print_operators(bench);
   return ExitCode::done;

@@ -146,7 +146,7 @@ ExitCode run_rank(const Flags& flags, const train::CollectiveBenchOptions& optio
   }
   if (!flags.write) return ExitCode::done;
   const Path path = train::collective_table_path();
-  train::write_collective_table(path, bench.winners());
+  train::write_collective_table(path, bench.winners(), bench.times(), bench.ranks_per_host);
   if (!flags.json) std::cout << "\nwritten to " << printable(path.string()) << std::endl;
   return ExitCode::done;
 }

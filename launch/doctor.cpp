@@ -14,6 +14,7 @@
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cpu/host_info.h"
 #include "launch/verb.h"
+#include "train/bench/operator_bench.h"
 #include "train/bench/product_rate.h"
 #include "train/engine.h"
 #include "train/host_figures.h"
@@ -120,6 +121,22 @@ void measure(config::HostFigures& figures, int threads, bool quick) {
        "running?");
 }
 
+// For the chip `host` (docs/simulator.md). --quick leaves out what most configs on this machine do not ask.
+void measure_operators(config::HostFigures& figures, int threads, bool quick) {
+  std::printf("operators of a step: timing small models\n");
+  std::fflush(stdout);
+  const auto add = [&](DType type, int on_threads, int repetitions) {
+    for (const auto& [kind, figure] : train::measure_operators(type, on_threads, repetitions))
+      train::add_operator(figures, kind, type, on_threads, figure);
+  };
+  add(DType::bf16, threads, quick ? 2 : 4);
+  if (quick) return;
+  add(DType::f32, threads, 2);
+  if (threads == 1) return;
+  add(DType::bf16, 1, 2);
+  add(DType::f32, 1, 1);
+}
+
 ExitCode doctor(const Flags& flags) {
   if (flags.threads < 0 || flags.threads > 4096) {
     throw UserError("--threads is " + std::to_string(flags.threads) + ", but must be between 1 and 4096");
@@ -136,6 +153,7 @@ ExitCode doctor(const Flags& flags) {
   figures.set_memory_bytes(host.memory_total);
   look_at_system(host);
   measure(figures, threads, flags.quick);
+  measure_operators(figures, threads, flags.quick);
   std::string text;
   google::protobuf::TextFormat::PrintToString(figures, &text);
   const Path path = train::host_figures_path();
@@ -154,7 +172,7 @@ void add_doctor(Verbs& verbs) {
   app.add_option("--threads", flags->threads,
                  "Threads to measure with; OMP_NUM_THREADS or all cores if not given")
       ->type_name("N");
-  app.add_flag("--quick", flags->quick, "Fewer repetitions");
+  app.add_flag("--quick", flags->quick, "Fewer repetitions, and only what bf16 on all threads takes");
 }
 
 }  // namespace toroid::launch

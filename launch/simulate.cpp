@@ -5,8 +5,10 @@
 #include "core/base/text.h"
 #include "launch/config_flags.h"
 #include "launch/verb.h"
+#include "train/collective_table.h"
 #include "train/plugins.h"
 #include "train/simulate/chips.h"
+#include "train/simulate/host_chip.h"
 #include "train/simulate/report.h"
 
 namespace toroid::launch {
@@ -20,12 +22,14 @@ struct Flags {
 };
 
 ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
-  const config::Resolved resolved = load_config(flags.config);
+  config::Resolved resolved = load_config(flags.config);
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
   std::string name = flags.chip;
   if (name.empty()) name = run.chip().empty() ? "host" : run.chip();
-  sim::Chip chip = train::read_chip(name, flags.config.file);
+  if (name == "host") train::add_collective_table(resolved);
+  const sim::Chip chip =
+      name == "host" ? train::read_host_chip(run) : train::read_chip(name, flags.config.file);
   train::AnswerOptions answering;
   check_range("--tokens", flags.tokens, 0.0, 1e30);
   answering.goal_tokens = flags.tokens;

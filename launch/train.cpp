@@ -8,6 +8,7 @@
 #include "train/collective_table.h"
 #include "train/plugins.h"
 #include "train/run.h"
+#include "train/simulate/host_chip.h"
 
 namespace toroid::launch {
 namespace {
@@ -74,6 +75,7 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   options.allow_changes = flags.allow_changes;
   options.dry_run = flags.dry_run;
   options.record = flags.record;
+  options.predict = [&](const config::RunConfig& run) { return train::predict_on_host(run, plugins); };
   if (options.out.empty() && options.resume.empty())
     options.out = Path("runs") / Path(flags.config.file).stem();
   return train::run(options, plugins);

@@ -42,12 +42,28 @@ Choice choice_of(const config::CollectiveChoice& row, const std::string& path) {
   return out;
 }
 
+sim::CollectiveTime time_of(const config::CollectiveTiming& row, const std::string& path) {
+  config::CollectiveChoice choice;  // names and ranks obey the same rules
+  choice.set_operation(row.operation());
+  choice.set_way(row.way());
+  if (row.has_ranks()) choice.set_ranks(row.ranks());
+  if (row.has_ranks_per_host()) choice.set_ranks_per_host(row.ranks_per_host());
+  choice.set_up_to_bytes(1);
+  const Choice checked = choice_of(choice, path);
+  check_range(path + ".bytes", row.has_bytes(), row.bytes(), int64_t{1}, int64_t{1} << 50);
+  check_range(path + ".seconds", row.has_seconds(), row.seconds(), 1e-12, 1e6);
+  return {row.operation(), row.way(), checked.ranks, row.bytes(), row.seconds()};
+}
+
 config::CollectiveTable read_table(const Path& path) {
   config::CollectiveTable table;
   config::read_text(read_file(path, config::kLargestFile), path.string(), table);
   for (int i = 0; i < table.collective_size(); ++i) {
     (void)choice_of(table.collective(i),
                     printable(path.string()) + ": collective[" + std::to_string(i) + "]");
+  }
+  for (int i = 0; i < table.timing_size(); ++i) {
+    (void)time_of(table.timing(i), printable(path.string()) + ": timing[" + std::to_string(i) + "]");
   }
   return table;
 }
@@ -58,15 +74,21 @@ Path collective_table_path() {
   return host_figures_path().parent_path() / "collectives.textproto";
 }
 
-void write_collective_table(const Path& path, const std::vector<Choice>& rows) {
+void write_collective_table(const Path& path, const std::vector<Choice>& rows,
+                            const std::vector<sim::CollectiveTime>& times, int ranks_per_host) {
   config::CollectiveTable table;
   if (std::filesystem::exists(path)) {
     const config::CollectiveTable before = read_table(path);
-    for (const config::CollectiveChoice& old : before.collective()) {
-      const bool measured_again = std::any_of(rows.begin(), rows.end(), [&](const Choice& row) {
+    const auto measured_again = [&](const auto& old) {
+      return std::any_of(rows.begin(), rows.end(), [&](const Choice& row) {
         return row.ranks == old.ranks() && row.ranks_per_host == old.ranks_per_host();
       });
-      if (!measured_again) *table.add_collective() = old;
+    };
+    for (const config::CollectiveChoice& old : before.collective()) {
+      if (!measured_again(old)) *table.add_collective() = old;
+    }
+    for (const config::CollectiveTiming& old : before.timing()) {
+      if (!measured_again(old)) *table.add_timing() = old;
     }
   }
   for (const Choice& row : rows) {
@@ -77,10 +99,29 @@ void write_collective_table(const Path& path, const std::vector<Choice>& rows) {
     out.set_up_to_bytes(row.up_to_bytes);
     out.set_way(std::string(name(row.way)));
   }
+  for (const sim::CollectiveTime& time : times) {
+    config::CollectiveTiming& out = *table.add_timing();
+    out.set_operation(time.operation);
+    out.set_way(time.way);
+    out.set_ranks(time.ranks);
+    out.set_ranks_per_host(ranks_per_host);
+    out.set_bytes(time.bytes);
+    out.set_seconds(time.seconds);
+  }
   std::string text;
   google::protobuf::TextFormat::PrintToString(table, &text);
   make_directories(path.parent_path());
   write_file(path, "# Measured by `toroid bench collectives --write`.\n" + text);
+}
+
+std::vector<sim::CollectiveTime> read_collective_times(const Path& path) {
+  std::vector<sim::CollectiveTime> out;
+  if (!std::filesystem::exists(path)) return out;
+  const config::CollectiveTable table = read_table(path);
+  for (const config::CollectiveTiming& row : table.timing()) {
+    if (row.ranks_per_host() == row.ranks()) out.push_back(time_of(row, "timing"));
+  }
+  return out;
 }
 
 std::vector<Choice> choices_of(const config::MeshConfig& mesh) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/base/io/file.h"
+#include "core/device/sim/host.h"
 #include "parallel/comm/choice.h"
 #include "parallel/comm/world.h"
 #include "parallel/mesh/mesh.pb.h"
@@ -12,8 +13,12 @@ namespace toroid::train {
 // $XDG_CACHE_HOME/toroid/collectives.textproto, beside the figures of `toroid doctor`.
 Path collective_table_path();
 
-// Replaces what the file has for groups like those of `rows`, and leaves the rest.
-void write_collective_table(const Path& path, const std::vector<Choice>& rows);
+// Replaces what the file has for groups like those of `rows`, and leaves the rest. `times`: of groups of
+// `ranks_per_host` ranks on each host, like those of `rows`.
+void write_collective_table(const Path& path, const std::vector<Choice>& rows,
+                            const std::vector<sim::CollectiveTime>& times = {}, int ranks_per_host = 0);
+// What collectives of groups on one host took; empty where there is no file. UserError where one is no time.
+std::vector<sim::CollectiveTime> read_collective_times(const Path& path = collective_table_path());
 
 // The config's rows as the communicators use them. UserError with the row and what is wrong with it.
 std::vector<Choice> choices_of(const config::MeshConfig& mesh);

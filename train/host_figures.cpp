@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/range.h"
 
 namespace toroid::train {
 
@@ -31,6 +32,52 @@ std::optional<config::HostFigures> read_host_figures() {
   }
   log::warn("{} is not a file of `toroid doctor`; run it again to measure this machine", path.string());
   return std::nullopt;
+}
+
+void add_operator(config::HostFigures& figures, const std::string& kind, DType type, int threads,
+                  const sim::OperatorFigure& figure) {
+  config::HostFigures::Operator& out = *figures.add_op();
+  out.set_kind(kind);
+  out.set_type(std::string(name_of(type)));
+  out.set_threads(threads);
+  if (figure.s_start > 0) out.set_s_start(figure.s_start);
+  if (figure.s_per_flop > 0) out.set_s_per_flop(figure.s_per_flop);
+  if (figure.s_per_vector_flop > 0) out.set_s_per_vector_flop(figure.s_per_vector_flop);
+  if (figure.s_per_byte > 0) out.set_s_per_byte(figure.s_per_byte);
+  for (const sim::OperatorFigure::Rate& rate : figure.rates) {
+    auto& point = *out.add_rate();
+    point.set_bytes(rate.bytes);
+    point.set_s_per_byte(rate.s_per_byte);
+  }
+}
+
+std::map<std::string, sim::OperatorFigure, std::less<>> operators_of(const config::HostFigures& figures,
+                                                                     DType type, int64_t threads) {
+  constexpr double kLongest = 1e3, kMostBytes = 1e18;  // seconds, bytes
+  std::map<std::string, sim::OperatorFigure, std::less<>> out;
+  for (int i = 0; i < figures.op_size(); ++i) {
+    const config::HostFigures::Operator& from = figures.op(i);
+    if (from.type() != name_of(type) || from.threads() != threads) continue;
+    const std::string at = "op[" + std::to_string(i) + "].";
+    check_range(at + "s_start", from.s_start(), 0.0, kLongest);
+    check_range(at + "s_per_flop", from.s_per_flop(), 0.0, kLongest);
+    check_range(at + "s_per_vector_flop", from.s_per_vector_flop(), 0.0, kLongest);
+    check_range(at + "s_per_byte", from.s_per_byte(), 0.0, kLongest);
+    sim::OperatorFigure figure{
+        from.s_start(), from.s_per_flop(), from.s_per_vector_flop(), from.s_per_byte(), {}};
+    double before = 0;
+    for (int r = 0; r < from.rate_size(); ++r) {
+      const std::string point = at + "rate[" + std::to_string(r) + "].";
+      check_range(point + "bytes", from.rate(r).bytes(), 1.0, kMostBytes);
+      check_range(point + "s_per_byte", from.rate(r).s_per_byte(), 0.0, kLongest);
+      if (from.rate(r).bytes() <= before)
+        throw UserError(point + "bytes does not rise: it must be more than those of the rate before it");
+      before = from.rate(r).bytes();
+      figure.rates.push_back({from.rate(r).bytes(), from.rate(r).s_per_byte()});
+    }
+    out[from.kind()] = std::move(figure);
+  }
+  return out;
 }
 
 }  // namespace toroid::train

@@ -77,4 +77,21 @@ void MetricsFile::write(const ValidationRow& row) {
   line(json.dump());
 }
 
+void MetricsFile::write(const PredictionRow& row) {
+  nlohmann::ordered_json json;
+  json["step"] = row.step;
+  const auto put = [&](const std::string& name, const Prediction& from) {
+    json[name + "_step_s"] = number(from.time.step_s());
+    json[name + "_forward_s"] = number(from.time.forward_s);
+    json[name + "_backward_s"] = number(from.time.backward_s);
+    json[name + "_optimizer_s"] = number(from.time.optimizer_s);
+    json[name + "_bytes"] = number(from.bytes);
+  };
+  put("predicted", row.comparison.predicted);
+  put("measured", row.comparison.measured);
+  json["step_s_error"] = number(row.comparison.time_error());
+  json["bytes_error"] = number(row.comparison.bytes_error());
+  line(json.dump());
+}
+
 }  // namespace toroid::train

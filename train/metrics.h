@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/base/io/file.h"
+#include "train/prediction.h"
 #include "train/step_meter.h"
 
 namespace toroid::train {
@@ -29,12 +30,19 @@ struct ValidationRow {
   int64_t targets = 0;
 };
 
+// When a run is over: what the simulator's chip `host` says of its step, beside the median that was measured.
+struct PredictionRow {
+  int64_t step = 0;
+  Comparison comparison;
+};
+
 class MetricsFile {
  public:
   // Keeps the rows of steps up to `steps_done` of an earlier run and drops later ones, which will come again.
   MetricsFile(const Path& path, int64_t steps_done);
   void write(const StepRow& row);
   void write(const ValidationRow& row);
+  void write(const PredictionRow& row);
 
  private:
   void line(const std::string& text);

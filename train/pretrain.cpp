@@ -37,6 +37,8 @@ std::optional<double> peak_flops(const config::RunConfig& run) {
   return peak > 0 ? std::optional<double>(peak) : std::nullopt;
 }
 
+constexpr size_t kMostPhases = 1000;  // steps whose median is compared with the prediction
+
 const char* reason_text(int reason) {
   static constexpr const char* kReasons[] = {"applied",
                                              "the loss is not finite",
@@ -250,12 +252,30 @@ void Pretrain::save(int64_t step) {
   log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
 }
 
-void Pretrain::report_memory() {
+void Pretrain::report_prediction(int64_t step, double bytes_peak) {
+  const World& world = *engine_.world;
+  const bool one_host = static_cast<int>(world.host_ranks().size()) == world.size();
+  if (!leads_ || !options_.predict || phases_.empty() || !one_host) return;
+  const auto predicted = options_.predict(config_);
+  if (!predicted) return;
+  Comparison comparison;
+  comparison.predicted = *predicted;
+  comparison.measured.time = median({phases_.begin(), phases_.end()});
+  comparison.measured.bytes = bytes_peak;
+  comparison.steps = static_cast<int64_t>(phases_.size());
+  print_comparison(std::cout, comparison);
+  metrics_->write(PredictionRow{step, comparison});
+}
+
+void Pretrain::report_memory(int64_t step) {
   const Statistics& used = engine_.device->statistics();
   const Statistics predicted =
       predict_memory(config_, *engine_.world, engine_.device->kernels().threads(), plugins_);
   const auto ranks = exchange_memory(*engine_.device, *engine_.groups.all, predicted, used);
   if (leads_) print_memory(std::cout, predicted, used, ranks, engine_.world->rank());
+  double most = 0;
+  for (const MemoryUse& rank : ranks) most = std::max(most, rank.used);
+  report_prediction(step, most);
 }
 
 ExitCode Pretrain::run() {
@@ -287,6 +307,11 @@ ExitCode Pretrain::run() {
     const int64_t done = step + 1;
     const int signal = meet(step, share, signals.received(), issued.communication);
     if (tracer_) tracer_->end_step();
+    if (options_.predict && step > first_step_) {
+      engine_.device->synchronize(engine_.program->marks().end, Seconds(config_.train().deadline_s()));
+      phases_.push_back(phases_of(*engine_.device, engine_.program->marks()));
+      if (phases_.size() > kMostPhases) phases_.pop_front();
+    }
     const bool stop = signal != 0;
     const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
     if (done == steps) engine_.program->meet_pods();
@@ -310,7 +335,7 @@ ExitCode Pretrain::run() {
         skipped_in_a_row_);
   }
   if (tracer_) tracer_->close();
-  report_memory();
+  report_memory(step);
   if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;
 }

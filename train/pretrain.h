@@ -39,8 +39,10 @@ class Pretrain {
   bool report(int64_t step, int steps_ago, const Issued& issued);
   void validate(int64_t step);
   void save(int64_t step);
-  // Prints what the run took beside what a dry run predicts.
-  void report_memory();
+  // Prints what the run of so many steps took beside what a dry run predicts.
+  void report_memory(int64_t step);
+  // And of the step, what options_.predict says.
+  void report_prediction(int64_t step, double bytes_peak);
   void finish_line(int64_t step, const StepRow& row);
 
   const TrainOptions& options_;
@@ -61,6 +63,7 @@ class Pretrain {
   int64_t skipped_total_ = 0, skipped_in_a_row_ = 0;
   double flops_per_step_ = 0, tokens_per_step_ = 0;
   std::optional<double> peak_flops_;
+  std::deque<StepPhases> phases_;  // of the latest steps, without the first
 };
 
 }  // namespace toroid::train

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/io/file.h"
 #include "train/plugins.h"
+#include "train/prediction.h"
 
 namespace toroid::train {
 
@@ -22,6 +23,7 @@ struct TrainOptions {
       false;             // resume although the config differs from the checkpoint's in what decides results
   bool dry_run = false;  // record the step on a device without memory and print it
   bool record = false;   // print the operators of a real step
+  Predict predict;       // asked when the run is over, where its ranks share one machine
 };
 
 // done, saved_on_signal or too_many_skips; everything else is thrown.

@@ -214,6 +214,17 @@ std::vector<Choice> CollectiveBench::winners() const {
   return out;
 }
 
+std::vector<sim::CollectiveTime> CollectiveBench::times() const {
+  std::vector<sim::CollectiveTime> out;
+  for (const CollectiveRow& row : rows) {
+    for (const WayTime& time : row.times) {
+      out.push_back({std::string(schedule::name(row.operation)), std::string(name(time.way)), ranks,
+                     row.bytes, time.median_s});
+    }
+  }
+  return out;
+}
+
 CollectiveBench bench_collectives(const CollectiveBenchOptions& options) {
   return Bench(options).run();
 }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/device/sim/host.h"
 #include "parallel/comm/choice.h"
 #include "parallel/schedule/schedule.h"
 
@@ -39,6 +40,8 @@ struct CollectiveBench {
   double bound_s(const CollectiveRow& row) const;
   // The best way of each row.
   std::vector<Choice> winners() const;
+  // All ways of all rows.
+  std::vector<sim::CollectiveTime> times() const;
 };
 
 // As one of the ranks that were launched, as many as the shape has. Arrays are fp32; all of a rank's memory

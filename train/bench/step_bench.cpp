@@ -11,27 +11,12 @@
 #include "train/dry_run.h"
 #include "train/engine.h"
 #include "train/model_flops.h"
+#include "train/prediction.h"
 #include "train/step_meter.h"
 #include "train/trace.h"
 
 namespace toroid::train {
 namespace {
-
-struct Phases {
-  double forward = 0, backward = 0, optimizer = 0;
-};
-
-Phases phases(const Device& device, const StepMarks& marks) {
-  Phases out;
-  Event from = marks.begin;
-  for (size_t k = 0; k < marks.forward_end.size(); ++k) {
-    out.forward += device.elapsed(from, marks.forward_end[k]).count();
-    out.backward += device.elapsed(marks.forward_end[k], marks.backward_end[k]).count();
-    from = marks.backward_end[k];
-  }
-  out.optimizer = device.elapsed(from, marks.end).count();
-  return out;
-}
 
 // Adds one step's records to the table; equal operators of one phase are one row.
 class OperatorTable {
@@ -144,12 +129,12 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
         out.first_step_s = took;
         continue;
       }
-      const Phases parts = phases(*engine.device, program.marks());
+      const StepPhases parts = phases_of(*engine.device, program.marks());
       seconds.push_back(took);
       shares.push_back(share);
-      forward.push_back(parts.forward);
-      backward.push_back(parts.backward);
-      optimizer.push_back(parts.optimizer);
+      forward.push_back(parts.forward_s);
+      backward.push_back(parts.backward_s);
+      optimizer.push_back(parts.optimizer_s);
       if (options.with_operators) table.add(recorder->records());
     }
     if (tracer) tracer->close();

@@ -44,16 +44,20 @@ std::map<Phase, int64_t> peaks(const std::vector<Record>& records, int64_t bytes
   return out;
 }
 
+// A computer's ranks have its kernels, with the memory that those take, and read each other's.
 SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, int rank,
-                          const Plugins& plugins) {
+                          const sim::Chip& chip, const Plugins& plugins) {
   SimulatedRole out;
   out.rank = rank;
-  auto recorder = std::make_unique<RecordingDevice>(simulated_kernels());
+  const int size = mesh.world_size();
+  auto recorder = std::make_unique<RecordingDevice>(
+      chip.measured ? plugins.cpu_kernels(chip.measured->threads) : simulated_kernels());
   RecordingDevice* const device = recorder.get();
   device->keep_records(false);
   device->keep_waits();
-  const Engine engine =
-      make_engine(run, mesh, make_simulated_world(rank, mesh.world_size()), std::move(recorder), plugins);
+  const Engine engine = make_engine(
+      run, mesh, chip.measured ? make_recorded_world(rank, size) : make_simulated_world(rank, size),
+      std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   out.microbatches = engine.program->microbatches();
   // The first step finds memory as the set-up left it; the second is one of many.
@@ -73,7 +77,7 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
 }  // namespace
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const Plugins& plugins) {
+                                        const sim::Chip& chip, const Plugins& plugins) {
   // Shards differ at the ends of an axis, where padding is.
   std::set<int> ranks;
   for (const int data : {0, mesh.data() - 1}) {
@@ -81,7 +85,7 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
   }
   std::vector<SimulatedRole> roles;
   for (const int rank : ranks) {
-    SimulatedRole role = record_role(run, mesh, rank, plugins);
+    SimulatedRole role = record_role(run, mesh, rank, chip, plugins);
     const bool known = std::any_of(roles.begin(), roles.end(),
                                    [&](const SimulatedRole& other) { return same(role, other); });
     if (!known) roles.push_back(std::move(role));
@@ -93,7 +97,7 @@ Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const P
                     const sim::PlayOptions& options) {
   sim::Network network(mesh::Mesh(run.mesh()), chip);
   Simulation out;
-  out.roles = record_roles(run, network.mesh(), plugins);
+  out.roles = record_roles(run, network.mesh(), chip, plugins);
   std::vector<std::span<const Record>> records;
   std::vector<sim::PlayedChip> chips;
   for (size_t r = 0; r < out.roles.size(); ++r) {

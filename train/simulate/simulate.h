@@ -30,7 +30,7 @@ struct Simulation {
 
 // Records the step of each kind of chip: the first and the last of the model and the data axis.
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const Plugins& plugins);
+                                        const sim::Chip& chip, const Plugins& plugins);
 
 // UserError where the mesh does not fit the chip's pods. Whether memory does is not checked here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,

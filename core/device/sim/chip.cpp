@@ -145,6 +145,14 @@ OperatorTime time_of(const Chip& chip, const Cost& cost) {
   return out;
 }
 
+OperatorTime time_of(const Chip& chip, std::string_view kind, const Cost& cost) {
+  if (!chip.measured) return time_of(chip, cost);
+  OperatorTime out;
+  out.total = chip.measured->time(kind, cost);
+  (cost.products.empty() ? out.bytes : out.products) = out.total;
+  return out;
+}
+
 Chip make_chip(const config::ChipConfig& config) {
   Chip chip;
   if (config.name().empty()) throw UserError("name is not set; a chip has one");

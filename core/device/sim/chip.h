@@ -4,9 +4,11 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/clock.h"
+#include "core/device/sim/host.h"
 #include "core/op/op.h"
 
 namespace toroid::config {
@@ -57,6 +59,7 @@ struct Chip {
   double idle_watts = 0, busy_watts = 0;
   double price_per_hour = 0;
   ChipConstants constants;
+  std::optional<MeasuredHost> measured;  // of a rank on a computer: its figures replace peaks and links
 
   // The share of the peak that a product of this shape reaches: what the array's padding and filling leave.
   double shape_efficiency(const Product& product) const;
@@ -70,6 +73,8 @@ struct OperatorTime {
   bool bound_by_memory() const { return bytes > products; }
 };
 OperatorTime time_of(const Chip& chip, const Cost& cost);
+// The same where the chip may be a computer, whose figures go by the kind of operator.
+OperatorTime time_of(const Chip& chip, std::string_view kind, const Cost& cost);
 
 // UserError with the field and what it may be.
 Chip make_chip(const config::ChipConfig& config);

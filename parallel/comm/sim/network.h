@@ -5,6 +5,7 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -27,6 +28,7 @@ struct Flow {
   Seconds transfer{0};                 // with the links to itself
   std::array<double, kLinks> busy{};   // seconds that the busiest link of a kind carries bytes
   std::array<double, kLinks> bytes{};  // that a chip sends over it, on average
+  Seconds lost{0};                     // by operators that run meanwhile, where the same cores move the bytes
   Seconds alone() const { return latency + transfer; }
 };
 
@@ -67,6 +69,7 @@ class Network {
   Topology topology_;
   HostLinks host_;
   ChipConstants constants_;
+  std::optional<MeasuredHost> measured_;
   std::map<std::tuple<std::string, std::string, std::string, int64_t>, Flow> flows_;
 };
 

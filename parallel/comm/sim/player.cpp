@@ -45,7 +45,7 @@ RoleQueues queues_of(const Chip& chip, std::span<const Record> records) {
     if (record.kind != Record::Kind::transfer) {
       Cost cost = record.cost;
       if (record.kind == Record::Kind::copy) cost.bytes_read = cost.bytes_written = record.bytes;
-      const OperatorTime time = time_of(chip, cost);
+      const OperatorTime time = time_of(chip, record.op, cost);
       entry.seconds = time.total.count();
       entry.by_memory = time.bound_by_memory();
     }
@@ -57,7 +57,8 @@ RoleQueues queues_of(const Chip& chip, std::span<const Record> records) {
 // A collective that is under way, or waits for chips.
 struct Transit {
   const Flow* flow = nullptr;
-  std::vector<size_t> chips;  // that have arrived
+  std::vector<size_t> chips;   // that have arrived
+  std::vector<double> worked;  // what their operators had taken when it began
   size_t queue = 0;
   int domain = 0;  // collectives of one domain share links
   double begun = 0;
@@ -75,6 +76,9 @@ struct ChipState {
   std::array<double, kQueues> blocked_since;
   std::array<size_t, kQueues> collectives{};  // issued so far
   double last = 0;                            // end of the last operator of the compute queue
+  double working = 0, since = 0;  // operators of the compute queue: what they took, and since when one runs
+  double owed = 0;                // what they still lose to collectives that took their cores
+  double worked(double now) const { return working + (busy[0] ? now - since : 0); }
 };
 
 class Player {
@@ -102,6 +106,7 @@ class Player {
       } else {
         const Ending ending = events_.top();
         events_.pop();
+        if (ending.queue == 0 && put_off(ending.chip)) continue;
         complete(ending.chip, ending.queue);
       }
     }
@@ -152,11 +157,23 @@ class Player {
         join(c, q, entry);
       } else {
         const double seconds = entry.seconds * chips_[c].slowness;
+        if (q == 0) state.since = now_;
         note_operator(c, q, entry, seconds);
         events_.push({now_ + seconds, c, q});
       }
     }
     return passed;
+  }
+
+  // Whether the operator that would be done now has lost time to collectives, and goes on for as long.
+  bool put_off(size_t c) {
+    ChipState& state = states_[c];
+    if (state.owed <= 0) return false;
+    const size_t at = state.at[0];
+    const double owed = std::exchange(state.owed, 0);
+    note_operator(c, 0, role(c).entries[0][at], owed);
+    events_.push({now_ + owed, c, 0});
+    return true;
   }
 
   void note_wait(size_t c, size_t q, size_t on, const Entry& entry) {
@@ -213,6 +230,7 @@ class Player {
     if (transit.chips.size() < members_.at({axis, group})) return;
     transit.begun = now_;
     transit.end = now_ + flow.latency.count();
+    for (const size_t chip : transit.chips) transit.worked.push_back(states_[chip].worked(now_));
     under_way_.push_back(std::move(transit));
     waiting_.erase(found);
   }
@@ -289,8 +307,11 @@ class Player {
     std::erase_if(under_way_, [](const Transit& transit) { return transit.over; });
     share_links();
     for (const Transit& transit : finished) {
-      for (const size_t c : transit.chips) {
+      for (size_t i = 0; i < transit.chips.size(); ++i) {
+        const size_t c = transit.chips[i];
         Played& sum = sums_[c];
+        const double beside = states_[c].worked(now_) - transit.worked[i];
+        states_[c].owed += std::min(transit.flow->lost.count(), beside);
         sum.busy[transit.queue] += Seconds(now_ - transit.begun);
         for (size_t link = 0; link < kLinks; ++link) {
           sum.link_seconds[link] += transit.flow->busy[link];
@@ -308,6 +329,7 @@ class Player {
   void complete(size_t c, size_t q) {
     ChipState& state = states_[c];
     state.done[q] = role(c).entries[q][state.at[q]].record->ticket;
+    if (q == 0) state.working = state.worked(now_);
     state.busy[q] = false;
     ++state.at[q];
     advance(c);
