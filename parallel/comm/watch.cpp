@@ -92,7 +92,7 @@ void Watch::finish(const Call& call) {
 void Watch::check(const Call& call, Seconds waited) {
   const Mismatch mismatch = compare(call);
   if (!mismatch.text.empty() && (mismatch.all_known || waited > patience(deadline()))) {
-    throw PeerError(mismatch.text);
+    throw PeerError(mismatch_between_hosts(call, ask(call)));
   }
   find_lost(call);
   if (waited > deadline()) expired(call, waited);
@@ -120,6 +120,7 @@ Watch::Mismatch Watch::compare(const Call& call, uint64_t sequence, const Publis
         const Published* const published = row == nullptr ? nullptr : row->find(sequence);
         if (published != nullptr) calls[same(*published)].push_back(rank);
       }
+      mismatch.all_known = false;  // they are asked when it is known that something is wrong
       continue;
     }
     const auto published = board_->find(slot, call.group->context, sequence);
@@ -158,7 +159,7 @@ std::string Watch::mismatch_between_hosts(const Call& call, const Answers& answe
     const auto own = board_->find(slot_, call.group->context, sequence);
     if (!own) continue;
     const std::string text = compare(call, sequence, *own, answers).text;
-    if (!text.empty()) return text;
+    if (!text.empty()) return text + silent(call, answers);
   }
   return "";
 }
@@ -281,7 +282,7 @@ std::string Watch::halted(const Answers& answers) const {
 void Watch::expired(const Call& call, Seconds waited) const {
   const Answers answers = ask(call);
   const std::string mismatch = mismatch_between_hosts(call, answers);
-  if (!mismatch.empty()) throw PeerError(mismatch + silent(call, answers));
+  if (!mismatch.empty()) throw PeerError(mismatch);
   std::array<char, 32> seconds{};
   std::snprintf(seconds.data(), seconds.size(), "%.1f s", waited.count());
   std::string message = "a deadline expired: " + who(*call.group, call.group->place) + " has waited " +

@@ -41,7 +41,8 @@ class Attempt {
     }
   }
 
-  bool ended() const { return !socket_; }
+  // Also where another server of the host has answered.
+  bool ended() const { return !socket_ || answer_->snapshot; }
   pollfd watched() const {
     const bool sends = step_ == Step::connecting || sent_ < question_.size();
     return {socket_.get(), static_cast<short>(sends ? POLLOUT | POLLIN : POLLIN), 0};
@@ -50,6 +51,7 @@ class Attempt {
     fail(step_ == Step::connecting ? "no connection in time" : "connected, but no answer in time");
   }
 
+  // Does what can be done without waiting.
   void advance() {
     if (step_ == Step::connecting && !connected()) return;
     while (!ended()) {
@@ -157,7 +159,7 @@ void run(std::vector<Attempt>& attempts, Seconds patience) {
     const auto wait = std::chrono::ceil<std::chrono::milliseconds>(left).count();
     if (::poll(watched.data(), watched.size(), static_cast<int>(wait)) < 0 && errno != EINTR) break;
     for (size_t i = 0; i < attempts.size(); ++i) {
-      if (watched[i].revents != 0) attempts[i].advance();
+      if (watched[i].revents != 0 && !attempts[i].ended()) attempts[i].advance();
     }
   }
   for (Attempt& attempt : attempts) attempt.time_is_up();
@@ -177,20 +179,14 @@ SideChannel::SideChannel(const Token& token, std::vector<ServingHost> others, Se
 
 std::vector<HostAnswer> SideChannel::ask(int context) const {
   std::vector<HostAnswer> answers;
-  size_t rounds = 0;
-  for (const ServingHost& host : others_) {
+  for (const ServingHost& host : others_)
     answers.push_back({&host, std::nullopt, host.servers.empty() ? "none of its ranks could listen" : ""});
-    rounds = std::max(rounds, host.servers.size());
+  std::vector<Attempt> attempts;
+  for (HostAnswer& answer : answers) {
+    for (const Endpoint& server : answer.host->servers)
+      attempts.emplace_back(answer, server, token_, context);
   }
-  for (size_t round = 0; round < rounds; ++round) {
-    std::vector<Attempt> attempts;
-    attempts.reserve(answers.size());
-    for (HostAnswer& answer : answers) {
-      if (!answer.snapshot && round < answer.host->servers.size())
-        attempts.emplace_back(answer, answer.host->servers[round], token_, context);
-    }
-    run(attempts, patience_);
-  }
+  run(attempts, patience_);
   return answers;
 }
 

@@ -19,7 +19,7 @@ struct ServingHost {
   uint32_t number = 0;
   std::string name;
   std::vector<int> ranks;         // of the world
-  std::vector<Endpoint> servers;  // asked in this order
+  std::vector<Endpoint> servers;  // any of which speaks for all of it
 };
 
 struct HostAnswer {
@@ -31,9 +31,8 @@ struct HostAnswer {
 
 class SideChannel {
  public:
-  // `patience`: with one server of every host.
-  SideChannel(const Token& token, std::vector<ServingHost> others, Seconds patience = Seconds(1));
-  // All hosts at once; those of which the first server does not answer then by their second, and so on.
+  SideChannel(const Token& token, std::vector<ServingHost> others, Seconds patience = Seconds(2));
+  // All servers of all hosts at once; returns when of each host one has answered, or after `patience`.
   std::vector<HostAnswer> ask(int context) const;
 
  private:

@@ -256,7 +256,7 @@ TEST(SideChannel, SaysWhyAHostDoesNotAnswer) {
   EXPECT_EQ(ask(token, {stopped.endpoint()}, Seconds(1)).failure, "connected, but no answer in time");
   EXPECT_LT(watch.elapsed(), Seconds(10));
   EXPECT_NE(ask(token, {stopped.endpoint(), server.endpoint()}, Seconds(1)).find(6), nullptr)
-      << "the second one is asked";
+      << "the other one speaks";
   // Another host's server, which has the token, is not this one.
   const BoardServer other(kLoopback, 8, token, small.tell());
   EXPECT_EQ(ask(token, {other.endpoint()}).failure, "it refused the question");
