@@ -19,6 +19,7 @@ namespace toroid {
 namespace {
 
 std::string error_text(int error) {
+  if (error == ECONNREFUSED) return "nobody listens any more: its first ranks have ended";
   return std::error_code(error, std::generic_category()).message();
 }
 

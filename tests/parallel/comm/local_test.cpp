@@ -202,6 +202,29 @@ TEST_P(FaultsElsewhere, OneRankThatSkipsACallIsNamed) {
   }
 }
 
+TEST_P(FaultsElsewhere, AHostThatIsOutOfStepIsNamedInTheCallWhereItWas) {
+  LocalJob job(6, [] {
+    LocalJob::Options options = two_hosts(Seconds(1));
+    options.hosts = 3;
+    return options;
+  }());
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    GroupOptions options;
+    options.way = GetParam();
+    const auto group = world.group(device, Queue::reduce, "data", {0, 1, 2, 3, 4, 5}, {1, 6}, options);
+    for (int step = 0; step < 10; ++step) {
+      if (step != 2 || world.rank() / 2 != 1) reduce(*group, device, 96, "gradients " + std::to_string(step));
+    }
+  });
+  for (const std::string& failure : failures) {
+    EXPECT_NE(
+        failure.find("sequence number 3: ranks 2, 3 issued all_reduce of 'gradients 3' (384 bytes) where "
+                     "ranks 0, 1, 4, 5 issued all_reduce of 'gradients 2'"),
+        std::string::npos)
+        << failure;
+  }
+}
+
 TEST_P(FaultsElsewhere, OneRankWithAnotherSizeIsNamed) {
   LocalJob job(4, two_hosts(Seconds(2)));
   const auto failures = failures_of(job, [](World& world, Device& device) {
@@ -245,7 +268,8 @@ TEST_P(FaultsElsewhere, AHostThatDoesNotAnswerIsNamed) {
   for (const int rank : {0, 1}) {
     const std::string& failure = failures[static_cast<size_t>(rank)];
     EXPECT_NE(
-        failure.find("; host host1 does not answer (Connection refused): nothing is known of ranks 2, 3"),
+        failure.find("; host host1 does not answer (nobody listens any more: its first ranks have ended): "
+                     "nothing is known of ranks 2, 3"),
         std::string::npos)
         << failure;
     EXPECT_EQ(failure.find("every peer"), std::string::npos) << failure;

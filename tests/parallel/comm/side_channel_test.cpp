@@ -249,7 +249,7 @@ TEST(SideChannel, SaysWhyAHostDoesNotAnswer) {
     const BoardServer short_lived(kLoopback, 7, token, small.tell());
     closed = short_lived.endpoint();
   }
-  EXPECT_EQ(ask(token, {closed}).failure, "Connection refused");
+  EXPECT_EQ(ask(token, {closed}).failure, "nobody listens any more: its first ranks have ended");
   // As a stopped process: the kernel takes the connection, and nobody speaks.
   const Stranger stopped(nullptr);
   const Stopwatch watch;
