@@ -26,6 +26,7 @@ struct Published {
 class Board {
  public:
   static constexpr int kContexts = 32;  // groups of one rank
+  static constexpr uint64_t kKept = 4;  // calls of a group that are remembered
 
   // The flags by which the members of a group take turns reading each other's memory. Tickets of a group
   // rise.
@@ -69,7 +70,7 @@ class Board {
     std::atomic<uint64_t> version{0};
     std::array<std::atomic<uint64_t>, kWords> words{};
   };
-  static constexpr size_t kKept = 4, kCoordinate = 6;
+  static constexpr size_t kCoordinate = 6;
   struct Group {
     Flags flags;
     Rounds rounds;

@@ -60,6 +60,19 @@ HostJob::Operation host_operation(Operation operation) {
   throw InternalError("an unknown operation");
 }
 
+// The number under which the messages of a call travel. Calls of other operations or tensors have others (but
+// for one pair in 512), so that ranks which are out of step wait and are named instead of summing what does
+// not belong together. Below 2^15, MPI's smallest largest tag.
+int channel_of(const GroupMembers& group, const CollectiveNote& note) {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (const std::string* text : {&note.operation, &note.tensor}) {
+    for (const char c : *text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+    hash *= 16777619u;
+  }
+  static_assert(2 * Board::kContexts * 512 == 1 << 15);
+  return static_cast<int>((hash >> 23) * (2 * Board::kContexts)) + 2 * group.context;
+}
+
 }  // namespace
 
 Algorithm automatic_algorithm(Operation operation, const schedule::GroupShape& shape, int64_t bytes,
@@ -214,7 +227,7 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std:
   if (sums(work.operation)) add_host_part(sum);
   if (!recorded) {
     parts.push_back(std::make_unique<MessageTransfer>(unwatched_, 0, note, *means_.transport,
-                                                      2 * members().context, std::move(between)));
+                                                      channel_of(members(), note), std::move(between)));
   }
   if (gathers) add_host_part(spread);
   if (recorded) return nullptr;
@@ -296,8 +309,9 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, A
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
   if (means_.transport == nullptr) return nullptr;
-  return std::make_unique<MessageTransfer>(group_, sequence_, std::move(note), *means_.transport,
-                                           2 * members().context, std::move(job));
+  const int channel = channel_of(members(), note);
+  return std::make_unique<MessageTransfer>(group_, sequence_, std::move(note), *means_.transport, channel,
+                                           std::move(job));
 }
 
 void ScheduledCommunicator::issue(Work work, std::string operation, const CollectiveLabel& label) {

@@ -1,14 +1,18 @@
 // Watches over collectives: tells the peers what this rank is doing (board.h), and when one of them does
-// something else, is gone or does not come, ends the wait with a PeerError that names it.
+// something else, is gone or does not come, ends the wait with a PeerError that names it. Ranks of this host
+// are looked at all the time, those of others are asked about once, when a wait is to end.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/clock.h"
 #include "core/comm/transfer.h"
 #include "parallel/comm/board.h"
+#include "parallel/comm/side_channel/side_channel.h"
 
 namespace toroid {
 
@@ -27,8 +31,10 @@ struct GroupMembers {
 
 class Watch {
  public:
-  // `board` may be nullptr: then only the deadline is kept. It outlives the watch.
-  Watch(Board* board, int world_rank, int slot, Seconds deadline);
+  // `board` may be nullptr: then only the deadline is kept. It outlives the watch. `others` too: then nothing
+  // is known of other hosts.
+  Watch(Board* board, int world_rank, int slot, Seconds deadline,
+        std::shared_ptr<const SideChannel> others = nullptr);
 
   // One call under way. `sequence` counts the group's calls from 1; 0 is a message between two ranks, which
   // the others know nothing of.
@@ -54,21 +60,37 @@ class Watch {
 
  private:
   void publish(const Call& call, bool done);
+  // What the other hosts say; empty where they were not asked.
+  using Answers = std::vector<HostAnswer>;
+  Answers ask(const Call& call) const;
   // What is wrong between the ranks' calls, and whether all have said theirs.
   struct Mismatch {
     std::string text;
     bool all_known = true;
   };
   Mismatch compare(const Call& call) const;
+  Mismatch compare(const Call& call, uint64_t sequence, const Published& own, const Answers& answers) const;
+  std::string mismatch_between_hosts(const Call& call, const Answers& answers) const;
   void find_lost(const Call& call) const;
   [[noreturn]] void expired(const Call& call, Seconds waited) const;
-  std::string who(const GroupMembers& group, int place) const;
-  std::string missing(const Call& call) const;
-  std::string halted() const;
+  // The last that is known of a rank; nothing where it is on a host that said nothing.
+  struct Peer {
+    std::string coordinate, host;  // "": this one
+    int process = 0;
+    ProcessState state = ProcessState::running;
+    uint64_t last = 0;
+    std::optional<Published> call;  // its last one
+  };
+  std::optional<Peer> look(const GroupMembers& group, int place, const Answers& answers) const;
+  std::string who(const GroupMembers& group, int place, const Answers& answers = {}) const;
+  std::string missing(const Call& call, const Answers& answers) const;
+  std::string silent(const Call& call, const Answers& answers) const;
+  std::string halted(const Answers& answers) const;
 
   Board* board_;
   int rank_, slot_;
   Seconds deadline_;
+  std::shared_ptr<const SideChannel> others_;
 };
 
 }  // namespace toroid

@@ -6,6 +6,8 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=tests/launch/tiny_run.sh
 source "$repository/tests/launch/tiny_run.sh"
+# shellcheck source=tests/launch/two_hosts.sh
+source "$repository/tests/launch/two_hosts.sh"
 TOROID=$(realpath "$1")
 export TOROID
 
@@ -13,41 +15,7 @@ in_own_namespaces sshd ssh ip mpirun -- "$0" "$@"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work" 2>/dev/null || true' EXIT
-mkdir -p /run/netns /run/sshd ~/.ssh "$work/shm0" "$work/shm1"
-mount -t tmpfs none /run/netns
-mount -t tmpfs -o mode=700 none ~/.ssh  # hides the user's keys; ours go with the namespace
-ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
-cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys
-printf 'StrictHostKeyChecking no\nLogLevel ERROR\n' >~/.ssh/config
-ssh-keygen -q -t ed25519 -N '' -f "$work/host_key"
-cat >"$work/sshd_config" <<CONF
-HostKey $work/host_key
-AuthorizedKeysFile $HOME/.ssh/authorized_keys
-PermitRootLogin yes
-StrictModes no
-UsePAM no
-PidFile none
-CONF
-printf '127.0.0.1 localhost\n10.77.0.1 host0\n10.77.0.2 host1\n' >"$work/hosts"
-mount --bind "$work/hosts" /etc/hosts
-
-ip netns add host0 || skip "no network namespaces"
-ip netns add host1
-ip link add veth0 netns host0 type veth peer name veth1 netns host1 || skip "no veth pairs"
-for i in 0 1; do
-  ip -n host$i link set lo up
-  ip -n host$i addr add 10.77.0.$((i + 1))/24 dev veth$i
-  ip -n host$i link set veth$i up
-done
-
-on_host() {  # on_host 0|1 COMMAND...
-  local i=$1
-  shift
-  ip netns exec "host$i" unshare --mount --uts bash -c \
-    'hostname "$0"; mount --bind "$1" /dev/shm; shift; exec "$@"' "host$i" "$work/shm$i" "$@"
-}
-on_host 1 "$(command -v sshd)" -f "$work/sshd_config" -E "$work/sshd1.log"
-on_host 0 "$(command -v sshd)" -f "$work/sshd_config" -E "$work/sshd0.log"
+two_hosts "$work"
 
 tiny_run "$work" 100
 printf '# two hosts of one rank\nhost0 slots=1\nhost1 slots=1\n' >"$work/hostfile"

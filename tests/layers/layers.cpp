@@ -76,6 +76,7 @@ const std::vector<ConfinedHeader>& confined_headers() {
       {"cuda", "core/device/cuda"},
       {"cublas", "core/device/cuda"},
       {"mpi.h", "parallel/comm/mpi"},
+      {"openssl/", "parallel/comm/side_channel"},
       {"nccl.h", "parallel/comm/nccl"},
       {"sentencepiece", "data"},
       {"libxml/", "data"},

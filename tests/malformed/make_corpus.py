@@ -283,6 +283,41 @@ def report():
     write("report/zero_bytes.json", b"\0" * 100)
 
 
+def board():
+    def call(number, size=4000, phase=2, done=1, operation=b"all_reduce", tensor=b"gradients"):
+        return struct.pack("<QQII24s72s", number, size, phase, done, operation, tensor)
+
+    def row(rank, calls=(7, 8), process=4711, state=0, count=None, last=8, coordinate=b"data 3"):
+        calls = [c if isinstance(c, bytes) else call(c) for c in calls]
+        rest = b"\0" * (120 * (4 - len(calls)))
+        return (struct.pack("<IIIIQ48s", rank, process, state, len(calls) if count is None else count, last, coordinate) +
+                b"".join(calls) + rest)
+
+    def all_of(rows, magic=b"TRDBOARD", version=1, count=None):
+        return magic + struct.pack("<II", version, len(rows) if count is None else count) + b"".join(rows)
+
+    good = all_of([row(2), row(3)])
+    cases = {
+        "empty": b"", "header_cut": good[:15], "magic_alone": b"TRDBOARD", "other_magic": all_of([row(2)], magic=b"TRDBOARE"),
+        "version_2": all_of([row(2)], version=2), "version_0": all_of([], version=0), "cut": good[:-1], "row_cut": good[:-552 - 10],
+        "longer": good + b"\0", "rows_more_than_bytes": all_of([row(2)], count=2), "rows_fewer_than_bytes": all_of([row(2)], count=0),
+        "rows_2_32": all_of([row(2)], count=(1 << 32) - 1), "rows_1025": all_of([], count=1025),
+        "ranks_fall": all_of([row(3), row(2)]), "rank_twice": all_of([row(3), row(3)]), "rank_2_31": all_of([row(1 << 31)]),
+        "process_2_31": all_of([row(2, process=1 << 31)]), "state_3": all_of([row(2, state=3)]),
+        "calls_5": all_of([row(2, count=5)]), "calls_more_than_there_are": all_of([row(2, count=3)]),
+        "calls_fewer_than_there_are": all_of([row(2, count=1)]), "calls_fall": all_of([row(2, calls=(8, 7))]),
+        "call_twice": all_of([row(2, calls=(8, 8))]), "call_zero": all_of([row(2, calls=(0, 8))]),
+        "bytes_2_63": all_of([row(2, calls=(call(8, size=1 << 63),))]), "phase_5": all_of([row(2, calls=(call(8, phase=5),))]),
+        "done_2": all_of([row(2, calls=(call(8, done=2),))]),
+        "operation_behind_its_end": all_of([row(2, calls=(call(8, operation=b"sum\0x"),))]),
+        "tensor_behind_its_end": all_of([row(2, calls=(call(8, tensor=b"\0" * 71 + b"x"),))]),
+        "coordinate_behind_its_end": all_of([row(2, coordinate=b"a\0\x1b[31m")]),
+        "text": b"rank 2 has done call 8\n" * 30,
+    }
+    for name, data in cases.items():
+        write(f"board/{name}.bin", data)
+
+
 def checkpoints():
     write("checkpoint/run_without_steps/config.textproto", "model {}")
     write("checkpoint/step-7/README", "a step without a manifest")
@@ -338,5 +373,6 @@ index()
 plain_json()
 manifest()
 report()
+board()
 checkpoints()
 huggingface_config()

@@ -8,6 +8,7 @@
 #include "data/source/registry.h"
 #include "data/tokenizer/tokenizer.h"
 #include "optim/schedule/registry.h"
+#include "parallel/comm/side_channel/snapshot.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
@@ -50,6 +51,7 @@ std::vector<MalformedReader> malformed_readers() {
        [](const Path& path) {
          parse_report(read_file(path, int64_t{64} << 20), {1, 4});
        }},
+      {"board", [](const Path& path) { decode_snapshot(read_file(path, int64_t{1} << 20)); }},
       {"checkpoint", [](const Path& path) { CheckpointReader{path}; }},
       {"huggingface_config", [](const Path& path) { huggingface::read_model_config(path); }},
       {"config", read_config},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 namespace toroid {
@@ -99,7 +100,8 @@ class LocalJob::Member final : public World {
     std::vector<int> hosts(static_cast<size_t>(job.size()));
     for (size_t i = 0; i < hosts.size(); ++i) hosts[i] = static_cast<int>(i / this->host_ranks().size());
     place_hosts(std::move(hosts));
-    watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline));
+    watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline,
+                                       job.others(rank / static_cast<int>(this->host_ranks().size()))));
   }
 
  protected:
@@ -140,16 +142,46 @@ LocalJob::LocalJob(int size, const Options& options)
   for (int host = 0; host < options_.hosts; ++host) {
     hosts_.push_back(std::make_unique<HostTable>(size / options_.hosts));
   }
+  if (!options_.side_channel) return;
+  token_ = random_bytes();
+  for (int host = 0; host < options_.hosts; ++host) serve(host);
+}
+
+void LocalJob::serve(int host) {
+  constexpr uint32_t kLoopback = 0x7f000001;
+  ServingHost serving{static_cast<uint32_t>(host), "host" + std::to_string(host), ranks_of(host), {}};
+  HostTable& table = *hosts_[static_cast<size_t>(host)];
+  for (int server = 0; server < 2; ++server) {
+    table.servers.push_back(std::make_unique<BoardServer>(
+        kLoopback, serving.number, token_, [board = table.board, ranks = serving.ranks](int context) {
+          return encode(take_snapshot(board, ranks, context));
+        }));
+    serving.servers.push_back(table.servers.back()->endpoint());
+  }
+  if (host == options_.silent_host) table.servers.clear();
+  serving_.push_back(std::move(serving));
+}
+
+std::shared_ptr<const SideChannel> LocalJob::others(int host) const {
+  if (serving_.empty()) return nullptr;
+  std::vector<ServingHost> others;
+  for (const ServingHost& serving : serving_) {
+    if (serving.number != static_cast<uint32_t>(host)) others.push_back(serving);
+  }
+  return std::make_shared<SideChannel>(token_, std::move(others));
+}
+
+std::vector<int> LocalJob::ranks_of(int host) const {
+  std::vector<int> ranks(static_cast<size_t>(size_ / options_.hosts));
+  std::iota(ranks.begin(), ranks.end(), host * static_cast<int>(ranks.size()));
+  return ranks;
 }
 
 LocalJob::~LocalJob() = default;
 
 std::unique_ptr<World> LocalJob::world(int rank) {
-  const int per_host = size_ / options_.hosts;
-  const int host = rank / per_host;
-  std::vector<int> ranks;
-  for (int i = 0; i < per_host; ++i) ranks.push_back(host * per_host + i);
-  return std::make_unique<Member>(*this, rank, std::move(ranks), *hosts_[static_cast<size_t>(host)]);
+  const int host = rank / (size_ / options_.hosts);
+  return std::make_unique<Member>(*this, rank, ranks_of(host), *hosts_[static_cast<size_t>(host)]);
 }
 
 }  // namespace toroid

@@ -8,6 +8,8 @@
 #include <tuple>
 #include <vector>
 
+#include "parallel/comm/side_channel/server.h"
+#include "parallel/comm/side_channel/side_channel.h"
 #include "parallel/comm/world.h"
 
 namespace toroid {
@@ -21,6 +23,8 @@ class LocalJob {
     bool relays = true;        // through memory that all have; with neither only messages
     int hosts = 1;             // ranks are dealt to as many hosts, in runs
     Seconds deadline{30};
+    bool side_channel = false;  // over loopback
+    int silent_host = -1;       // whose servers of it are not there
   };
   LocalJob(int size, const Options& options);
   ~LocalJob();
@@ -36,12 +40,18 @@ class LocalJob {
     std::unique_ptr<std::byte, void (*)(std::byte*)> memory, relay_memory;
     Board board;
     Relay relay;
+    std::vector<std::unique_ptr<BoardServer>> servers;
   };
+  void serve(int host);
+  std::vector<int> ranks_of(int host) const;
+  std::shared_ptr<const SideChannel> others(int host) const;
 
   int size_;
   Options options_;
   std::unique_ptr<Post> post_;
   std::vector<std::unique_ptr<HostTable>> hosts_;
+  Token token_{};
+  std::vector<ServingHost> serving_;
   ThreadMemory memory_;
 };
 

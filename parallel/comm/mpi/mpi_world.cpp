@@ -19,6 +19,7 @@
 #include "parallel/comm/arena.h"
 #include "parallel/comm/board.h"
 #include "parallel/comm/mpi/mpi_library.h"
+#include "parallel/comm/mpi/mpi_side_channel.h"
 #include "parallel/comm/mpi/mpi_transport.h"
 #include "parallel/comm/peer_memory.h"
 #include "parallel/comm/relay.h"
@@ -39,7 +40,8 @@ struct Job {
   bool every_host_reads = false;
   std::shared_ptr<Arena> arena;  // nullptr where that would be in no better way
   std::optional<SharedSegment> relay_memory;
-  std::optional<Relay> relay;  // none where ranks cannot share memory without a name
+  std::optional<Relay> relay;   // none where ranks cannot share memory without a name
+  MpiSideChannel side_channel;  // ends before the board that it tells of
 };
 
 class Host {  // the processes of this host
@@ -222,6 +224,7 @@ void start(Job& job) {
   check(MPI_Allgather(job.host_ranks.data(), 1, MPI_INT, job.hosts.data(), 1, MPI_INT, MPI_COMM_WORLD),
         "hosts of the ranks");
   share_board(job, host);
+  job.side_channel = open_side_channel(*job.board, job.rank, job.host_ranks, job.hosts);
   try_memory(job, host);
   int reads = job.memory == nullptr ? 0 : 1;
   check(MPI_Allreduce(MPI_IN_PLACE, &reads, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "agreement of the hosts");
@@ -274,7 +277,8 @@ class MpiWorld final : public World {
  public:
   MpiWorld(std::shared_ptr<cpu::TransferThread> thread, Job job, Seconds deadline)
       : World(job.rank, job.size, job.host_ranks), thread_(std::move(thread)), job_(std::move(job)) {
-    watch_over(std::make_shared<Watch>(&*job_.board, job_.rank, slot_of(job_.rank), deadline));
+    watch_over(std::make_shared<Watch>(&*job_.board, job_.rank, slot_of(job_.rank), deadline,
+                                       job_.side_channel.others));
     place_hosts(job_.hosts);
     failures_ = std::uncaught_exceptions();
   }

@@ -175,6 +175,111 @@ INSTANTIATE_TEST_SUITE_P(Ways, Faults,
                          ::testing::Values(Way::By::read, Way::By::relay, schedule::Algorithm::ring),
                          [](const auto& way) { return std::string(name(way.param)); });
 
+class FaultsElsewhere : public ::testing::TestWithParam<Way> {
+ protected:
+  static LocalJob::Options two_hosts(Seconds deadline) {
+    LocalJob::Options options;
+    options.hosts = 2;
+    options.side_channel = true;
+    options.deadline = deadline;
+    return options;
+  }
+};
+
+TEST_P(FaultsElsewhere, OneRankThatSkipsACallIsNamed) {
+  LocalJob job(4, two_hosts(Seconds(1)));
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    const auto group = group_of_four(world, device, GetParam());
+    if (world.rank() != 2) reduce(*group, device, 100, "first");
+    reduce(*group, device, 100, "second");
+  });
+  for (const int rank : {0, 1}) {
+    const std::string& failure = failures[static_cast<size_t>(rank)];
+    EXPECT_NE(failure.find("mismatched collectives on axis data, sequence number 1: rank 2 issued all_reduce "
+                           "of 'second' (400 bytes) where ranks 0, 1, 3 issued all_reduce of 'first'"),
+              std::string::npos)
+        << failure;
+  }
+}
+
+TEST_P(FaultsElsewhere, AHostThatIsOutOfStepIsNamedInTheCallWhereItWas) {
+  LocalJob job(6, [] {
+    LocalJob::Options options = two_hosts(Seconds(1));
+    options.hosts = 3;
+    return options;
+  }());
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    GroupOptions options;
+    options.way = GetParam();
+    const auto group = world.group(device, Queue::reduce, "data", {0, 1, 2, 3, 4, 5}, {1, 6}, options);
+    for (int step = 0; step < 10; ++step) {
+      if (step != 2 || world.rank() / 2 != 1) reduce(*group, device, 96, "gradients " + std::to_string(step));
+    }
+  });
+  for (const std::string& failure : failures) {
+    EXPECT_NE(
+        failure.find("sequence number 3: ranks 2, 3 issued all_reduce of 'gradients 3' (384 bytes) where "
+                     "ranks 0, 1, 4, 5 issued all_reduce of 'gradients 2'"),
+        std::string::npos)
+        << failure;
+  }
+}
+
+TEST_P(FaultsElsewhere, OneRankWithAnotherSizeIsNamed) {
+  LocalJob job(4, two_hosts(Seconds(2)));
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    const auto group = group_of_four(world, device, GetParam());
+    reduce(*group, device, world.rank() == 3 ? 96 : 100, "sizes");
+  });
+  for (const std::string& failure : failures) {
+    EXPECT_NE(failure.find("rank 3 issued all_reduce of 'sizes' (384 bytes) where "), std::string::npos)
+        << failure;
+  }
+}
+
+TEST_P(FaultsElsewhere, OneRankThatDoesNotComeIsNamedAtTheDeadline) {
+  LocalJob job(4, two_hosts(Seconds(0.5)));
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    world.describe("data " + std::to_string(world.rank()));
+    const auto group = group_of_four(world, device, GetParam());
+    reduce(*group, device, 100, "first");
+    if (world.rank() != 3) reduce(*group, device, 100, "second");
+    std::this_thread::sleep_for(Seconds(1.5));
+  });
+  for (int rank = 0; rank < 3; ++rank) {
+    const std::string& failure = failures[static_cast<size_t>(rank)];
+    const std::string where = rank < 2 ? " on host1" : "";
+    EXPECT_NE(
+        failure.find("not arrived: rank 3 (data 3)" + where + " [has done call 1, all_reduce of 'first'"),
+        std::string::npos)
+        << failure;
+    EXPECT_EQ(failure.find("rank 2 (data 2)", failure.find("not arrived")), std::string::npos) << failure;
+  }
+}
+
+TEST_P(FaultsElsewhere, AHostThatDoesNotAnswerIsNamed) {
+  LocalJob::Options options = two_hosts(Seconds(0.5));
+  options.silent_host = 1;
+  LocalJob job(4, options);
+  const auto failures = failures_of(job, [](World& world, Device& device) {
+    const auto group = group_of_four(world, device, GetParam());
+    if (world.rank() < 2) reduce(*group, device, 100, "first");
+  });
+  for (const int rank : {0, 1}) {
+    const std::string& failure = failures[static_cast<size_t>(rank)];
+    EXPECT_NE(
+        failure.find("; host host1 does not answer (nobody listens any more: its first ranks have ended): "
+                     "nothing is known of ranks 2, 3"),
+        std::string::npos)
+        << failure;
+    EXPECT_EQ(failure.find("every peer"), std::string::npos) << failure;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, FaultsElsewhere,
+                         ::testing::Values(Way::By::hierarchical, schedule::Algorithm::ring),
+                         [](const auto& way) { return std::string(name(way.param)); });
+
 Way way_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
   return dynamic_cast<ScheduledCommunicator&>(group).way_of(operation, bytes);
 }

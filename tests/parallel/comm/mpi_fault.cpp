@@ -1,6 +1,9 @@
-// mpi_fault FAULT WAY: ranks that mpirun started sum arrays until rank 1 does something wrong. What the
-// program prints and how it ends is what a training run would; faults_test.sh looks at it.
+// mpi_fault FAULT WAY [RANK]...: ranks that mpirun started sum arrays until these (1 if none is named) do
+// something wrong. What the program prints and how it ends is what a training run would; faults_test.sh and
+// hosts_test.sh look at it.
+#include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <numeric>
 #include <string>
@@ -13,8 +16,13 @@
 namespace toroid {
 namespace {
 
-constexpr int kCulprit = 1;
+// Of the first rank; the others wait longer, so that it is the first one's report that ends the job.
 constexpr Seconds kDeadline{2};
+
+Seconds deadline_of_this_rank() {
+  const char* const rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  return kDeadline + Seconds(rank == nullptr ? 0 : std::atoi(rank));
+}
 
 void reduce(Communicator& group, Device& device, int64_t elements, const std::string& tensor) {
   const Array array = device.array(DType::f32, {elements}, "test");
@@ -25,7 +33,7 @@ void reduce(Communicator& group, Device& device, int64_t elements, const std::st
 }
 
 void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, const std::string& fault,
-           bool messages) {
+           bool messages, bool culprit) {
   CpuDevice device(std::make_shared<KernelRegistry>(), transfers, world.pages());
   world.describe("data " + std::to_string(world.rank()) + ", model 0");
   std::vector<int> ranks(static_cast<size_t>(world.size()));
@@ -34,7 +42,7 @@ void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, 
   if (messages) options.way = schedule::Algorithm::bidirectional_ring;
   const auto group = world.group(device, Queue::reduce, "data", ranks, {1, world.size()}, options);
   for (int step = 0; step < 20; ++step) {
-    const bool now = step == 10 && world.rank() == kCulprit;
+    const bool now = culprit && step == 10;
     if (now && fault == "killed") (void)std::raise(SIGKILL);
     if (now && fault == "stopped") (void)std::raise(SIGSTOP);
     if (now && fault == "skips") continue;
@@ -42,11 +50,12 @@ void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, 
   }
 }
 
-int run(const std::string& fault, bool messages) {
+int run(const std::string& fault, bool messages, const std::vector<int>& culprits) {
   const auto transfers = std::make_shared<cpu::TransferThread>();
-  const auto world = make_world(transfers, kDeadline);
+  const auto world = make_world(transfers, deadline_of_this_rank());
   try {
-    train(*world, transfers, fault, messages);
+    train(*world, transfers, fault, messages,
+          std::find(culprits.begin(), culprits.end(), world->rank()) != culprits.end());
   } catch (const Error& error) {
     std::cerr << "toroid: rank " << world->rank() << ": " << error.what() << std::endl;
     world->abort(error.code());
@@ -58,6 +67,9 @@ int run(const std::string& fault, bool messages) {
 }  // namespace toroid
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
-  return toroid::run(argv[1], std::string(argv[2]) == "messages");
+  if (argc < 3) return 2;
+  std::vector<int> culprits;
+  for (int i = 3; i < argc; ++i) culprits.push_back(std::stoi(argv[i]));
+  if (culprits.empty()) culprits = {1};
+  return toroid::run(argv[1], std::string(argv[2]) == "messages", culprits);
 }
