@@ -20,6 +20,7 @@ void run_ranks(LocalJob& job, const Work& work) {
     ranks.emplace_back([&job, &work, rank] {
       const auto world = job.world(rank);
       auto transfers = std::make_shared<cpu::TransferThread>();
+      transfers->set_bell(world->bell(), rank % 2 == 0);  // those that sleep at once, and those that do not
       CpuDevice device(std::make_shared<KernelRegistry>(), transfers);
       work(*world, device);
     });
