@@ -124,7 +124,7 @@ void print_text(const train::CollectiveBench& bench) {
       std::printf(" %9s  %13s", "-", "-");
     }
     // What stays in the caches is not bound by memory.
-    if (row.bytes >= train::kBoundFrom) {
+    if (row.copy_rate > 0) {
       std::printf(" %9.0f %% (%.1f, %.1f)\n", 100 * bench.bound_s(row) / best, row.copy_rate / 1e9,
                   row.sum_rate / 1e9);
     } else {

@@ -131,15 +131,13 @@ bool HostTransfer::views(int64_t count_bytes) const {
   return true;
 }
 
-// All shares one after another. What is read in place and is too much for the caches all ranks read in one
-// order: the first to read a share leaves it there for the others. The kernel's way, which would have them
-// wait for each other, begins with the own share, then the next rank's.
+// The own share, then the peers' one after another, beginning with the next rank's, so that not all read the
+// same one.
 bool HostTransfer::copy_some() {
   const int size = members().size();
-  const int first = streams_ && views(1) ? 0 : members().place;
   int64_t budget = kBytesAStep;
   for (; peer_ < size; ++peer_, piece_ = 0) {
-    const int peer = (first + peer_) % size;
+    const int peer = (members().place + peer_) % size;
     for (; piece_ < pieces(); ++piece_, offset_ = 0) {
       const Share share = share_of(peer, piece_);
       while (offset_ < share.bytes) {

@@ -89,7 +89,7 @@ class HostTransfer final : public WatchedTransfer {
   bool streams_;  // past the cache, which would not hold the array anyway
   Phase phase_ = Phase::open;
   int piece_ = 0;       // of a rank's places
-  int peer_ = 0;        // how far on from the first the peer is whose share is being copied
+  int peer_ = 0;        // how far on from this rank the peer is whose share is being copied
   int64_t offset_ = 0;  // within the place
   int met_ = 0;         // peers known to be ready
   bool last_ = false;   // as far as is known: it has not looked yet

@@ -1,6 +1,7 @@
 #include "train/bench/collective_bench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <span>
@@ -88,16 +89,18 @@ class Bench {
     return out;
   }
 
-  // Bytes/s read and written by one pass of all ranks at once, each over memory of its own: the better of
-  // cached and streaming stores, at this moment.
+  // Bytes/s read and written by one pass of all ranks at once, each over memory of its own, from when the
+  // first begins to when the last ends: the better of cached and streaming stores, at this moment.
   template <class Pass>
   double rate_of(double bytes, const Pass& pass) {
+    const auto now = [] { return Seconds(std::chrono::steady_clock::now().time_since_epoch()).count(); };
     double best = 0;
     for (const bool streams : {false, true}) {
       meet();
-      const Stopwatch watch;
+      const double begin = now();
       pass(streams);
-      best = std::max(best, bytes * out_.ranks / slowest({watch.elapsed().count()}).front());
+      const std::vector<double> last = slowest({-begin, now()});
+      best = std::max(best, bytes * out_.ranks / (last[0] + last[1]));
     }
     return best;
   }
@@ -184,7 +187,8 @@ class Bench {
         device_.synchronize(device_.record(Queue::gather), kPatience);
         if (round > 0) seconds[i].push_back(watch.elapsed().count() / calls);
       }
-      if (round > 0 && row.bytes >= kBoundFrom) {
+      // The ranks of one host read one clock.
+      if (round > 0 && row.bytes >= kBoundFrom && out_.ranks_per_host == out_.ranks) {
         copies.push_back(copy_rate(whole.tensor));
         if (adds(operation)) sums.push_back(sum_rate(whole.tensor, share.tensor));
       }

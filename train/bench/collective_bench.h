@@ -30,7 +30,8 @@ struct CollectiveRow {
   double library_s = 0;        // MPI's own, called directly; 0: there is none
   // Bytes/s that all ranks read and write when each copies memory of its own, and when each adds as many
   // arrays as there are ranks: medians over the rounds, in each of which they take their turn like a way.
-  // 0: not measured, below kBoundFrom; no sums, where the operation has none or ranks are not 2, 4 or 8.
+  // 0: not measured, below kBoundFrom or on several hosts; no sums, where the operation has none or ranks are
+  // not 2, 4 or 8.
   double copy_rate = 0, sum_rate = 0;
   const WayTime& best() const;
 };
