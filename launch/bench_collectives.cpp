@@ -85,29 +85,33 @@ nlohmann::ordered_json to_json(const train::CollectiveBench& bench) {
   nlohmann::ordered_json out;
   out["ranks"] = bench.ranks;
   out["ranks_per_host"] = bench.ranks_per_host;
-  out["copy_bytes_per_s"] = bench.copy_bandwidth;
   for (const train::CollectiveRow& row : bench.rows) {
     nlohmann::ordered_json line;
     line["operation"] = schedule::name(row.operation);
     line["bytes"] = row.bytes;
     for (const train::WayTime& time : row.times) line["s"][std::string(name(time.way))] = time.median_s;
     line["library_s"] = row.library_s > 0 ? nlohmann::ordered_json(row.library_s) : nullptr;
-    line["bound_s"] = bench.bound_s(row);
+    if (row.copy_rate > 0) line["copy_bytes_per_s"] = row.copy_rate;
+    if (row.sum_rate > 0) line["sum_bytes_per_s"] = row.sum_rate;
+    const double bound = bench.bound_s(row);
+    line["bound_s"] = bound > 0 ? nlohmann::ordered_json(bound) : nullptr;
     out["rows"].push_back(std::move(line));
   }
   return out;
 }
 
 void print_text(const train::CollectiveBench& bench) {
-  std::printf("%d ranks, %d of a host; all of them copying at once: %.1f GB/s read and written\n",
-              bench.ranks, bench.ranks_per_host, bench.copy_bandwidth / 1e9);
-  std::printf("array bytes / time in GB/s (fp32, medians)\n");
+  std::printf("%d ranks, %d of a host; array bytes / time in GB/s (fp32, medians)\n", bench.ranks,
+              bench.ranks_per_host);
+  std::printf(
+      "copy bound: against the GB/s that all ranks at once read and write, copying or adding as many\n"
+      "arrays as there are ranks, each on its own, in turn with the ways (copy, sum)\n");
   const train::CollectiveRow* before = nullptr;
   for (const train::CollectiveRow& row : bench.rows) {
     if (before == nullptr || before->operation != row.operation) {
       std::printf("\n%-14s", std::string(schedule::name(row.operation)).c_str());
       for (const train::WayTime& time : row.times) std::printf(" %18s", std::string(name(time.way)).c_str());
-      std::printf(" %9s  best: MPI's  copy bound\n", "MPI");
+      std::printf(" %9s  best: MPI's  copy bound (copy, sum)\n", "MPI");
     }
     before = &row;
     std::printf("%-14s", short_size(row.bytes).c_str());
@@ -120,8 +124,9 @@ void print_text(const train::CollectiveBench& bench) {
       std::printf(" %9s  %13s", "-", "-");
     }
     // What stays in the caches is not bound by memory.
-    if (row.bytes >= train::kBoundFrom) {
-      std::printf(" %9.0f %%\n", 100 * bench.bound_s(row) / best);
+    if (row.copy_rate > 0) {
+      std::printf(" %9.0f %% (%.1f, %.1f)\n", 100 * bench.bound_s(row) / best, row.copy_rate / 1e9,
+                  row.sum_rate / 1e9);
     } else {
       std::printf(" %11s\n", "-");
     }

@@ -26,6 +26,8 @@ class Transfer {
   // Does what can be done without waiting and says whether all is done. The thread that serves the queues of
   // communication calls it again and again; an exception ends the transfer and reaches whoever waits for it.
   virtual bool advance() = 0;
+  // Whether those that it waits for ring the thread's bell (cpu::Bell) when they have come so far.
+  virtual bool rings() const { return false; }
 };
 
 }  // namespace toroid

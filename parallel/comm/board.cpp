@@ -1,7 +1,13 @@
 #include "parallel/comm/board.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <span>
 
 #include "core/base/error.h"
@@ -32,7 +38,8 @@ std::string load_text(Words words) {
 
 }  // namespace
 
-static_assert(std::atomic<uint64_t>::is_always_lock_free, "processes share these atomics");
+static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(std::atomic<uint32_t>) == 4,
+              "processes share these atomics");
 
 int64_t Board::bytes_for(int ranks) {
   return ranks * static_cast<int64_t>(sizeof(Rank) + kContexts * sizeof(Group));
@@ -64,6 +71,28 @@ void Board::describe(int slot, std::string_view coordinate) {
 
 std::string Board::coordinate(int slot) const {
   return load_text(rank(slot).coordinate);
+}
+
+uint32_t Board::rings(int slot) const {
+  return rank(slot).rings.load();
+}
+
+// Of the two, a ringer that does not see the sleeper has rung before the sleeper asks the kernel to wait,
+// which then refuses.
+void Board::ring(int slot) {
+  Rank& one = rank(slot);
+  one.rings.fetch_add(1);
+  if (one.sleepers.load() > 0) {
+    ::syscall(SYS_futex, &one.rings, FUTEX_WAKE, std::numeric_limits<int>::max(), nullptr, nullptr, 0);
+  }
+}
+
+void Board::sleep(int slot, uint32_t rings, std::chrono::microseconds longest) {
+  Rank& one = rank(slot);
+  const timespec limit{longest.count() / 1000000, longest.count() % 1000000 * 1000};
+  one.sleepers.fetch_add(1);
+  ::syscall(SYS_futex, &one.rings, FUTEX_WAIT, rings, &limit, nullptr, 0);
+  one.sleepers.fetch_sub(1);
 }
 
 std::atomic<uint64_t>& Board::probe(int slot) {

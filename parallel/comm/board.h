@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -54,6 +55,11 @@ class Board {
   int process(int slot) const;
   void describe(int slot, std::string_view coordinate);
   std::string coordinate(int slot) const;
+  // Rings the rank's bell: whoever sleeps there looks again.
+  void ring(int slot);
+  uint32_t rings(int slot) const;  // so far
+  // Until it has rung more often than `rings`, and no longer than `longest`.
+  void sleep(int slot, uint32_t rings, std::chrono::microseconds longest);
   std::atomic<uint64_t>& probe(int slot);  // an address that others try to read, to learn whether they can
 
   Flags& flags(int slot, int context);
@@ -81,6 +87,7 @@ class Board {
     std::atomic<int64_t> process{0};
     std::atomic<uint64_t> probe{0};
     std::array<std::atomic<uint64_t>, kCoordinate> coordinate{};
+    std::atomic<uint32_t> rings{0}, sleepers{0};
   };
   Rank& rank(int slot) const { return reinterpret_cast<Rank*>(memory_)[slot]; }
   Group& group(int slot, int context) const;

@@ -1,8 +1,10 @@
 #include "parallel/comm/host_transfer.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "parallel/comm/combine.h"
@@ -54,13 +56,25 @@ void HostTransfer::announce(const std::byte* address, int64_t size, uint64_t tic
   Board::Flags& mine = flags(members().place);
   mine.address.store(reinterpret_cast<uint64_t>(address), std::memory_order_relaxed);
   mine.bytes.store(size, std::memory_order_relaxed);
-  mine.ready.store(ticket, std::memory_order_release);
+  mine.ready.store(ticket);  // before it looks at the others'
+  last_ = true;
+}
+
+void HostTransfer::finish() {
+  flags(members().place).finished.store(job_.ticket);  // likewise
+  last_ = true;
+}
+
+bool HostTransfer::come(bool all) {
+  if (all && last_) ring(board_);
+  last_ = false;
+  return all;
 }
 
 bool HostTransfer::all_ready(uint64_t ticket) {
   for (; met_ < members().size(); ++met_) {
     const Board::Flags& peer = flags(met_);
-    if (peer.ready.load(std::memory_order_acquire) < ticket) return false;
+    if (peer.ready.load() < ticket) return false;
     const int64_t theirs = peer.bytes.load(std::memory_order_relaxed);
     const int64_t mine = flags(members().place).bytes.load(std::memory_order_relaxed);
     // A peer of a barrier may be in the next call already.
@@ -73,7 +87,7 @@ bool HostTransfer::all_ready(uint64_t ticket) {
 bool HostTransfer::all_finished() const {
   for (int place = 0; place < members().size(); ++place) {
     if (place == members().place) continue;
-    if (flags(place).finished.load(std::memory_order_acquire) < job_.ticket) return false;
+    if (flags(place).finished.load() < job_.ticket) return false;
   }
   return true;
 }
@@ -108,6 +122,13 @@ HostTransfer::Share HostTransfer::share_of(int peer, int piece) const {
     default:
       return {};
   }
+}
+
+bool HostTransfer::views(int64_t count_bytes) const {
+  for (int place = 0; place < members().size(); ++place) {
+    if (place != members().place && view(place, 0, count_bytes) == nullptr) return false;
+  }
+  return true;
 }
 
 // The own share, then the peers' one after another, beginning with the next rank's, so that not all read the
@@ -161,11 +182,6 @@ void HostTransfer::sum_block(int64_t offset_bytes, int64_t count, std::byte* to)
     return copy;
   };
   const auto add = [&](int64_t entry, bool last, const std::byte* a, const std::byte* b) -> const std::byte* {
-    if (last && streamed && job_.type == DType::f32 && job_.how == Combine::sum) {
-      stream_sum(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(a),
-                 reinterpret_cast<const float*>(b), count);
-      return to;
-    }
     // The very last sum goes where it is wanted.
     std::byte* const target = last && !streamed ? to : job_.staging + entry * slot_bytes;
     combine(job_.type, job_.how, target, a, b, count);
@@ -175,14 +191,29 @@ void HostTransfer::sum_block(int64_t offset_bytes, int64_t count, std::byte* to)
   if (sum != to) stream_copy(to, sum, bytes(count));
 }
 
+void HostTransfer::sum_in_one_pass(int64_t offset_bytes, int64_t count, std::byte* to) const {
+  std::array<const float*, 8> rows{};
+  const auto size = static_cast<size_t>(members().size());
+  for (size_t rank = 0; rank < size; ++rank) {
+    const int place = static_cast<int>(rank);
+    const std::byte* const at =
+        place == members().place ? job_.in + offset_bytes : view(place, offset_bytes, bytes(count));
+    rows.at(rank) = reinterpret_cast<const float*>(at);
+  }
+  // Sums that go where the own summands were write lines that have just been read.
+  const bool streams = streams_ && job_.operation == HostJob::Operation::reduce_scatter;
+  sum_rows(reinterpret_cast<float*>(to), std::span(rows).first(size), count, streams);
+}
+
 bool HostTransfer::sum_some() {
   const int size = members().size();
+  const bool views = this->views(bytes(job_.elements));
+  const bool in_one_pass =
+      views && job_.type == DType::f32 && job_.how == Combine::sum && sums_in_one_pass(size);
   // Small blocks would cost the kernel's way of reading dearly.
-  bool views = true;
-  for (int i = 1; i < size; ++i)
-    views = views && view((members().place + i) % size, 0, bytes(job_.elements)) != nullptr;
-  const int64_t block =
-      views ? std::min(block_elements(), kViewBlock / bytes_of(job_.type)) : block_elements();
+  int64_t block = block_elements();
+  if (views) block = std::min(block, kViewBlock / bytes_of(job_.type));
+  if (in_one_pass) block = kBytesAStep / bytes_of(job_.type) / size;
   int64_t budget = kBytesAStep;
   for (; piece_ < pieces(); ++piece_, offset_ = 0) {
     const int place = piece_ * size + members().place;
@@ -192,7 +223,12 @@ bool HostTransfer::sum_some() {
       const int64_t count = std::min(block, rows - offset_);
       const int64_t offset = bytes(boundary(place) + offset_);
       const bool scatters = job_.operation == HostJob::Operation::reduce_scatter;
-      sum_block(offset, count, scatters ? job_.out + bytes(offset_) : job_.in + offset);
+      std::byte* const to = scatters ? job_.out + bytes(offset_) : job_.in + offset;
+      if (in_one_pass) {
+        sum_in_one_pass(offset, count, to);
+      } else {
+        sum_block(offset, count, to);
+      }
       offset_ += count;
       budget -= bytes(count) * size;
     }
@@ -203,7 +239,6 @@ bool HostTransfer::sum_some() {
 
 WatchedTransfer::Progress HostTransfer::step() {
   using Operation = HostJob::Operation;
-  const int place = members().place;
   bool moved = false;
   while (true) {
     switch (phase_) {
@@ -213,14 +248,14 @@ WatchedTransfer::Progress HostTransfer::step() {
         break;
       }
       case Phase::meet:
-        if (!all_ready(job_.ticket)) return moved ? Progress::moved : Progress::waiting;
+        if (!come(all_ready(job_.ticket))) return moved ? Progress::moved : Progress::waiting;
         if (job_.operation == Operation::barrier) return Progress::done;
         phase_ = sums(job_.operation) ? Phase::sum : Phase::copy;
         break;
       case Phase::sum:
         if (!sum_some()) return Progress::moved;
         if (job_.operation != Operation::all_reduce) {
-          flags(place).finished.store(job_.ticket, std::memory_order_release);
+          finish();
           phase_ = Phase::close;
         } else {
           met_ = 0;
@@ -230,16 +265,16 @@ WatchedTransfer::Progress HostTransfer::step() {
         }
         break;
       case Phase::meet_again:
-        if (!all_ready(job_.ticket)) return moved ? Progress::moved : Progress::waiting;
+        if (!come(all_ready(job_.ticket))) return moved ? Progress::moved : Progress::waiting;
         phase_ = Phase::copy;
         break;
       case Phase::copy:
         if (!copy_some()) return Progress::moved;
-        flags(place).finished.store(job_.ticket, std::memory_order_release);
+        finish();
         phase_ = Phase::close;
         break;
       case Phase::close:
-        if (!all_finished()) return moved ? Progress::moved : Progress::waiting;
+        if (!come(all_finished())) return moved ? Progress::moved : Progress::waiting;
         return Progress::done;
     }
     moved = true;

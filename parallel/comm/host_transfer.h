@@ -49,12 +49,16 @@ class HostTransfer final : public WatchedTransfer {
   HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note, Board& board,
                const PeerMemory& memory, HostJob job);
   Progress step() override;
+  bool rings() const override { return true; }
 
  private:
   enum class Phase : uint8_t { open, meet, sum, meet_again, copy, close };
   void announce(const std::byte* address, int64_t bytes, uint64_t ticket);
   bool all_ready(uint64_t ticket);
   bool all_finished() const;
+  void finish();
+  // Passes on whether all have come so far; the last to come wakes the others.
+  bool come(bool all);
   struct Share {  // of one rank, and where it goes
     std::byte* to = nullptr;
     int64_t from = 0;  // offset in the rank's array
@@ -63,6 +67,8 @@ class HostTransfer final : public WatchedTransfer {
   Share share_of(int peer, int piece) const;
   bool copy_some();
   bool sum_some();
+  // The same where all are read in place.
+  void sum_in_one_pass(int64_t offset_bytes, int64_t count, std::byte* to) const;
   void sum_block(int64_t offset_bytes, int64_t count, std::byte* to);
   void copy(int place, int64_t offset_bytes, std::byte* to, int64_t count_bytes);
   int pieces() const { return job_.places == 0 ? 1 : job_.places / members().size(); }  // of each rank
@@ -73,6 +79,7 @@ class HostTransfer final : public WatchedTransfer {
   }
   // Where they can be read in place; nullptr where they cannot.
   const std::byte* view(int place, int64_t offset_bytes, int64_t count_bytes) const;
+  bool views(int64_t count_bytes) const;  // that many bytes of each peer's array
   void read(int place, int64_t offset_bytes, std::byte* to, int64_t count_bytes) const;
   int64_t block_elements() const;
 
@@ -85,6 +92,7 @@ class HostTransfer final : public WatchedTransfer {
   int peer_ = 0;        // how far on from this rank the peer is whose share is being copied
   int64_t offset_ = 0;  // within the place
   int met_ = 0;         // peers known to be ready
+  bool last_ = false;   // as far as is known: it has not looked yet
 };
 
 }  // namespace toroid

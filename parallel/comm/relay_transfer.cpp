@@ -72,8 +72,8 @@ RelayTransfer::Piece RelayTransfer::piece(int place, int64_t round) const {
 
 // That this rank has come to `round` with a counter.
 void RelayTransfer::tell(std::atomic<uint64_t> Board::Rounds::*counter, int64_t round) {
-  (rounds(members().place).*counter)
-      .store(job_.ticket + static_cast<uint64_t>(round), std::memory_order_release);
+  (rounds(members().place).*counter).store(job_.ticket + static_cast<uint64_t>(round));
+  if (job_.operation == Operation::broadcast || reached(counter, round)) ring(board_);
 }
 
 // Whether all whom this rank waits for are in this call, and bring the same size.
@@ -94,7 +94,7 @@ bool RelayTransfer::reached(std::atomic<uint64_t> Board::Rounds::*counter, int64
   const auto wanted = static_cast<int64_t>(job_.ticket) + round;
   for (int place = 0; place < members().size(); ++place) {
     if (place == members().place) continue;
-    if (static_cast<int64_t>((rounds(place).*counter).load(std::memory_order_acquire)) < wanted) return false;
+    if (static_cast<int64_t>((rounds(place).*counter).load()) < wanted) return false;
   }
   return true;
 }

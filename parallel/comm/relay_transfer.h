@@ -23,6 +23,7 @@ class RelayTransfer final : public WatchedTransfer {
   RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note, Board& board,
                 const Relay& relay, HostJob job);
   Progress step() override;
+  bool rings() const override { return true; }
 
  private:
   struct Piece {  // elements of a share: [first, first + count)

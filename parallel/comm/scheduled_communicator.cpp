@@ -16,6 +16,7 @@ using schedule::Operation;
 
 constexpr int64_t kFewBytes = int64_t{64} << 10;  // below, the number of rounds is what counts
 constexpr int kFewRanks = 16;
+constexpr int64_t kGatheredByRelay = int64_t{4} << 20;
 
 bool power_of_two(int value) {
   return (value & (value - 1)) == 0;
@@ -37,6 +38,12 @@ Shape with_rows(const Shape& shape, int64_t rows) {
 
 bool sums(Operation operation) {
   return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
+}
+
+// Where the relay, of few bytes, is quicker than reading (docs/performance.md): it waits for no closing, and
+// a gathered piece is read from memory once.
+bool relays_first(Operation operation, int ranks, int64_t bytes) {
+  return ranks > 2 && bytes <= (operation == Operation::all_gather ? kGatheredByRelay : kFewBytes);
 }
 
 // Several hosts with several ranks each, one host's after the other's.
@@ -263,6 +270,7 @@ Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type
                                                       : choose(options_.choices, operation, members().size(),
                                                                members().per_host, bytes);
   if (choice != nullptr && has(choice->way)) return choice->way;
+  if (relays_first(operation, members().size(), bytes) && has(Way::By::relay)) return Way::By::relay;
   for (const Way::By host : {Way::By::read, Way::By::relay}) {
     if (has(host)) return host;
   }

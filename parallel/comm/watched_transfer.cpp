@@ -61,6 +61,12 @@ void WatchedTransfer::check() {
   }
 }
 
+void WatchedTransfer::ring(Board& board) const {
+  for (int place = 0; place < members().size(); ++place) {
+    if (place != members().place) board.ring(members().slots[static_cast<size_t>(place)]);
+  }
+}
+
 void WatchedTransfer::wrong_size(int peer, int64_t expected, int64_t received) {
   throw WrongSize{peer, expected, received};
 }

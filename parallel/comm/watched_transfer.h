@@ -31,6 +31,9 @@ class WatchedTransfer : public Transfer {
 
  protected:
   const GroupMembers& members() const { return group_->members; }
+  // Wakes the other members, all of them on this host. The rank that comes last does, after it has said so:
+  // of two that are last at once, at least one sees the other.
+  void ring(Board& board) const;
   // Ends this step, and the transfer as soon as it is known who is out of step.
   [[noreturn]] static void wrong_size(int peer, int64_t expected, int64_t received);
 

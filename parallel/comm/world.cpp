@@ -42,6 +42,20 @@ class SingleWorld final : public World {
   ThreadMemory memory_;
 };
 
+class BoardBell final : public cpu::Bell {
+ public:
+  BoardBell(Board& board, int slot) : board_(board), slot_(slot) {}
+  uint32_t count() const override { return board_.rings(slot_); }
+  void sleep(uint32_t count, std::chrono::microseconds longest) override {
+    board_.sleep(slot_, count, longest);
+  }
+  void ring() override { board_.ring(slot_); }
+
+ private:
+  Board& board_;
+  int slot_;
+};
+
 // Whether a group is ever to use the transport's own collectives, the same on all its ranks.
 bool wants_library(const GroupOptions& options, const GroupMembers& members) {
   if (options.way) return options.way->by == Way::By::library;
@@ -106,6 +120,11 @@ int World::ranks_per_host(const std::vector<int>& world_ranks) const {
 
 void World::describe(const std::string& coordinate) {
   if (watch_ != nullptr && watch_->board() != nullptr) watch_->board()->describe(slot_of(rank_), coordinate);
+}
+
+std::shared_ptr<cpu::Bell> World::bell() const {
+  if (watch_ == nullptr || watch_->board() == nullptr) return nullptr;
+  return std::make_shared<BoardBell>(*watch_->board(), slot_of(rank_));
 }
 
 void World::abort(ExitCode code) {

@@ -1,6 +1,7 @@
 #include "train/bench/collective_bench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <span>
@@ -22,8 +23,11 @@ constexpr Operation kTimed[] = {Operation::all_gather, Operation::reduce_scatter
                                 Operation::broadcast};
 constexpr int64_t kBytesATiming = int64_t{2} << 20;  // small arrays go that often
 constexpr int kMostCalls = 64;
-constexpr int64_t kCopyBytes = int64_t{64} << 20;  // beyond the caches
 constexpr Seconds kPatience{600};
+
+bool adds(Operation operation) {
+  return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
+}
 
 // A way of the bench: a group of its own, so that nothing else of it differs.
 struct Contestant {
@@ -52,7 +56,6 @@ class Bench {
   }
 
   CollectiveBench run() {
-    out_.copy_bandwidth = copy_bandwidth();
     for (const Operation operation : kTimed) {
       for (const int64_t bytes : options_.sizes) out_.rows.push_back(time_row(operation, bytes));
     }
@@ -86,22 +89,45 @@ class Bench {
     return out;
   }
 
-  // The better of the two kinds of copies that there are.
-  double copy_bandwidth() {
-    const Array from = filled(kCopyBytes / 4), to = filled(kCopyBytes / 4);
-    std::vector<double> cached, streamed;
-    for (int i = 0; i < 2 * options_.rounds; ++i) {
+  // Bytes/s read and written by one pass of all ranks at once, each over memory of its own, from when the
+  // first begins to when the last ends: the better of cached and streaming stores, at this moment.
+  template <class Pass>
+  double rate_of(double bytes, const Pass& pass) {
+    const auto now = [] { return Seconds(std::chrono::steady_clock::now().time_since_epoch()).count(); };
+    double best = 0;
+    for (const bool streams : {false, true}) {
       meet();
-      const Stopwatch watch;
-      if (i % 2 == 0) {
-        std::memcpy(to.tensor.data(), from.tensor.data(), static_cast<size_t>(kCopyBytes));
-      } else {
-        stream_copy(to.tensor.data(), from.tensor.data(), kCopyBytes);
-      }
-      (i % 2 == 0 ? cached : streamed).push_back(watch.elapsed().count());
+      const double begin = now();
+      pass(streams);
+      const std::vector<double> last = slowest({-begin, now()});
+      best = std::max(best, bytes * out_.ranks / (last[0] + last[1]));
     }
-    const double best = std::min(median(slowest(cached)), median(slowest(streamed)));
-    return 2.0 * static_cast<double>(kCopyBytes) * out_.ranks / best;
+    return best;
+  }
+
+  // Half of `whole` onto its other half.
+  double copy_rate(const Tensor& whole) {
+    const int64_t bytes = whole.bytes() / 2;
+    std::byte* const from = whole.data();
+    return rate_of(2.0 * static_cast<double>(bytes), [&](bool streams) {
+      if (streams) {
+        stream_copy(from + bytes, from, bytes);
+      } else {
+        std::memcpy(from + bytes, from, static_cast<size_t>(bytes));
+      }
+    });
+  }
+
+  // As many slices of `whole` as there are ranks, summed into `share`, as each rank of a reduce_scatter does.
+  // Nothing (0) for numbers of ranks that are not summed in one pass.
+  double sum_rate(const Tensor& whole, const Tensor& share) {
+    if (!sums_in_one_pass(out_.ranks)) return 0;
+    std::vector<const float*> rows;
+    for (int i = 0; i < out_.ranks; ++i)
+      rows.push_back(reinterpret_cast<const float*>(whole.data()) + i * share.elements());
+    return rate_of(static_cast<double>(whole.bytes() + share.bytes()), [&](bool streams) {
+      sum_rows(reinterpret_cast<float*>(share.data()), rows, share.elements(), streams);
+    });
   }
 
   Array filled(int64_t elements) {
@@ -151,6 +177,7 @@ class Bench {
       if (serves(one, operation, row.bytes)) serving.push_back(&one);
     }
     std::vector<std::vector<double>> seconds(serving.size() + 1);
+    std::vector<double> copies, sums;
     // The first round warms up: memory is touched, connections are made.
     for (int round = 0; round <= options_.rounds; ++round) {
       for (size_t i = 0; i < serving.size(); ++i) {
@@ -160,11 +187,18 @@ class Bench {
         device_.synchronize(device_.record(Queue::gather), kPatience);
         if (round > 0) seconds[i].push_back(watch.elapsed().count() / calls);
       }
+      // The ranks of one host read one clock.
+      if (round > 0 && row.bytes >= kBoundFrom && out_.ranks_per_host == out_.ranks) {
+        copies.push_back(copy_rate(whole.tensor));
+        if (adds(operation)) sums.push_back(sum_rate(whole.tensor, share.tensor));
+      }
       const auto took = world_->time_library(library);
       if (round > 0 && took) seconds.back().push_back(took->count() / calls);
     }
     for (size_t i = 0; i < serving.size(); ++i)
       row.times.push_back({serving[i]->way, median(slowest(seconds[i]))});
+    if (!copies.empty()) row.copy_rate = median(copies);
+    if (!sums.empty()) row.sum_rate = median(sums);
     if (!seconds.back().empty()) row.library_s = median(slowest(seconds.back()));
     return row;
   }
@@ -188,23 +222,26 @@ const WayTime& CollectiveRow::best() const {
 
 double CollectiveBench::bound_s(const CollectiveRow& row) const {
   const double n = ranks;
-  double arrays = 0;  // read and written, over all ranks
+  double copied = 0, summed = 0;  // arrays read and written, over all ranks
   switch (row.operation) {
     case Operation::all_gather:  // each reads and writes the whole array
-      arrays = 2 * n;
+      copied = 2 * n;
       break;
     case Operation::reduce_scatter:  // each reads a share of every rank's, and writes one
-      arrays = n + 1;
+      summed = n + 1;
       break;
     case Operation::all_reduce:  // and reads and writes the other shares
-      arrays = n + 1 + 2 * (n - 1);
+      summed = n + 1;
+      copied = 2 * (n - 1);
       break;
     case Operation::broadcast:
     case Operation::all_to_all:
-      arrays = 2 * (n - 1);
+      copied = 2 * (n - 1);
       break;
   }
-  return arrays * static_cast<double>(row.bytes) / copy_bandwidth;
+  if (row.copy_rate <= 0) return 0;
+  const double sum_rate = row.sum_rate > 0 ? row.sum_rate : row.copy_rate;
+  return (copied / row.copy_rate + summed / sum_rate) * static_cast<double>(row.bytes);
 }
 
 std::vector<Choice> CollectiveBench::winners() const {

@@ -29,14 +29,19 @@ struct CollectiveRow {
   int64_t bytes = 0;
   std::vector<WayTime> times;  // of those that serve the group
   double library_s = 0;        // MPI's own, called directly; 0: there is none
+  // Bytes/s that all ranks read and write when each copies memory of its own, and when each adds as many
+  // arrays as there are ranks: medians over the rounds, in each of which they take their turn like a way.
+  // 0: not measured, below kBoundFrom or on several hosts; no sums, where the operation has none or ranks are
+  // not 2, 4 or 8.
+  double copy_rate = 0, sum_rate = 0;
   const WayTime& best() const;
 };
 
 struct CollectiveBench {
   int rank = 0, ranks = 1, ranks_per_host = 1;  // 0: hosts have different numbers
-  double copy_bandwidth = 0;                    // bytes/s read and written by all ranks that copy at once
   std::vector<CollectiveRow> rows;              // by operation, then size
-  // What an algorithm in shared memory reads and writes at least, over the bandwidth.
+  // What an algorithm in shared memory reads and writes at least, over the rates of the same rounds: what is
+  // summed at that of sums (that of copies where there is none), the rest at that of copies. 0: not measured.
   double bound_s(const CollectiveRow& row) const;
   // The best way of each row.
   std::vector<Choice> winners() const;

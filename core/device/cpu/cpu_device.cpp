@@ -32,6 +32,7 @@ class ObservedTransfer final : public Transfer {
     observer_->transferred(note_, queue_, {*begin_, Clock::now()});
     return true;
   }
+  bool rings() const override { return inner_->rings(); }
 
  private:
   std::unique_ptr<Transfer> inner_;

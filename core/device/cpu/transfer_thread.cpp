@@ -41,6 +41,7 @@ void TransferThread::enqueue(Event ticket, std::unique_ptr<Transfer> transfer) {
   {
     const std::lock_guard lock(mutex_);
     queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}, false});
+    if (bell_ != nullptr) bell_->ring();
   }
   work_.notify_one();
 }
@@ -52,6 +53,12 @@ void TransferThread::enqueue_wait(Queue queue, Event on) {
     queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on, false});
   }
   work_.notify_one();
+}
+
+void TransferThread::set_bell(std::shared_ptr<Bell> bell, bool at_once) {
+  const std::lock_guard lock(mutex_);
+  bell_ = std::move(bell);
+  sleeps_at_once_ = at_once;
 }
 
 bool TransferThread::done(Event event) const {
@@ -160,10 +167,20 @@ bool TransferThread::advance_heads() {
   return ended;
 }
 
+// Whether whatever the heads wait for is told by the bell.
+bool TransferThread::all_ring() {
+  const std::lock_guard lock(mutex_);
+  return std::all_of(queues_.begin(), queues_.end(), [](const auto& queue) {
+    return queue.empty() || (queue.front().transfer != nullptr && queue.front().transfer->rings());
+  });
+}
+
 void TransferThread::run() {
   int looks = 0;
   microseconds sleep = kShortest;
   while (true) {
+    std::shared_ptr<Bell> bell;
+    bool at_once = false;
     {
       std::unique_lock lock(mutex_);
       const auto empty = [](const auto& queue) { return queue.empty(); };
@@ -178,7 +195,10 @@ void TransferThread::run() {
         continue;
       }
       if (stopping_) return;
+      bell = bell_;
+      at_once = sleeps_at_once_;
     }
+    const uint32_t rung = bell == nullptr ? 0 : bell->count();  // what rings after the look ends the sleep
     try {
       // The thread's own time: a look that another process interrupted is no longer than it was.
       const Seconds before = thread_time();
@@ -192,13 +212,21 @@ void TransferThread::run() {
       continue;
     }
     const microseconds longest = longest_sleep_.load();
+    if (bell != nullptr && at_once && all_ring()) {
+      bell->sleep(rung, longest);
+      continue;
+    }
     const bool crowded = longest >= kCrowded;
     if (++looks < kSpins && !crowded) continue;
     if (looks < kYields && !crowded) {
       std::this_thread::yield();
       continue;
     }
-    std::this_thread::sleep_for(sleep);
+    if (bell == nullptr) {
+      std::this_thread::sleep_for(sleep);
+    } else {
+      bell->sleep(rung, sleep);
+    }
     sleep = std::min(2 * sleep, longest);
   }
 }

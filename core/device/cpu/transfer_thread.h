@@ -21,6 +21,16 @@
 
 namespace toroid::cpu {
 
+// By which other processes end a sleep of the thread.
+class Bell {
+ public:
+  virtual ~Bell() = default;
+  virtual uint32_t count() const = 0;  // of its rings so far
+  // Sleeps until it has rung more often than `count`, and no longer than `longest`.
+  virtual void sleep(uint32_t count, std::chrono::microseconds longest) = 0;
+  virtual void ring() = 0;
+};
+
 class TransferThread {
  public:
   TransferThread();
@@ -40,6 +50,9 @@ class TransferThread {
   // The longest sleep between two looks: longer where many ranks share a core, so that those who wait leave
   // it to those who work.
   void set_longest_sleep(std::chrono::microseconds longest) { longest_sleep_ = longest; }
+  // nullptr: none. `at_once`: where all that is under way rings, the thread sleeps without looking again, so
+  // that ranks that are more than the cores leave them to each other.
+  void set_bell(std::shared_ptr<Bell> bell, bool at_once);
   // Returns when `event` is done; rethrows what ended a transfer, after which nothing further runs.
   // SystemError when `deadline` (zero: none) has passed.
   void wait(Event event, Seconds deadline = Seconds(0));
@@ -58,6 +71,7 @@ class TransferThread {
   void run();
   void begin(Entry& entry);
   bool advance_heads();
+  bool all_ring();
   Entry* head(size_t queue);
   void pop(size_t queue);
   void fail(std::exception_ptr failure);
@@ -72,6 +86,8 @@ class TransferThread {
   Seconds under_way_{0};  // up to the last moment at which none was
   std::deque<std::function<void()>> calls_;
   std::exception_ptr failure_;
+  std::shared_ptr<Bell> bell_;
+  bool sleeps_at_once_ = false;
   bool stopping_ = false;
   std::atomic<std::chrono::microseconds> longest_sleep_{std::chrono::microseconds(1000)};
   std::thread thread_;

@@ -280,9 +280,11 @@ class MpiWorld final : public World {
     watch_over(std::make_shared<Watch>(&*job_.board, job_.rank, slot_of(job_.rank), deadline,
                                        job_.side_channel.others));
     place_hosts(job_.hosts);
+    thread_->set_bell(bell(), job_.host_ranks.size() > std::max(1u, std::thread::hardware_concurrency()));
     failures_ = std::uncaught_exceptions();
   }
   ~MpiWorld() override {
+    thread_->set_bell(nullptr, false);
     // After a failure the peers will not come to the end of MPI: the job ends with this process, whose exit
     // code becomes mpirun's.
     if (std::uncaught_exceptions() > failures_) return;

@@ -20,6 +20,7 @@ void run_ranks(LocalJob& job, const Work& work) {
     ranks.emplace_back([&job, &work, rank] {
       const auto world = job.world(rank);
       auto transfers = std::make_shared<cpu::TransferThread>();
+      transfers->set_bell(world->bell(), rank % 2 == 0);  // those that sleep at once, and those that do not
       CpuDevice device(std::make_shared<KernelRegistry>(), transfers);
       work(*world, device);
     });
@@ -280,6 +281,8 @@ INSTANTIATE_TEST_SUITE_P(Ways, FaultsElsewhere,
                          ::testing::Values(Way::By::hierarchical, schedule::Algorithm::ring),
                          [](const auto& way) { return std::string(name(way.param)); });
 
+constexpr int64_t kMany = int64_t{16} << 20;  // what is read without a table
+
 Way way_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
   return dynamic_cast<ScheduledCommunicator&>(group).way_of(operation, bytes);
 }
@@ -301,11 +304,14 @@ TEST(Group, TakesTheWayThatWasMeasured) {
   EXPECT_EQ(way_of(*four, Operation::all_gather, 1000), Way::By::relay);
   EXPECT_EQ(way_of(*four, Operation::all_gather, 1001), schedule::Algorithm::ring);
   EXPECT_EQ(way_of(*four, Operation::all_gather, 3000), schedule::Algorithm::ring) << "the largest row";
-  EXPECT_EQ(way_of(*four, Operation::all_reduce, 1), Way::By::read) << "the table says nothing of it";
-  EXPECT_EQ(way_of(*four, Operation::broadcast, 1), Way::By::read) << "a ring has no broadcast";
-  EXPECT_EQ(way_of(*three, Operation::all_gather, 1), Way::By::read) << "of other sizes only";
+  EXPECT_EQ(way_of(*four, Operation::all_reduce, kMany), Way::By::read) << "the table says nothing of it";
+  EXPECT_EQ(way_of(*four, Operation::broadcast, kMany), Way::By::read) << "a ring has no broadcast";
+  EXPECT_EQ(way_of(*three, Operation::all_gather, kMany), Way::By::read) << "of other sizes only";
   options.deterministic = true;
-  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), Way::By::read);
+  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, kMany), Way::By::read);
+  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, kMany / 4), Way::By::relay) << "few bytes";
+  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_reduce, kMany / 4), Way::By::read) << "not as few";
+  EXPECT_EQ(way_of(*make({0, 1}), Operation::all_gather, 1), Way::By::read) << "of two ranks";
   options.way = schedule::Algorithm::direct;
   EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), schedule::Algorithm::direct);
 }
