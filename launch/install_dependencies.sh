@@ -41,6 +41,7 @@ build | nlohmann-json3-dev         | JSON: metrics, safetensors headers, manifes
 build | libxxhash-dev              | hashes of files, tensors and documents
 build | libzstd-dev                | .zst corpora
 build | zlib1g-dev                 | .gz corpora
+build | libeigen3-dev              | least squares: the constants of simulated chips
 build | libopenmpi-dev             | MPI: several ranks
 build | openmpi-bin                | mpirun, which starts them
 test  | libgtest-dev               | the test framework

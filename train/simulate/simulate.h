@@ -29,7 +29,9 @@ struct Simulation {
   size_t fullest = 0;  // the role that takes the most memory
 };
 
-// UserError where the mesh does not fit the chip's pods. Memory is not checked here.
+// Played as the program that the config names, if it names one, with the constants of
+// configs/calibration.textproto. UserError where the mesh does not fit the chip's pods. Memory is not checked
+// here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
                     const sim::PlayOptions& options = {});
 
