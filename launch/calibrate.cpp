@@ -86,7 +86,9 @@ void add_calibrate(Verbs& verbs, const train::Plugins& plugins) {
   app.add_option("--without", flags->without, "Fit without this model, and show the errors on all")
       ->type_name("MODEL");
   CLI::Option* const check = app.add_flag("--check", flags->check, "Fit nothing: the file's own values");
-  app.add_flag("--write", flags->write, "Put the fitted values into the file")->excludes(check)->excludes("--without");
+  app.add_flag("--write", flags->write, "Put the fitted values into the file")
+      ->excludes(check)
+      ->excludes("--without");
   app.add_flag("--markdown", flags->markdown, "Print tables for a page");
 }
 

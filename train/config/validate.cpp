@@ -31,6 +31,11 @@ void check_device(const RunConfig& run) {
     throw UserError("simulate.program is \"" + printable(run.simulate().program()) + "\" but device is " +
                     RunConfig::Device_Name(run.device()) + "; other programs are for device: SIM");
   }
+  if (!run.simulate().program().empty() && run.train().precision() != TrainConfig::BF16) {
+    throw UserError("simulate.program is \"" + printable(run.simulate().program()) +
+                    "\", which computes in bf16, but train.precision is " +
+                    TrainConfig::Precision_Name(run.train().precision()) + "; set it to BF16");
+  }
   if (run.device() == RunConfig::CUDA) {
     throw UserError("device is CUDA; this version runs on device: CPU and simulates device: SIM");
   }

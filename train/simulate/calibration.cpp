@@ -36,8 +36,8 @@ bool assign(sim::ChipConstants& to, const std::string& name, double value) {
 bool assign(ProgramConstants& to, const std::string& name, double value) {
   if (name == "attention_efficiency") {
     to.attention_efficiency = value;
-  } else if (name == "links") {
-    to.links = value;
+  } else if (name == "exposed") {
+    to.exposed = value;
   } else if (name == "pod_latency") {
     to.pod_latency = Seconds(value);
   } else if (name == "pod_step") {

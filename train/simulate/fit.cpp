@@ -91,13 +91,14 @@ Calibrator::Calibrator(Calibration calibration, const Path& file, const Plugins&
       point.published_mfu = published.mfu_percent() / 100;
       point.chip = read_chip(run.chip(), recipe);
       point.program = run.simulate().program();
-      const mesh::Mesh mesh = sim::Network(mesh::Mesh(run.mesh()), point.chip).mesh();
+      sim::Network network(mesh::Mesh(run.mesh()), point.chip);
+      const mesh::Mesh& mesh = network.mesh();
       const auto peak = point.chip.peak_flops_per_s.find(DType::bf16);
       if (peak == point.chip.peak_flops_per_s.end())
         throw UserError("chip " + point.chip.name + " has no peak for bf16, of which MFU is a share");
       point.peak_flops_per_s = peak->second * mesh.world_size();
       for (const SimulatedRole& role : record_roles(run, mesh, point.chip, plugins)) {
-        point.roles.emplace_back(role.records);
+        point.roles.emplace_back(role.records, network, run.simulate().parallel_layers());
         point.peak_bytes = std::max(point.peak_bytes, role.memory.bytes_peak);
       }
       points_.push_back(std::move(point));

@@ -1,6 +1,9 @@
 #include "train/simulate/program.h"
 
-#include <algorithm>
+#include <map>
+#include <numeric>
+#include <string>
+#include <tuple>
 
 #include "parallel/mesh/mesh.h"
 
@@ -11,8 +14,8 @@ bool between_pods(const CollectiveNote& note) {
   return note.axis == mesh::name(mesh::Axis::pod);
 }
 
-bool sums(const CollectiveNote& note) {
-  return note.operation == "reduce_scatter" || note.operation == "all_reduce";
+bool on_model_axis(const CollectiveNote& note) {
+  return note.axis == mesh::name(mesh::Axis::model);
 }
 
 using CostKey = std::tuple<std::string_view, Phase, int64_t, int64_t, int64_t>;
@@ -21,34 +24,50 @@ CostKey key_of(const Record& record, const Cost& cost) {
   return {record.op, record.phase, cost.flops(), cost.bytes_read, cost.bytes_written};
 }
 
-// (n - 1) / n of the array, and twice that where it is scattered and gathered again.
-double wire_bytes(const CollectiveNote& note) {
-  const auto n = static_cast<double>(note.ranks);
-  const double once = (n - 1) / n * static_cast<double>(note.wire_bytes);
-  return note.operation == "all_reduce" ? 2 * once : once;
+// As this program sends it.
+CollectiveNote sent(CollectiveNote note) {
+  if (on_model_axis(note) && note.operation == "reduce_scatter") note.wire_bytes /= 2;  // bf16 for fp32
+  return note;
 }
 
 }  // namespace
 
-ProgramStep::ProgramStep(std::span<const Record> records) {
+ProgramStep::ProgramStep(std::span<const Record> records, sim::Network& network, bool parallel_layers) {
   std::map<CostKey, size_t> operators;
   std::map<std::tuple<std::string, std::string, int64_t, Phase>, size_t> collectives;
+  bool after_attention = false;  // in recomputation
   for (const Record& record : records) {
     if (record.kind == Record::Kind::transfer) {
-      const CollectiveNote& note = record.note;
+      if (record.note.ranks < 2) continue;
+      const CollectiveNote note = sent(record.note);
       const std::tuple key{note.operation, note.axis, note.wire_bytes, note.phase};
       const auto [found, fresh] = collectives.try_emplace(key, collectives_.size());
-      if (fresh) collectives_.push_back({note, 0});
-      ++collectives_[found->second].count;
+      if (fresh) {
+        const sim::Flow& flow = network.flow(note);
+        collectives_.push_back({note, flow.latency, flow.transfer, 0});
+      }
+      collectives_[found->second].count += parallel_layers && on_model_axis(note) ? 0.5 : 1;
       continue;
     }
     if (record.kind != Record::Kind::launch && record.kind != Record::Kind::copy) continue;
+    const bool attention = record.op.starts_with("attention");
+    if (record.phase == Phase::recompute && parallel_layers) {
+      if (after_attention && record.op == "matmul") {
+        after_attention = false;
+        continue;
+      }
+      after_attention = after_attention || attention;
+    }
     Cost cost = record.cost;
     if (record.kind == Record::Kind::copy) cost.bytes_read = cost.bytes_written = record.bytes;
     const auto [found, fresh] = operators.try_emplace(key_of(record, cost), operators_.size());
-    if (fresh) operators_.push_back({cost, record.phase, record.op.starts_with("attention"), 0});
+    if (fresh) operators_.push_back({cost, record.phase, attention, 0});
     ++operators_[found->second].count;
   }
+}
+
+Seconds ProgramTime::torus_total() const {
+  return std::accumulate(torus.begin(), torus.end(), Seconds(0));
 }
 
 ProgramTime ProgramStep::time(const sim::Chip& chip, const ProgramConstants& constants) const {
@@ -61,25 +80,21 @@ ProgramTime ProgramStep::time(const sim::Chip& chip, const ProgramConstants& con
     (one.bound_by_memory() ? out.memory_bound : out.products) += all;
     out.phases[static_cast<size_t>(each.phase)] += all;
   }
-  const double rate = constants.links * chip.topology.bytes_per_s * chip.constants.link_efficiency;
-  Seconds forward{0}, backward{0};
   for (const Collectives& each : collectives_) {
     const CollectiveNote& note = each.note;
-    if (note.ranks < 2) continue;
-    const auto count = static_cast<double>(each.count);
     if (between_pods(note)) {
-      out.pods += count * (constants.pod_latency + 2.0 * (note.ranks - 1) * constants.pod_step +
-                           Seconds(wire_bytes(note) / chip.host.chip_bytes_per_s));
+      const double steps = 2.0 * (note.ranks - 1);
+      const double bytes = steps / note.ranks * static_cast<double>(note.wire_bytes);
+      out.pods += each.count * (constants.pod_latency + steps * constants.pod_step +
+                                Seconds(bytes / chip.host.chip_bytes_per_s));
       continue;
     }
-    const Seconds one = chip.constants.collective_overhead + Seconds(wire_bytes(note) / rate);
-    (note.phase == Phase::forward ? forward : backward) += count * one;
+    const Seconds all = each.count * (chip.constants.collective_overhead + each.latency +
+                                      each.transfer / chip.constants.link_efficiency);
+    const bool scatters_gradients = note.operation == "reduce_scatter" && !on_model_axis(note);
+    out.torus[static_cast<size_t>(note.phase)] += (scatters_gradients ? 1 : constants.exposed) * all;
+    out.busy += all;
   }
-  const auto operators = [&](Phase phase) { return out.phases[static_cast<size_t>(phase)]; };
-  out.busy = forward + backward;
-  out.torus_forward = std::max(Seconds(0), forward - operators(Phase::forward));
-  out.torus_backward =
-      std::max(Seconds(0), backward - operators(Phase::recompute) - operators(Phase::backward));
   return out;
 }
 
@@ -88,14 +103,13 @@ sim::Played as_played(const ProgramTime& time, sim::Network& network, std::span<
   out.step = time.total();
   out.products = time.products;
   out.memory_bound = time.memory_bound;
-  out.waited[static_cast<size_t>(Queue::gather)] = time.torus_forward;
-  out.waited[static_cast<size_t>(Queue::reduce)] = time.torus_backward;
+  out.waited[static_cast<size_t>(Queue::gather)] = time.torus_total();
   out.waited[static_cast<size_t>(Queue::pod)] = time.pods;
   out.busy[static_cast<size_t>(Queue::gather)] = time.busy;
   out.busy[static_cast<size_t>(Queue::pod)] = time.pods;
   out.phases = time.phases;
-  out.phases[static_cast<size_t>(Phase::forward)] += time.torus_forward;
-  out.phases[static_cast<size_t>(Phase::backward)] += time.torus_backward + time.pods;
+  for (size_t phase = 0; phase < out.phases.size(); ++phase) out.phases[phase] += time.torus[phase];
+  out.phases[static_cast<size_t>(Phase::backward)] += time.pods;
   for (const Record& record : records) {
     if (record.kind != Record::Kind::transfer || record.note.ranks < 2) continue;
     const sim::Flow& flow = network.flow(record.note);

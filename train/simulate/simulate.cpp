@@ -86,10 +86,14 @@ Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const P
   if (!run.simulate().program().empty()) {
     const ProgramConstants constants =
         program_constants(read_calibration(calibration_file()), run.simulate().program());
+    sim::Chip sheet = chip;
+    sheet.constants = {};
+    sim::Network nominal(mesh::Mesh(run.mesh()), sheet);
     size_t slowest = 0;
     ProgramTime longest;
     for (size_t r = 0; r < out.roles.size(); ++r) {
-      const ProgramTime time = ProgramStep(out.roles[r].records).time(chip, constants);
+      const ProgramTime time =
+          ProgramStep(out.roles[r].records, nominal, run.simulate().parallel_layers()).time(chip, constants);
       if (time.total() > longest.total()) {
         longest = time;
         slowest = r;
