@@ -42,6 +42,7 @@ build | libxxhash-dev              | hashes of files, tensors and documents
 build | libzstd-dev                | .zst corpora
 build | zlib1g-dev                 | .gz corpora
 build | libssl-dev                 | libcrypto: authenticated questions between hosts
+build | libeigen3-dev              | least squares: the constants of simulated chips
 build | libopenmpi-dev             | MPI: several ranks
 build | openmpi-bin                | mpirun, which starts them
 test  | libgtest-dev               | the test framework

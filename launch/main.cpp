@@ -31,6 +31,7 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_certify(verbs, plugins);
   launch::add_mesh(verbs);
   launch::add_simulate(verbs, plugins);
+  launch::add_calibrate(verbs, plugins);
   launch::add_generate(verbs);
   launch::add_import(verbs);
   launch::add_export(verbs);

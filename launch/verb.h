@@ -53,6 +53,7 @@ void add_launch(Verbs&);
 void add_certify(Verbs&, const train::Plugins&);
 void add_mesh(Verbs&);
 void add_simulate(Verbs&, const train::Plugins&);
+void add_calibrate(Verbs&, const train::Plugins&);
 void add_generate(Verbs&);
 void add_import(Verbs&);
 void add_export(Verbs&);

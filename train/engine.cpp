@@ -48,6 +48,7 @@ StepOptions step_options(const config::RunConfig& run) {
   out.zero.whole_below = run.zero().whole_below();
   out.zero.max_live = run.zero().max_live();
   out.zero.wire = run.zero().wire() == config::ZeroConfig::BF16 ? Wire::bf16 : Wire::exact;
+  out.zero.round_gradients = run.zero().gradients() == config::ZeroConfig::BF16;
   out.zero.pods.outer = run.pathways().has_nesterov();
   out.zero.pods.every_steps = run.pathways().every_steps();
   out.zero.pods.learning_rate = run.pathways().nesterov().learning_rate();

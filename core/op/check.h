@@ -30,6 +30,11 @@ inline bool is_exact(const Tensor& t, DType compute) {
   return t.type == DType::f32 || (t.type == DType::f64 && compute == DType::f64);
 }
 
+// A weight's gradient: exact, or of the compute type, which kernels of devices without numbers alone serve.
+inline bool is_gradient(const Tensor& t, DType compute) {
+  return is_exact(t, compute) || t.type == compute;
+}
+
 inline bool is_matrix(const Tensor& t) {
   return t.shape.rank() == 2 && t.layout == Layout::plain;
 }

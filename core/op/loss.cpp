@@ -137,7 +137,7 @@ Call loss_grad(const Tensor& h, const Tensor& table, const Tensor& table_backwar
   check(is_exact(scale, h.type) && is_vector(scale, 1), "loss_grad", "scale f32[1]", {{"scale", scale}});
   check(dh.type == h.type && dh.shape == h.shape && is_dense_matrix(dh), "loss_grad", "one shape and type",
         {{"h", h}, {"dh", dh}});
-  check(is_exact(d_table, h.type) && d_table.shape == table.shape && is_dense_matrix(d_table), "loss_grad",
+  check(is_gradient(d_table, h.type) && d_table.shape == table.shape && is_dense_matrix(d_table), "loss_grad",
         "table [V, D], d_table f32[V, D]", {{"table", table}, {"d_table", d_table}});
   return {&loss_grad_kind,
           {{h, Access::in},

@@ -190,7 +190,7 @@ Call loss_part_grad(const Tensor& h, const Tensor& table, const Tensor& table_ba
         {{"scale", scale}, {"normalisers", normalisers}});
   check((dh.type == h.type || is_exact(dh, h.type)) && dh.shape == h.shape && is_dense_matrix(dh),
         "loss_part_grad", "dh of h's shape, of its type or f32", {{"h", h}, {"dh", dh}});
-  check(is_exact(d_table, h.type) && d_table.shape == table.shape && is_dense_matrix(d_table),
+  check(is_gradient(d_table, h.type) && d_table.shape == table.shape && is_dense_matrix(d_table),
         "loss_part_grad", "table [V, D], d_table f32[V, D]", {{"table", table}, {"d_table", d_table}});
   return {&loss_part_grad_kind,
           {{h, Access::in},

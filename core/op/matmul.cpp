@@ -121,7 +121,7 @@ Call matmul_dx(const Tensor& dy, const Tensor& w, const Tensor& dx, MatmulSpec s
 Call matmul_dw(const Tensor& dy, const Tensor& x, const Tensor& dw, MatmulSpec spec) {
   check(is_float(dy) && is_matrix(dy) && is_matrix(x) && dy.type == x.type && dy.shape[0] == x.shape[0],
         "matmul_dw", "dy [m, n] and x [m, k] of one type", {{"dy", dy}, {"x", x}});
-  check(is_exact(dw, x.type) && is_dense_matrix(dw) && dw.shape == Shape{dy.shape[1], x.shape[1]},
+  check(is_gradient(dw, x.type) && is_dense_matrix(dw) && dw.shape == Shape{dy.shape[1], x.shape[1]},
         "matmul_dw", "dy [m, n], x [m, k], dw f32[n, k]", {{"dy", dy}, {"x", x}, {"dw", dw}});
   Call call = product_call(matmul_dw_kind, dy, x, dw, spec);
   call.phase = Phase::backward;

@@ -158,7 +158,7 @@ Call rms_norm_grad(const Tensor& dy, const Tensor& x, const Tensor& w, const Ten
   check_same("rms_norm_grad", x, dx, "dx");
   check_weight("rms_norm_grad", x, w);
   check_rstd("rms_norm_grad", x, rstd);
-  check(is_exact(dw, x.type) && is_vector(dw, x.shape[1]), "rms_norm_grad", "x [M, D], dw f32[D]",
+  check(is_gradient(dw, x.type) && is_vector(dw, x.shape[1]), "rms_norm_grad", "x [M, D], dw f32[D]",
         {{"x", x}, {"dw", dw}});
   if (skip) check_same("rms_norm_grad", x, skip, "skip");
   if (y) check_same("rms_norm_grad", x, y, "y");

@@ -184,7 +184,7 @@ Call rope_grad(const Tensor& d_out, const Tensor& table, const Tensor& qkv, cons
   if (wq || wk || rstd || dwq || dwk) {
     check_rope("rope_grad", qkv, table, d_qkv, spec);
     check_rope_norm("rope_grad", qkv, wq, wk, rstd, spec);
-    check(is_exact(dwq, qkv.type) && is_exact(dwk, qkv.type) && is_vector(dwq, spec.head_dim) &&
+    check(is_gradient(dwq, qkv.type) && is_gradient(dwk, qkv.type) && is_vector(dwq, spec.head_dim) &&
               is_vector(dwk, spec.head_dim),
           "rope_grad", "f32[H] and f32[H]", {{"dwq", dwq}, {"dwk", dwk}});
   }

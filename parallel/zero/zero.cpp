@@ -314,7 +314,8 @@ void Zero::release(std::span<const Visit> visits, size_t at, bool again) {
 // A whole unit's. No kernel writes the padding, and sums of squares read it.
 Array Zero::gradient_buffer(size_t u) const {
   const Unit& unit = units_[u];
-  Array flat = device_.array(DType::f32, {unit.flat_elements}, "gradients");
+  const DType type = options_.round_gradients ? options_.compute : DType::f32;
+  Array flat = device_.array(type, {unit.flat_elements}, "gradients");
   const auto clear = [&](int64_t begin, int64_t end) {
     if (end > begin) launch(op::fill(flat.tensor.slice_rows(begin, end - begin), {0}), Phase::backward);
   };
@@ -393,8 +394,14 @@ void Zero::absorb(size_t keep) {
   while (arrived_.size() > keep) {
     const size_t u = arrived_.front().unit;
     std::vector<Array>& pending = held_[u].pending;
-    pending.push_back(std::move(arrived_.front().shard));
+    Array shard = std::move(arrived_.front().shard);
     arrived_.pop_front();
+    if (shard.tensor.type != DType::f32) {
+      Array exact = device_.array(DType::f32, shard.tensor.shape, "gradients");
+      launch(op::cast(shard.tensor, exact.tensor), Phase::backward);
+      shard = std::move(exact);
+    }
+    pending.push_back(std::move(shard));
     const auto merge = [&] {
       const size_t top = pending.size() - 1;
       launch(op::add(pending[top].tensor, pending[top - 1].tensor), Phase::backward);

@@ -31,6 +31,7 @@ struct ZeroOptions {
   int64_t whole_below = 0;            // units of fewer elements are gathered once a step and stay
   int64_t max_live = 0;               // elements gathered at a time that prefetching keeps to; 0: no limit
   Wire wire = Wire::exact;            // of the gradients within a pod
+  bool round_gradients = false;       // whole units' are of the compute type; devices without numbers alone
   pathways::Options pods;             // what pods exchange
 };
 

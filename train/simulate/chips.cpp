@@ -13,16 +13,6 @@ namespace {
 
 constexpr const char* kEnding = ".textproto";
 
-std::vector<Path> folders(const Path& config) {
-  std::vector<Path> out{config.parent_path() / "chips", Path("configs") / "chips"};
-  std::error_code ignored;
-  const Path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  // build/<preset>/bin/toroid
-  for (Path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
-    out.push_back(at / "configs" / "chips");
-  return out;
-}
-
 sim::Chip read(const Path& path) {
   config::ChipConfig config;
   config::read_text(read_file(path, config::kLargestFile), printable(path.string()), config);
@@ -35,10 +25,20 @@ sim::Chip read(const Path& path) {
 
 }  // namespace
 
+std::vector<Path> config_folders(const Path& config, const std::string& folder) {
+  std::vector<Path> out{config.parent_path() / folder, Path("configs") / folder};
+  std::error_code ignored;
+  const Path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  // build/<preset>/bin/toroid
+  for (Path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
+    out.push_back(at / "configs" / folder);
+  return out;
+}
+
 sim::Chip read_chip(const std::string& name, const Path& config) {
   if (name.find('/') != std::string::npos || name.ends_with(kEnding)) return read(name);
   std::vector<std::string> known;
-  for (const Path& folder : folders(config)) {
+  for (const Path& folder : config_folders(config, "chips")) {
     if (const Path file = folder / (name + kEnding); std::filesystem::exists(file)) return read(file);
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "train/engine.h"
+#include "train/simulate/calibration.h"
+#include "train/simulate/program.h"
 
 namespace toroid::train {
 namespace {
@@ -104,6 +106,25 @@ Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const P
     records.emplace_back(out.roles[r].records);
     chips.push_back({r, 1.0, {}});
     if (out.roles[r].memory.bytes_peak > out.roles[out.fullest].memory.bytes_peak) out.fullest = r;
+  }
+  if (!run.simulate().program().empty()) {
+    const ProgramConstants constants =
+        program_constants(read_calibration(calibration_file()), run.simulate().program());
+    sim::Chip sheet = chip;
+    sheet.constants = {};
+    sim::Network nominal(mesh::Mesh(run.mesh()), sheet);
+    size_t slowest = 0;
+    ProgramTime longest;
+    for (size_t r = 0; r < out.roles.size(); ++r) {
+      const ProgramTime time =
+          ProgramStep(out.roles[r].records, nominal, run.simulate().parallel_layers()).time(chip, constants);
+      if (time.total() > longest.total()) {
+        longest = time;
+        slowest = r;
+      }
+    }
+    out.played = as_played(longest, network, out.roles[slowest].records);
+    return out;
   }
   out.played = sim::play(chip, network, records, chips, options);
   return out;

@@ -32,7 +32,9 @@ struct Simulation {
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins);
 
-// UserError where the mesh does not fit the chip's pods. Whether memory does is not checked here.
+// Played as the program that the config names, if it names one, with the constants of
+// configs/calibration.textproto. UserError where the mesh does not fit the chip's pods. Memory is not checked
+// here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
                     const sim::PlayOptions& options = {});
 
