@@ -69,8 +69,12 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   out.chips = out.pods * run.mesh().data() * run.mesh().model();
   out.roles = static_cast<int64_t>(simulation.roles.size());
   out.tokens_per_step = sequences * tokens;
-  out.step = simulation.played.step;
   out.split = split_of(simulation.played);
+  const int64_t hosts = (run.mesh().data() * run.mesh().model() + chip.host.chips - 1) / chip.host.chips;
+  // A computer's ranks start their own steps.
+  const Dispatch dispatch = chip.measured ? Dispatch::none : options.dispatch;
+  out.split.dispatch = exposed_dispatch(dispatch, hosts, simulation.played.step);
+  out.step = simulation.played.step + out.split.dispatch;
   const double step = out.step.count(), chips = static_cast<double>(out.chips);
   const double possible = chips * peak_of(run, chip) * step;
   out.mfu_causal = model_flops_per_step(decoder, sequences, tokens) / possible;
@@ -92,7 +96,7 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
 }
 
 Limit limit_of(const Answer& answer) {
-  const double step = answer.split.total().count();
+  const double step = answer.step.count();
   const struct {
     Seconds time;
     const char* what;

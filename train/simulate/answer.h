@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "train/simulate/dispatch.h"
 #include "train/simulate/simulate.h"
 
 namespace toroid::train {
@@ -58,6 +59,7 @@ struct Answer {
 struct AnswerOptions {
   std::string constants = "nominal";
   double goal_tokens = 0;  // 0: those of the whole run
+  Dispatch dispatch = Dispatch::parallel;
 };
 
 // `limit` is filled in, `remedy` is not.

@@ -1,7 +1,6 @@
 #include "train/simulate/simulate.h"
 
 #include <algorithm>
-#include <set>
 
 #include "train/engine.h"
 #include "train/simulate/calibration.h"
@@ -76,28 +75,48 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   return out;
 }
 
+std::vector<sim::PlayedChip> every_chip(const Variation& variation, const mesh::Mesh& mesh,
+                                        const std::vector<SimulatedRole>& roles) {
+  return all_chips(variation, mesh, [&](const mesh::Coordinate& at) {
+    const std::pair ends{at.data == mesh.data() - 1, at.model == mesh.model() - 1};
+    for (size_t r = 0; r < roles.size(); ++r) {
+      if (std::find(roles[r].ends.begin(), roles[r].ends.end(), ends) != roles[r].ends.end()) return r;
+    }
+    return size_t{0};
+  });
+}
+
 }  // namespace
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins) {
   // Shards differ at the ends of an axis, where padding is.
-  std::set<int> ranks;
-  for (const int data : {0, mesh.data() - 1}) {
-    for (const int model : {0, mesh.model() - 1}) ranks.insert(mesh.rank(0, data, model));
-  }
   std::vector<SimulatedRole> roles;
-  for (const int rank : ranks) {
-    SimulatedRole role = record_role(run, mesh, rank, chip, plugins);
-    const bool known = std::any_of(roles.begin(), roles.end(),
-                                   [&](const SimulatedRole& other) { return same(role, other); });
-    if (!known) roles.push_back(std::move(role));
+  for (const bool data_ends : {false, true}) {
+    for (const bool model_ends : {false, true}) {
+      const int rank = mesh.rank(0, data_ends ? mesh.data() - 1 : 0, model_ends ? mesh.model() - 1 : 0);
+      const auto recorded = std::find_if(roles.begin(), roles.end(),
+                                         [&](const SimulatedRole& role) { return role.rank == rank; });
+      if (recorded != roles.end()) {
+        recorded->ends.emplace_back(data_ends, model_ends);
+        continue;
+      }
+      SimulatedRole role = record_role(run, mesh, rank, chip, plugins);
+      const auto known = std::find_if(roles.begin(), roles.end(),
+                                      [&](const SimulatedRole& other) { return same(role, other); });
+      SimulatedRole& kept = known == roles.end() ? roles.emplace_back(std::move(role)) : *known;
+      kept.ends.emplace_back(data_ends, model_ends);
+    }
   }
   return roles;
 }
 
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
-                    const sim::PlayOptions& options) {
+                    const SimulateOptions& options) {
+  check(options.variation, mesh::Mesh(run.mesh()));
   sim::Network network(mesh::Mesh(run.mesh()), chip);
+  for (const Variation::LinkFault& fault : options.variation.faults)
+    network.weaken(static_cast<int>(fault.dimension), fault.share);
   Simulation out;
   out.roles = record_roles(run, network.mesh(), chip, plugins);
   std::vector<std::span<const Record>> records;
@@ -126,7 +145,8 @@ Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const P
     out.played = as_played(longest, network, out.roles[slowest].records);
     return out;
   }
-  out.played = sim::play(chip, network, records, chips, options);
+  if (options.variation.chips_differ()) chips = every_chip(options.variation, network.mesh(), out.roles);
+  out.played = sim::play(chip, network, records, chips, options.play);
   return out;
 }
 

@@ -10,16 +10,24 @@
 #include "core/device/sim/chip.h"
 #include "parallel/comm/sim/player.h"
 #include "train/plugins.h"
+#include "train/simulate/variation.h"
 
 namespace toroid::train {
 
 // What one kind of chip issues in a step, and the memory that it takes.
 struct SimulatedRole {
   int rank = 0;  // one that has it
+  std::vector<std::pair<bool, bool>>
+      ends;  // whether the data and the model axis end at the chips that have it
   int64_t microbatches = 1;
   std::vector<Record> records;
   Statistics memory;
   std::map<Phase, int64_t> peak_by_phase;  // bytes, within the step
+};
+
+struct SimulateOptions {
+  sim::PlayOptions play;
+  Variation variation;
 };
 
 struct Simulation {
@@ -32,10 +40,10 @@ struct Simulation {
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins);
 
-// Played as the program that the config names, if it names one, with the constants of
-// configs/calibration.textproto. UserError where the mesh does not fit the chip's pods. Memory is not checked
-// here.
+// Where chips differ, all are played. Played as the program that the config names, if it names one, with the
+// constants of configs/calibration.textproto. UserError where the mesh does not fit the chip's pods. Memory
+// is not checked here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
-                    const sim::PlayOptions& options = {});
+                    const SimulateOptions& options = {});
 
 }  // namespace toroid::train

@@ -246,8 +246,17 @@ double Network::bytes_per_s(int link) const {
   return link == kBetweenPods ? host_.chip_bytes_per_s : topology_.bytes_per_s * constants_.link_efficiency;
 }
 
-Lane Network::lane(int) const {
-  return {bytes_per_s(0), topology_.hop_latency};
+void Network::weaken(int dimension, double share) {
+  require(flows_.empty(), "links grow weak before they are used");
+  if (share <= 0) {
+    mesh_.set_wraps(dimension, false);
+  } else {
+    shares_.at(static_cast<size_t>(dimension)) *= share;
+  }
+}
+
+Lane Network::lane(int dimension) const {
+  return {bytes_per_s(0) * shares_.at(static_cast<size_t>(dimension)), topology_.hop_latency};
 }
 
 Flow Network::make(const CollectiveNote& note) const {
@@ -275,7 +284,10 @@ Flow Network::make(const CollectiveNote& note) const {
   } else {
     const mesh::Axis axis = note.axis == mesh::name(mesh::Axis::model) ? mesh::Axis::model : mesh::Axis::data;
     const std::vector<int> dimensions = dimensions_of(mesh_, note.axis);
-    const Flow flow = play_on_torus(algorithm, operation, mesh_.shape(axis), bytes, lane(0), lane(0));
+    const auto lane_of = [&](size_t back) {
+      return lane(dimensions.size() >= back ? dimensions[dimensions.size() - back] : 0);
+    };
+    const Flow flow = play_on_torus(algorithm, operation, mesh_.shape(axis), bytes, lane_of(1), lane_of(2));
     out = flow;
     out.busy = out.bytes = {};
     // The shape's columns lie along the last of the axis' dimensions, its rows along the one before.

@@ -58,6 +58,9 @@ class Network {
   const Flow& flow(const CollectiveNote& note);
   // A message between two chips of a pod, over all the links that shorten the way.
   Flow message(int from, int to, double bytes) const;
+  // A link of a dimension of the mesh's torus has only a share of its bandwidth left, and every ring over it
+  // waits for it; with none left the dimension does not wrap. Before any flow.
+  void weaken(int dimension, double share);
   // What a link carries in a second.
   double bytes_per_s(int link) const;
 
@@ -69,6 +72,7 @@ class Network {
   Topology topology_;
   HostLinks host_;
   ChipConstants constants_;
+  std::array<double, kDimensions> shares_{1, 1, 1};  // of the bandwidth that the dimensions have
   std::optional<MeasuredHost> measured_;
   std::map<std::tuple<std::string, std::string, std::string, int64_t>, Flow> flows_;
 };

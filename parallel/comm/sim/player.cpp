@@ -230,6 +230,7 @@ class Player {
     if (transit.chips.size() < members_.at({axis, group})) return;
     transit.begun = now_;
     transit.end = now_ + flow.latency.count();
+    soonest_ = std::min(soonest_, transit.end);
     for (const size_t chip : transit.chips) transit.worked.push_back(states_[chip].worked(now_));
     under_way_.push_back(std::move(transit));
     waiting_.erase(found);
@@ -286,11 +287,7 @@ class Player {
     return seconds > 0 ? std::min(1.0, transit.flow->busy[static_cast<size_t>(link)] / seconds) : 0;
   }
 
-  double next_arrival() const {
-    double soonest = kNever;
-    for (const Transit& transit : under_way_) soonest = std::min(soonest, transit.end);
-    return soonest;
-  }
+  double next_arrival() const { return soonest_; }
 
   void finish_transits() {
     std::vector<Transit> finished;
@@ -306,6 +303,8 @@ class Player {
     }
     std::erase_if(under_way_, [](const Transit& transit) { return transit.over; });
     share_links();
+    soonest_ = kNever;
+    for (const Transit& transit : under_way_) soonest_ = std::min(soonest_, transit.end);
     for (const Transit& transit : finished) {
       for (size_t i = 0; i < transit.chips.size(); ++i) {
         const size_t c = transit.chips[i];
@@ -364,6 +363,7 @@ class Player {
   std::array<std::pair<double, const Record*>, kQueues> first_joined_{};
   std::vector<TimeSpan> spans_;
   double now_ = 0;
+  double soonest_ = kNever;  // end of what is under way
 };
 
 }  // namespace

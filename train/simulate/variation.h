@@ -1,0 +1,59 @@
+// Chips that are not all alike: each one's speed, stragglers and faulty links, drawn from a seed or named.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/device/sim/chip.h"
+#include "parallel/comm/sim/player.h"
+#include "parallel/mesh/mesh.h"
+
+namespace toroid::train {
+
+struct Variation {
+  struct Straggler {
+    int64_t rank = 0;
+    double factor = 1;  // how much longer its operators take
+  };
+  struct LinkFault {
+    int64_t dimension = 0;  // of the mesh's torus
+    double share = 1;  // of its bandwidth that a link of it still has; 0: it is gone, and with it the wrap
+  };
+  double jitter = 0;  // relative standard deviation of the chips' speed
+  uint64_t seed = 1;
+  std::vector<Straggler> stragglers;
+  std::vector<LinkFault> faults;
+
+  bool chips_differ() const { return jitter > 0 || !stragglers.empty(); }
+};
+
+// UserError with what is out of its range.
+void check(const Variation& variation, const mesh::Mesh& mesh);
+
+// Every chip of the mesh, for a play of all of them: `role_of` says what a chip with the given places at the
+// ends of the axes records. UserError for more than kMostPlayedChips.
+inline constexpr int64_t kMostPlayedChips = 4096;
+template <class RoleOf>
+std::vector<sim::PlayedChip> all_chips(const Variation& variation, const mesh::Mesh& mesh,
+                                       const RoleOf& role_of);
+
+// How much longer a chip's operators take.
+double slowness(const Variation& variation, int64_t rank);
+
+// The places of a chip's groups on the axes.
+sim::PlayedChip placed(const mesh::Mesh& mesh, int rank);
+
+template <class RoleOf>
+std::vector<sim::PlayedChip> all_chips(const Variation& variation, const mesh::Mesh& mesh,
+                                       const RoleOf& role_of) {
+  check(variation, mesh);
+  std::vector<sim::PlayedChip> out;
+  for (int rank = 0; rank < mesh.world_size(); ++rank) {
+    sim::PlayedChip& chip = out.emplace_back(placed(mesh, rank));
+    chip.role = role_of(mesh.coordinate(rank));
+    chip.slowness = slowness(variation, rank);
+  }
+  return out;
+}
+
+}  // namespace toroid::train
