@@ -24,16 +24,20 @@ std::vector<Path> folders(const Path& config) {
 }
 
 sim::Chip read(const Path& path) {
-  config::ChipConfig config;
-  config::read_text(read_file(path, config::kLargestFile), printable(path.string()), config);
-  try {
-    return sim::make_chip(config);
-  } catch (const UserError& error) {
-    throw UserError(printable(path.string()) + ": " + error.what());
-  }
+  return parse_chip(read_file(path, config::kLargestFile), printable(path.string()));
 }
 
 }  // namespace
+
+sim::Chip parse_chip(std::string_view text, const std::string& name) {
+  config::ChipConfig config;
+  config::read_text(text, name, config);
+  try {
+    return sim::make_chip(config);
+  } catch (const UserError& error) {
+    throw UserError(name + ": " + error.what());
+  }
+}
 
 sim::Chip read_chip(const std::string& name, const Path& config) {
   if (name.find('/') != std::string::npos || name.ends_with(kEnding)) return read(name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "core/base/io/file.h"
 #include "core/device/sim/chip.h"
@@ -12,5 +13,8 @@ namespace toroid::train {
 // of the working directory or of the tree that the program was built in. UserError where there is none, with
 // the names that there are.
 sim::Chip read_chip(const std::string& name, const Path& config);
+
+// The text of such a file. UserError, which begins with `name`.
+sim::Chip parse_chip(std::string_view text, const std::string& name);
 
 }  // namespace toroid::train
