@@ -18,7 +18,7 @@ struct Trained {
   std::vector<double> losses;
   std::map<std::string, std::vector<std::byte>> parts;  // masters, moments
   int64_t peak = 0, packed = 0;                         // bytes, also of packed weights at the peak
-  int64_t padding = 0;                                  // and what gathered units have beside their matrices
+  int64_t padding = 0;  // and what units that lie in place have beside their matrices
 };
 
 std::shared_ptr<const KernelRegistry> kernels(bool packs) {
@@ -26,6 +26,18 @@ std::shared_ptr<const KernelRegistry> kernels(bool packs) {
   add_reference_kernels(*out);
   out->set_packs(packs);
   return out;
+}
+
+// Whether the tensors of each matrix follow each other without gaps.
+bool lies_in_place(const Unit& unit) {
+  for (const auto& pack : unit.spec.packs) {
+    for (size_t i = 1; i < pack.tensors.size(); ++i) {
+      const Slice& before = unit.slices[static_cast<size_t>(pack.tensors[i - 1])];
+      if (unit.slices[static_cast<size_t>(pack.tensors[i])].offset != before.offset + before.shape.elements())
+        return false;
+    }
+  }
+  return true;
 }
 
 Trained run_rank(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device) {
@@ -44,6 +56,7 @@ Trained run_rank(const config::RunConfig& run, std::unique_ptr<World> world, std
     engine.device->read(part.tensor, bytes);
   }
   for (const Unit& unit : engine.program->zero().units()) {
+    if (!lies_in_place(unit)) continue;
     int64_t beside = unit.flat_elements;
     for (const Slice& slice : unit.slices) beside -= slice.shape.rank() == 2 ? slice.shape.elements() : 0;
     out.padding += beside * (run.train().precision() == config::TrainConfig::FP32 ? 4 : 2);
@@ -88,7 +101,6 @@ struct Model {
 std::vector<Model> models() {
   return {
       {"gqa", "heads: 4 kv_heads: 2", {}},
-      {"mqa, untied", "heads: 4 kv_heads: 1 tied_head: false", {}},
       {"of whole blocks",
        "heads: 4 kv_heads: 4",
        {"model.d_model=64", "model.head_dim=16", "model.ffn=128", "model.vocab=128"},
@@ -101,7 +113,7 @@ class WeightsInPlace : public ::testing::TestWithParam<const char*> {};
 TEST_P(WeightsInPlace, GiveTheSameNumbersInNoMoreMemory) {
   const Layout layout = parse_layouts(GetParam())[0];
   for (const Model& model : models()) {
-    for (int bits = 0; bits < 8; ++bits) {
+    for (const int bits : {0, 3, 5, 6}) {  // every pair of the three
       const bool bf16 = (bits & 1) != 0, deterministic = (bits & 2) != 0, reshard = (bits & 4) != 0;
       SCOPED_TRACE(std::string(GetParam()) + ", " + model.name + (bf16 ? ", bf16" : ", fp32") +
                    (deterministic ? ", deterministic" : "") + (reshard ? ", reshard" : ""));
