@@ -175,8 +175,8 @@ void Zero::make_vectors(size_t u, Phase phase) {
   }
 }
 
-// The rows of `parts` as one matrix where they lie, on a device whose products read plain weights; nothing where
-// they are of another type or have gaps between them.
+// The rows of `parts` as one matrix where they lie, on a device whose products read plain weights; nothing
+// where they are of another type or have gaps between them.
 Tensor Zero::in_place(std::span<const Tensor> parts, Layout layout) const {
   if (device_.kernels().packs() || parts[0].type != options_.compute) return {};
   Tensor out = parts[0];
@@ -194,18 +194,23 @@ void Zero::make_packs(size_t u, bool forward, bool backward, Phase phase) {
   const Unit& unit = units_[u];
   Live& live = live_[u];
   live.weights.packs.resize(unit.spec.packs.size());
+  std::vector<std::vector<Tensor>> plain_parts(unit.spec.packs.size());
+  bool whole_in_place = true;
+  for (size_t p = 0; p < unit.spec.packs.size(); ++p) {
+    for (const int t : unit.spec.packs[p].tensors) plain_parts[p].push_back(plain(u, static_cast<size_t>(t)));
+    whole_in_place = whole_in_place && in_place(plain_parts[p], Layout::packed_forward);
+  }
   for (size_t p = 0; p < unit.spec.packs.size(); ++p) {
     PackedMatrix& matrix = live.weights.packs[p];
-    std::vector<Tensor> parts;
+    const std::vector<Tensor>& parts = plain_parts[p];
     int64_t rows = 0;
-    for (const int t : unit.spec.packs[p].tensors) {
-      parts.push_back(plain(u, static_cast<size_t>(t)));
-      rows += parts.back().shape[0];
-    }
+    for (const Tensor& part : parts) rows += part.shape[0];
     const int64_t columns = parts[0].shape[1];
     const auto pack = [&](Tensor& to, std::span<const Tensor> from, int64_t n, Layout layout) {
-      if (const Tensor matrix_in_place = in_place(from, layout)) {
-        to = matrix_in_place;
+      // What is gathered stays for as long as products read it: for all of them, or it is not worth its
+      // memory.
+      if (const Tensor where = in_place(from, layout); where && (whole_in_place || !sharded_)) {
+        to = where;
         live.in_place = true;
         return;
       }
@@ -246,7 +251,8 @@ void Zero::make(size_t u, const UnitRead& read, Phase phase) {
     }
   }
   // Packed, the plain bytes are done with, unless the other direction is still to be packed from them.
-  const bool wanted = read.rows || live.in_place || (!live.stays && !options_.reshard_after_forward && !live.backward);
+  const bool wanted =
+      read.rows || live.in_place || (!live.stays && !options_.reshard_after_forward && !live.backward);
   if (sharded_ && !wanted) live.flat = Array{};
 }
 

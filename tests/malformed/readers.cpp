@@ -14,6 +14,7 @@
 #include "train/checkpoint/report_text.h"
 #include "train/config/load.h"
 #include "train/huggingface/model_config.h"
+#include "train/simulate/chips.h"
 
 namespace toroid {
 
@@ -55,6 +56,7 @@ std::vector<MalformedReader> malformed_readers() {
       {"checkpoint", [](const Path& path) { CheckpointReader{path}; }},
       {"huggingface_config", [](const Path& path) { huggingface::read_model_config(path); }},
       {"config", read_config},
+      {"chip", [](const Path& path) { train::read_chip(path.string(), {}); }},
       {"jsonl", read_jsonl},
       {"shard_index", read_shard_index},
       {"tokenizer", [](const Path& path) { Tokenizer::load(path); }},

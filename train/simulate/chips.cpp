@@ -14,13 +14,7 @@ namespace {
 constexpr const char* kEnding = ".textproto";
 
 sim::Chip read(const Path& path) {
-  config::ChipConfig config;
-  config::read_text(read_file(path, config::kLargestFile), printable(path.string()), config);
-  try {
-    return sim::make_chip(config);
-  } catch (const UserError& error) {
-    throw UserError(printable(path.string()) + ": " + error.what());
-  }
+  return parse_chip(read_file(path, config::kLargestFile), printable(path.string()));
 }
 
 }  // namespace
@@ -33,6 +27,16 @@ std::vector<Path> config_folders(const Path& config, const std::string& folder) 
   for (Path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
     out.push_back(at / "configs" / folder);
   return out;
+}
+
+sim::Chip parse_chip(std::string_view text, const std::string& name) {
+  config::ChipConfig config;
+  config::read_text(text, name, config);
+  try {
+    return sim::make_chip(config);
+  } catch (const UserError& error) {
+    throw UserError(name + ": " + error.what());
+  }
 }
 
 sim::Chip read_chip(const std::string& name, const Path& config) {

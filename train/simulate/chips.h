@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/io/file.h"
@@ -17,5 +18,8 @@ std::vector<Path> config_folders(const Path& config, const std::string& folder =
 // of the working directory or of the tree that the program was built in. UserError where there is none, with
 // the names that there are.
 sim::Chip read_chip(const std::string& name, const Path& config);
+
+// The text of such a file. UserError, which begins with `name`.
+sim::Chip parse_chip(std::string_view text, const std::string& name);
 
 }  // namespace toroid::train

@@ -28,7 +28,11 @@ void read_peaks(const config::ChipConfig& config, Chip& chip) {
   for (int i = 0; i < config.peak_size(); ++i) {
     const std::string name = "peak[" + std::to_string(i) + "].flops_per_s";
     check_range(name, config.peak(i).has_flops_per_s(), config.peak(i).flops_per_s(), kLeastRate, kMostRate);
-    chip.peak_flops_per_s[type_named(config.peak(i).type())] = config.peak(i).flops_per_s();
+    const DType type = type_named(config.peak(i).type());
+    if (!chip.peak_flops_per_s.emplace(type, config.peak(i).flops_per_s()).second) {
+      throw UserError("peak[" + std::to_string(i) + "] is the second for " +
+                      in_quotes(config.peak(i).type()) + "; a type has one peak");
+    }
   }
 }
 

@@ -1,10 +1,12 @@
 #include "parallel/comm/sim/network.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "parallel/comm/sim/message_play.h"
 #include "parallel/schedule/algorithms.h"
 
 namespace toroid::sim {
@@ -18,7 +20,7 @@ using schedule::Plan;
 
 // Above it, ranks of a group that are not all alike are not played one by one: bytes over the busiest link
 // and a hop a round.
-constexpr int kMostPlayed = 1024;
+constexpr size_t kMostMoves = size_t{1} << 18;
 
 int64_t chunks_of(const Move& move) {
   return move.count * move.blocks;
@@ -41,86 +43,50 @@ class TorusPlay {
   TorusPlay(const GroupShape& shape, const Lane& along_row, const Lane& along_column)
       : shape_(shape), lanes_{along_row, along_row, along_column, along_column} {}
 
-  // Seconds until all ranks are done.
+  // Seconds until all ranks are done. What rank 0 sends one way over the only link of a pair, its partner
+  // sends the other way.
   double one_for_all(const Plan& plan, double bytes, Flow& flow) const {
     double time = 0;
     std::vector<schedule::Link> route;
     for (size_t at = 0; at < plan.moves.size();) {
       std::array<double, 4> sent{};
+      std::array<bool, 4> used{};
       const int round = plan.moves[at].round;
       for (; at < plan.moves.size() && plan.moves[at].round == round; ++at) {
         const Move& move = plan.moves[at];
         if (move.receive) continue;
         route.clear();
         schedule::append_route(shape_, rank_, move.peer, route);
-        sent[static_cast<size_t>(route.front().direction)] +=
-            bytes * static_cast<double>(chunks_of(move)) / static_cast<double>(plan.chunks);
+        const auto direction = static_cast<size_t>(route.front().direction);
+        used[direction] = true;
+        sent[direction] += bytes * static_cast<double>(chunks_of(move)) / static_cast<double>(plan.chunks);
       }
       double longest = 0;
       for (size_t d = 0; d < sent.size(); ++d) {
-        if (sent[d] == 0 && bytes > 0) continue;
+        if (!used[d]) continue;
         longest = std::max(longest, lanes_[d].latency.count() + sent[d] / lanes_[d].bytes_per_s);
         flow.bytes[d] += sent[d];
         flow.busy[d] += sent[d] / lanes_[d].bytes_per_s;
       }
       time += longest;
     }
+    for (const size_t d : {size_t{0}, size_t{2}}) {
+      if ((d == 0 ? shape_.columns : shape_.rows) != 2) continue;
+      flow.busy[d] = flow.busy[d + 1] = flow.busy[d] + flow.busy[d + 1];
+      flow.bytes[d] = flow.bytes[d + 1] = (flow.bytes[d] + flow.bytes[d + 1]) / 2;
+    }
     return time;
   }
 
-  // Messages take their links one after the other; a rank's next round waits for the moves of this one.
-  double all_ranks(const std::vector<Plan>& plans, double bytes, Flow& flow) {
-    struct Send {
-      int from, to;
-      double bytes;
-    };
-    std::vector<std::vector<Send>> rounds;
-    for (size_t rank = 0; rank < plans.size(); ++rank) {
-      rounds.resize(std::max(rounds.size(), static_cast<size_t>(plans[rank].rounds)));
-      for (const Move& move : plans[rank].moves) {
-        if (move.receive) continue;
-        rounds[static_cast<size_t>(move.round)].push_back(
-            {static_cast<int>(rank), move.peer,
-             bytes * static_cast<double>(chunks_of(move)) / static_cast<double>(plans[rank].chunks)});
-      }
-    }
-    std::vector<double> ready(plans.size(), 0.0), next;
-    std::vector<double> free(static_cast<size_t>(schedule::link_count(shape_)), 0.0),
-        carried(free.size(), 0.0);
-    std::vector<schedule::Link> route;
-    for (std::vector<Send>& round : rounds) {
-      // Who is ready first takes a link first.
-      std::stable_sort(round.begin(), round.end(), [&](const Send& a, const Send& b) {
-        return ready[static_cast<size_t>(a.from)] < ready[static_cast<size_t>(b.from)];
-      });
-      next = ready;
-      for (const Send& send : round) {
-        route.clear();
-        schedule::append_route(shape_, send.from, send.to, route);
-        double head = ready[static_cast<size_t>(send.from)], tail = head;
-        for (const schedule::Link& link : route) {
-          const Lane& lane = lanes_[static_cast<size_t>(link.direction)];
-          const auto index = static_cast<size_t>(schedule::link_index(link));
-          const double seconds = send.bytes / lane.bytes_per_s;
-          head = std::max(head, free[index]);
-          free[index] = head + seconds;
-          carried[index] += send.bytes;
-          head += lane.latency.count();
-          tail = head + seconds;
-        }
-        next[static_cast<size_t>(send.from)] =
-            std::max(next[static_cast<size_t>(send.from)],
-                     free[static_cast<size_t>(schedule::link_index(route.front()))]);
-        next[static_cast<size_t>(send.to)] = std::max(next[static_cast<size_t>(send.to)], tail);
-      }
-      ready.swap(next);
-    }
-    for (size_t index = 0; index < carried.size(); ++index) {
+  double all_ranks(const std::vector<Plan>& plans, double bytes, Flow& flow) const {
+    const PlayedMessages played = play_messages(shape_, plans, bytes, lanes_);
+    for (size_t index = 0; index < played.carried.size(); ++index) {
       const size_t direction = index % 4;
-      flow.busy[direction] = std::max(flow.busy[direction], carried[index] / lanes_[direction].bytes_per_s);
-      flow.bytes[direction] += carried[index] / static_cast<double>(shape_.size());
+      flow.busy[direction] =
+          std::max(flow.busy[direction], played.carried[index] / lanes_[direction].bytes_per_s);
+      flow.bytes[direction] += played.carried[index] / static_cast<double>(shape_.size());
     }
-    return ready.empty() ? 0 : *std::max_element(ready.begin(), ready.end());
+    return played.seconds;
   }
 
  private:
@@ -144,15 +110,24 @@ Algorithm algorithm_of(const CollectiveNote& note) {
   throw InternalError("a simulated " + note.operation + " goes by messages, not by " + note.way);
 }
 
-// The dimensions of the torus that an axis has parts of, the last two where there are three.
-std::vector<int> dimensions_of(const mesh::Mesh& mesh, const std::string& axis) {
-  std::vector<int> out;
+int parts_of(const mesh::Mesh::Dimension& dimension, mesh::Axis axis) {
+  return axis == mesh::Axis::model ? dimension.model_parts : dimension.data_parts;
+}
+
+// The dimensions of the torus that an axis has parts of.
+std::vector<size_t> dimensions_of(const mesh::Mesh& mesh, mesh::Axis axis) {
+  std::vector<size_t> out;
   for (size_t i = 0; i < mesh.torus().size(); ++i) {
-    const mesh::Mesh::Dimension& dimension = mesh.torus()[i];
-    const int parts = axis == "model" ? dimension.model_parts : dimension.data_parts;
-    if (parts > 1) out.push_back(static_cast<int>(i));
+    if (parts_of(mesh.torus()[i], axis) > 1) out.push_back(i);
   }
   return out;
+}
+
+mesh::Axis axis_named(const std::string& name) {
+  for (const mesh::Axis axis : mesh::kAxes) {
+    if (name == mesh::name(axis)) return axis;
+  }
+  throw InternalError("a collective of a step is on an axis of the mesh, not on " + name);
 }
 
 }  // namespace
@@ -165,15 +140,14 @@ std::string link_name(int link) {
 Flow play_on_torus(Algorithm algorithm, Operation operation, const GroupShape& shape, double bytes,
                    const Lane& along_row, const Lane& along_column) {
   Flow flow, empty;
-  TorusPlay play(shape, along_row, along_column);
+  const TorusPlay play(shape, along_row, along_column);
+  const Plan plan = schedule::plan(algorithm, operation, shape, 0);
   if (alike(algorithm, shape)) {
-    const Plan plan = schedule::plan(algorithm, operation, shape, 0);
     flow.latency = Seconds(play.one_for_all(plan, 0, empty));
     flow.transfer = Seconds(play.one_for_all(plan, bytes, flow)) - flow.latency;
     return flow;
   }
-  if (shape.size() > kMostPlayed) {
-    const Plan plan = schedule::plan(algorithm, operation, shape, 0);
+  if (plan.moves.size() * static_cast<size_t>(shape.size()) > kMostMoves) {
     const double most = schedule::most_link_bytes(algorithm, operation, shape, bytes);
     flow.latency = plan.rounds * std::max(along_row.latency, along_column.latency);
     flow.transfer = Seconds(most / std::min(along_row.bytes_per_s, along_column.bytes_per_s));
@@ -255,8 +229,52 @@ void Network::weaken(int dimension, double share) {
   }
 }
 
-Lane Network::lane(int dimension) const {
-  return {bytes_per_s(0) * shares_.at(static_cast<size_t>(dimension)), topology_.hop_latency};
+// Between neighbours of the axis. Those of the data axis lie a model run apart: a message takes as many
+// links, on each of which as many groups are under way at a time.
+Lane Network::lane(size_t dimension, mesh::Axis axis) const {
+  const mesh::Mesh::Dimension& along = mesh_.torus()[dimension];
+  const int apart = axis == mesh::Axis::data ? along.model_parts : 1;
+  return {bytes_per_s(0) * shares_.at(dimension) / apart, apart * topology_.hop_latency};
+}
+
+Flow Network::on_torus(const CollectiveNote& note, mesh::Axis axis) const {
+  const std::vector<size_t> dimensions = dimensions_of(mesh_, axis);
+  const schedule::GroupShape shape = mesh_.shape(axis);
+  Flow out;
+  if (dimensions.empty()) return out;
+  const size_t columns = dimensions.back(),
+               rows = dimensions[dimensions.size() < 2 ? 0 : dimensions.size() - 2];
+  Lane down = lane(rows, axis);
+  double outer_share = 0;  // of the rows' messages that go along the first of three dimensions
+  if (dimensions.size() == 3) {
+    // Two dimensions are one ring in the order of the ranks: each pass over the inner one ends in a step
+    // along the outer one and all the way back on the inner one, by its wrap or past all others.
+    const mesh::Mesh::Dimension& inner = mesh_.torus()[rows];
+    const int length = parts_of(inner, axis);
+    const bool closed = schedule::is_ring(length, inner.wraps);
+    outer_share = 1.0 / length;
+    const double back = closed ? 1 : length - 1;
+    const Lane outer = lane(dimensions[0], axis);
+    down.latency += outer_share * (outer.latency + (back - 1) * down.latency);
+    down.bytes_per_s = std::min(down.bytes_per_s / (closed ? 1 : 2), outer.bytes_per_s);
+  }
+  const Flow flow = play_on_torus(algorithm_of(note), operation_of(note.operation), shape,
+                                  static_cast<double>(note.wire_bytes), lane(columns, axis), down);
+  out.latency = flow.latency;
+  out.transfer = flow.transfer;
+  // By direction of the shape: right and left along the last dimension, down and up along the one before. A
+  // message between neighbours that lie apart is sent on by the chips between them.
+  const auto add = [&](size_t dimension, size_t direction, double share) {
+    const int apart = axis == mesh::Axis::data ? mesh_.torus()[dimension].model_parts : 1;
+    out.busy[2 * dimension + direction % 2] = flow.busy[direction];
+    out.bytes[2 * dimension + direction % 2] = flow.bytes[direction] * apart * share;
+  };
+  for (size_t d = 0; d < 4; ++d) {
+    if (d < 2) add(columns, d, 1);
+    if (d >= 2 && dimensions.size() > 1) add(rows, d, 1);
+    if (d >= 2 && dimensions.size() == 3) add(dimensions[0], d, outer_share);
+  }
+  return out;
 }
 
 Flow Network::make(const CollectiveNote& note) const {
@@ -268,36 +286,20 @@ Flow Network::make(const CollectiveNote& note) const {
     out.bytes[0] = static_cast<double>(note.wire_bytes);
     return out;
   }
-  const Operation operation = operation_of(note.operation);
-  const Algorithm algorithm = algorithm_of(note);
-  const auto bytes = static_cast<double>(note.wire_bytes);
+  const mesh::Axis axis = axis_named(note.axis);
   Flow out;
-  if (note.axis == mesh::name(mesh::Axis::pod)) {
-    const Flow flow = play_on_switch(algorithm, operation, note.ranks, bytes,
-                                     {bytes_per_s(kBetweenPods), host_.message_latency});
-    out = flow;
-    out.busy = out.bytes = {};
-    out.busy[kBetweenPods] = flow.busy[0];
-    out.bytes[kBetweenPods] = flow.bytes[0];
-  } else if (topology_.is_switch) {
-    out = play_on_switch(algorithm, operation, note.ranks, bytes, lane(0));
-  } else {
-    const mesh::Axis axis = note.axis == mesh::name(mesh::Axis::model) ? mesh::Axis::model : mesh::Axis::data;
-    const std::vector<int> dimensions = dimensions_of(mesh_, note.axis);
-    const auto lane_of = [&](size_t back) {
-      return lane(dimensions.size() >= back ? dimensions[dimensions.size() - back] : 0);
-    };
-    const Flow flow = play_on_torus(algorithm, operation, mesh_.shape(axis), bytes, lane_of(1), lane_of(2));
-    out = flow;
-    out.busy = out.bytes = {};
-    // The shape's columns lie along the last of the axis' dimensions, its rows along the one before.
-    for (size_t d = 0; d < 4; ++d) {
-      const size_t back = d < 2 ? 1 : 2;
-      if (dimensions.size() < back) continue;
-      const auto link = static_cast<size_t>(2 * dimensions[dimensions.size() - back]) + d % 2;
-      out.busy[link] = flow.busy[d];
-      out.bytes[link] = flow.bytes[d];
+  if (axis == mesh::Axis::pod || topology_.is_switch) {
+    const bool between_pods = axis == mesh::Axis::pod;
+    const Lane port = between_pods ? Lane{bytes_per_s(kBetweenPods), host_.message_latency}
+                                   : Lane{bytes_per_s(0), topology_.hop_latency};
+    out = play_on_switch(algorithm_of(note), operation_of(note.operation), note.ranks,
+                         static_cast<double>(note.wire_bytes), port);
+    if (between_pods) {
+      std::swap(out.busy[0], out.busy[kBetweenPods]);
+      std::swap(out.bytes[0], out.bytes[kBetweenPods]);
     }
+  } else {
+    out = on_torus(note, axis);
   }
   out.latency += constants_.collective_overhead;
   return out;

@@ -66,7 +66,8 @@ class Network {
 
  private:
   Flow make(const CollectiveNote& note) const;
-  Lane lane(int dimension) const;
+  Flow on_torus(const CollectiveNote& note, mesh::Axis axis) const;
+  Lane lane(size_t dimension, mesh::Axis axis) const;
 
   mesh::Mesh mesh_;
   Topology topology_;

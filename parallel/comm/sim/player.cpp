@@ -5,6 +5,8 @@
 #include <limits>
 #include <map>
 #include <queue>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
@@ -13,6 +15,7 @@ namespace toroid::sim {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
+constexpr double kFull = 1e-12;  // less than this of a link is nothing
 
 bool is_entry(const Record& record) {
   return record.kind == Record::Kind::launch || record.kind == Record::Kind::copy ||
@@ -28,11 +31,22 @@ struct Entry {
 struct RoleQueues {
   std::array<std::vector<Entry>, kQueues> entries;
   std::array<uint64_t, kQueues> before{};  // tickets passed before the first record
+
+  // Tickets passed once the entry `at` is done. Tickets between two entries are of what takes no time here,
+  // as the host's writes.
+  uint64_t passed(size_t queue, size_t at) const {
+    for (size_t next = at + 1; next < entries[queue].size(); ++next) {
+      const Record& record = *entries[queue][next].record;
+      if (record.kind != Record::Kind::wait) return record.ticket - 1;
+    }
+    return kAll;
+  }
+  static constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
 };
 
 RoleQueues queues_of(const Chip& chip, std::span<const Record> records) {
   RoleQueues out;
-  out.before.fill(std::numeric_limits<uint64_t>::max());  // of a queue without entries, all
+  out.before.fill(RoleQueues::kAll);  // of a queue without entries
   for (const Record& record : records) {
     const auto q = static_cast<size_t>(record.queue);
     if (record.kind == Record::Kind::wait) {
@@ -60,9 +74,9 @@ struct Transit {
   std::vector<size_t> chips;   // that have arrived
   std::vector<double> worked;  // what their operators had taken when it began
   size_t queue = 0;
-  int domain = 0;  // collectives of one domain share links
   double begun = 0;
   bool moves = false, over = false;  // its latency is over, or all of it
+  bool rises = false;                // while rates are found: no link of its is full
   double work_left = 1, since = 0;   // share of the transfer that was left at a time
   double rate = 1;                   // since then, of the speed that it has alone
   double end = 0;                    // of the latency, or of the transfer at this rate
@@ -221,7 +235,6 @@ class Player {
     if (fresh) {
       transit.flow = &flow;
       transit.queue = q;
-      transit.domain = members_.size() == 3 ? 0 : axis * (1 << 24) + group;
     }
     if (transit.flow != &flow)
       throw InternalError("chips of a group issue the same collectives in one order");
@@ -236,7 +249,7 @@ class Player {
     waiting_.erase(found);
   }
 
-  // What is under way in one domain shares links: rates rise together until a link is full, and those that
+  // Collectives that meet on a chip share its links: rates rise together until a link is full, and those that
   // use it stay where they are (max-min fairness).
   void share_links() {
     std::vector<Transit*> rising;
@@ -249,42 +262,71 @@ class Player {
       rising.push_back(&transit);
     }
     const std::vector<Transit*> moving = rising;
-    std::map<int, std::array<double, kLinks>> room;
-    for (Transit* transit : rising) room[transit->domain].fill(1);
+    std::vector<Meeting> meetings = meetings_of(moving);
     while (!rising.empty()) {
-      std::map<int, std::array<double, kLinks>> load;
-      for (const Transit* transit : rising) {
-        auto& of_domain = load.try_emplace(transit->domain).first->second;
-        for (int link = 0; link < kLinks; ++link) of_domain[static_cast<size_t>(link)] += use(*transit, link);
-      }
       double step = kNever;
       for (const Transit* transit : rising) step = std::min(step, 1 - transit->rate);
-      for (const auto& [domain, loads] : load) {
+      for (Meeting& meeting : meetings) {
+        meeting.load.fill(0);
+        for (const Transit* transit : meeting.transits) {
+          if (!transit->rises) continue;
+          for (size_t link = 0; link < kLinks; ++link) meeting.load[link] += use(*transit, link);
+        }
         for (size_t link = 0; link < kLinks; ++link) {
-          if (loads[link] > 0) step = std::min(step, room[domain][link] / loads[link]);
+          if (meeting.load[link] > 0) step = std::min(step, meeting.room[link] / meeting.load[link]);
         }
       }
-      for (Transit* transit : rising) transit->rate += step;
-      for (auto& [domain, loads] : load) {
-        for (size_t link = 0; link < kLinks; ++link) room[domain][link] -= step * loads[link];
+      for (Transit* transit : rising) {
+        transit->rate += step;
+        if (transit->rate >= 1 - kFull) transit->rises = false;
       }
-      std::erase_if(rising, [&](const Transit* transit) {
-        if (transit->rate >= 1 - 1e-12) return true;
-        for (int link = 0; link < kLinks; ++link) {
-          if (use(*transit, link) > 0 && room[transit->domain][static_cast<size_t>(link)] < 1e-12)
-            return true;
+      for (Meeting& meeting : meetings) {
+        for (size_t link = 0; link < kLinks; ++link) {
+          meeting.room[link] -= step * meeting.load[link];
+          if (meeting.load[link] == 0 || meeting.room[link] >= kFull) continue;
+          for (Transit* transit : meeting.transits) {
+            if (use(*transit, link) > 0) transit->rises = false;
+          }
         }
-        return false;
-      });
+      }
+      std::erase_if(rising, [](const Transit* transit) { return !transit->rises; });
     }
     for (Transit* transit : moving)
       transit->end = now_ + transit->work_left * transit->seconds() / transit->rate;
   }
 
+  // Those under way at one chip, and what is left of its links; several chips with the same ones are one
+  // meeting.
+  struct Meeting {
+    std::vector<Transit*> transits;
+    std::array<double, kLinks> room{}, load{};
+  };
+  std::vector<Meeting> meetings_of(const std::vector<Transit*>& moving) {
+    at_chip_.resize(chips_.size());
+    for (size_t m = 0; m < moving.size(); ++m) {
+      moving[m]->rises = true;
+      for (const size_t c : moving[m]->chips) at_chip_[c].push_back(m);
+    }
+    std::set<std::vector<size_t>> different;
+    for (const Transit* transit : moving) {
+      for (const size_t c : transit->chips) {
+        if (at_chip_[c].size() > 1) different.insert(at_chip_[c]);
+        at_chip_[c].clear();
+      }
+    }
+    std::vector<Meeting> out;
+    for (const std::vector<size_t>& those : different) {
+      Meeting& meeting = out.emplace_back();
+      for (const size_t m : those) meeting.transits.push_back(moving[m]);
+      meeting.room.fill(1);
+    }
+    return out;
+  }
+
   // The share of its own time during which it keeps the busiest link of a kind busy.
-  static double use(const Transit& transit, int link) {
+  static double use(const Transit& transit, size_t link) {
     const double seconds = transit.flow->transfer.count();
-    return seconds > 0 ? std::min(1.0, transit.flow->busy[static_cast<size_t>(link)] / seconds) : 0;
+    return seconds > 0 ? std::min(1.0, transit.flow->busy[link] / seconds) : 0;
   }
 
   double next_arrival() const { return soonest_; }
@@ -327,7 +369,7 @@ class Player {
 
   void complete(size_t c, size_t q) {
     ChipState& state = states_[c];
-    state.done[q] = role(c).entries[q][state.at[q]].record->ticket;
+    state.done[q] = role(c).passed(q, state.at[q]);
     if (q == 0) state.working = state.worked(now_);
     state.busy[q] = false;
     ++state.at[q];
@@ -359,6 +401,7 @@ class Player {
   std::map<std::pair<int, int>, size_t> members_;
   std::map<std::tuple<int, int, size_t, size_t>, Transit> waiting_;
   std::vector<Transit> under_way_;
+  std::vector<std::vector<size_t>> at_chip_;  // of meetings_of, kept for its memory
   std::priority_queue<Ending, std::vector<Ending>, std::greater<>> events_;
   std::array<std::pair<double, const Record*>, kQueues> first_joined_{};
   std::vector<TimeSpan> spans_;
