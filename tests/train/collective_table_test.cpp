@@ -143,6 +143,7 @@ TEST_F(CollectiveTable, times_are_read_back_and_replaced_by_group_size) {
 }
 
 TEST_F(CollectiveTable, times_that_are_none_are_refused) {
+  make_directories(path().parent_path());
   const std::string good =
       "operation: \"all_gather\" way: \"read\" ranks: 2 ranks_per_host: 2 bytes: 4096 seconds: 1e-5";
   EXPECT_EQ(refused("timing { " + good + " }"), "");
