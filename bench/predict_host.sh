@@ -4,14 +4,14 @@
 # of JSON a run and then a table: medians over the rounds, the error of the prediction, and by how much the rounds
 # differ. The peak is what a rank allocated; what it reads of its peers counts as resident, too. A quiet machine is assumed, and `toroid doctor` and `toroid bench collectives --write` on it before.
 #
-#   bench/predict_host.sh [ROUNDS] [STEPS] [CASE...]      3 rounds of 2 steps of all cases if not given
+#   bench/predict_host.sh [ROUNDS] [STEPS] [CASE...]      3 rounds of 3 steps of all cases if not given
 #
 # CASE is MODEL:RANKSxTHREADS, such as bench_b1:2x1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 rounds=${1:-3}
-steps=${2:-2}
+steps=${2:-3}
 cases=("${@:3}")
 [ ${#cases[@]} -gt 0 ] || cases=(bench_b1:1x2 bench_predict:1x2 bench_b1:2x1 bench_predict:2x1 bench_b1:4x1 bench_predict:4x1)
 toroid=${TOROID:-build/release/bin/toroid}
