@@ -5,8 +5,8 @@
 #   ./launch/quickstart.sh --again   trains again from the start (tokenizer and shards too)
 #
 # What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 600 steps of 8192 tokens on a
-# model of 6.6 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/
-# and nowhere else.
+# model of 6.6 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/,
+# figures of this machine to ~/.cache/toroid/ where there are none yet, and nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -62,6 +62,15 @@ prepare() { "$toroid" prepare --config "$config"; }
 
 entropy() { "$toroid" data entropy --config "$config" | tee "$state/entropy.txt"; }
 
+# What the step that training prints at the end is predicted from (docs/performance.md).
+measure() {
+  local figures=${XDG_CACHE_HOME:-$HOME/.cache}/toroid
+  if ! grep -qs '^op {' "$figures/host.textproto"; then "$toroid" doctor --quick; fi
+  if ! grep -qs '^timing {' "$figures/collectives.textproto"; then
+    "$toroid" bench collectives --config "$config" --sizes 16K,256K,4M --rounds 3 --write
+  fi
+}
+
 train() {
   local mode=(--out "$run")
   if [ -d "$run" ]; then
@@ -108,6 +117,7 @@ run_stage corpus '' 'corpus' corpus
 prepared=$(cat "$config" "$state/corpus/PACKAGES.tsv" | sha256sum | cut -d' ' -f1)
 run_stage prepare "$prepared" 'tokenizer and token shards' prepare
 run_stage entropy "$prepared" 'unigram and bigram entropy of the validation documents' entropy
+run_stage measure '' 'what this machine can do' measure
 run_stage train "$prepared" 'training' train
 run_stage verify '' 'the loss against counting' verify
 run_stage samples '' 'what the model writes' samples

@@ -135,11 +135,13 @@ std::unique_ptr<World> make_single_world() {
   return std::make_unique<SingleWorld>(0, 1, std::vector<int>{0}, Abilities{});
 }
 
-std::unique_ptr<World> make_recorded_world(int rank, int size) {
+std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library) {
   require(rank >= 0 && rank < size, "a rank is one of the world's");
   std::vector<int> everybody(static_cast<size_t>(size));
   std::iota(everybody.begin(), everybody.end(), 0);
-  return std::make_unique<SingleWorld>(rank, size, std::move(everybody), Abilities{});
+  Abilities abilities;
+  abilities.has_library = has_library;
+  return std::make_unique<SingleWorld>(rank, size, std::move(everybody), abilities);
 }
 
 std::unique_ptr<World> make_simulated_world(int rank, int size) {

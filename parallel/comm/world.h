@@ -85,8 +85,8 @@ class World {
 // This process alone.
 std::unique_ptr<World> make_single_world();
 // One of `size` ranks that do not exist, on one host, where they read each other's memory: for recording
-// devices.
-std::unique_ptr<World> make_recorded_world(int rank, int size);
+// devices. `has_library`: as if their transport had collectives of its own, as MPI has.
+std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library = false);
 // One of `size` ranks that do not exist, each on a host of its own: all that they have is messages.
 std::unique_ptr<World> make_simulated_world(int rank, int size);
 // One that issues what `world` would: with its ranks on its hosts.

@@ -123,5 +123,46 @@ TEST_F(CollectiveTable, a_file_that_is_none_is_refused_with_the_row) {
   EXPECT_NE(refused("learning_rate: 3").find("learning_rate"), std::string::npos);
 }
 
+TEST_F(CollectiveTable, times_are_read_back_and_replaced_by_group_size) {
+  EXPECT_TRUE(read_collective_times(path()).empty());
+  write_collective_table(path(), kMeasured, {{"all_gather", "relay", 2, 65536, 2e-5}}, 2);
+  write_collective_table(path(), {{Operation::all_gather, 4, 4, 4096, Way::By::read}},
+                         {{"all_gather", "read", 4, 4096, 1e-5}, {"all_gather", "ring", 4, 4096, 3e-5}}, 4);
+  const auto times = read_collective_times(path());
+  ASSERT_EQ(times.size(), 3u);
+  EXPECT_EQ(times[0].way, "relay");
+  EXPECT_EQ(times[2].way, "ring");
+  EXPECT_EQ(times[2].ranks, 4);
+  EXPECT_EQ(times[2].bytes, 4096);
+  EXPECT_EQ(times[2].seconds, 3e-5);
+  // Between hosts: not this machine's.
+  write_collective_table(path(), {{Operation::all_gather, 4, 2, 4096, Way::By::read}},
+                         {{"all_gather", "ring", 4, 4096, 1e-3}}, 2);
+  EXPECT_EQ(read_collective_times(path()).size(), 3u);
+  EXPECT_EQ(choices_of(resolved().run.mesh()).size(), 0u);
+}
+
+TEST_F(CollectiveTable, times_that_are_none_are_refused) {
+  make_directories(path().parent_path());
+  const std::string good =
+      "operation: \"all_gather\" way: \"read\" ranks: 2 ranks_per_host: 2 bytes: 4096 seconds: 1e-5";
+  EXPECT_EQ(refused("timing { " + good + " }"), "");
+  for (const auto& [more, said] : std::vector<std::pair<std::string, std::string>>{
+           {"operation: \"gather\"", "timing[0].operation is \"gather\""},
+           {"way: \"telepathy\"", "timing[0].way is \"telepathy\""},
+           {"ranks: 1", "timing[0].ranks"},
+           {"bytes: -1", "timing[0].bytes is -1"},
+           {"seconds: 0", "timing[0].seconds is 0"},
+           {"seconds: nan", "timing[0].seconds"}}) {
+    const std::string field = more.substr(0, more.find(':'));
+    std::string text = good;
+    const size_t at = text.find(field + ": ");
+    const size_t end = text.find(' ', at + field.size() + 2);
+    text.replace(at, end == std::string::npos ? end : end - at, more);
+    EXPECT_NE(refused("timing { " + text + " }").find(said), std::string::npos)
+        << text << ": " << refused("timing { " + text + " }");
+  }
+}
+
 }  // namespace
 }  // namespace toroid::train

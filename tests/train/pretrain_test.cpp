@@ -87,6 +87,27 @@ TEST_F(PretrainTest, ATraceHasTheStepsAskedFor) {
   EXPECT_FALSE(std::filesystem::exists(traced.trace));
 }
 
+TEST_F(PretrainTest, ThePredictionOfItsStepIsTheLastRow) {
+  TrainOptions options = this->options("predicted");
+  options.predict = [](const config::RunConfig& run) {
+    EXPECT_EQ(run.model().d_model(), 32);
+    return std::optional<Prediction>({{10, 20, 30}, 1e12});
+  };
+  ASSERT_EQ(run(options), ExitCode::done);
+  std::ifstream in(root_ / "predicted" / "metrics.jsonl");
+  std::string last;
+  for (std::string line; std::getline(in, line);) last = line;
+  const auto row = nlohmann::json::parse(last);
+  EXPECT_EQ(row["step"], 8);
+  EXPECT_EQ(row["predicted_step_s"], 60.0);
+  EXPECT_EQ(row["predicted_bytes"], 1e12);
+  const double measured = row["measured_step_s"];
+  EXPECT_GT(measured, 0);
+  EXPECT_LT(measured, 60);
+  EXPECT_DOUBLE_EQ(row["step_s_error"].get<double>(), 60 / measured - 1);
+  EXPECT_GT(row["measured_bytes"].get<double>(), 0);
+}
+
 TEST_F(PretrainTest, ASignalSavesAndLeaves) {
   for (const int signal : {SIGTERM, SIGUSR1}) {
     const std::string name = "signal" + std::to_string(signal);

@@ -57,7 +57,7 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   device->keep_records(false);
   device->keep_waits();
   const Engine engine = make_engine(
-      run, mesh, chip.measured ? make_recorded_world(rank, size) : make_simulated_world(rank, size),
+      run, mesh, chip.measured ? make_recorded_world(rank, size, true) : make_simulated_world(rank, size),
       std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   out.microbatches = engine.program->microbatches();

@@ -178,14 +178,12 @@ Seconds MeasuredHost::collective_time(const std::string& operation, const std::s
   for (const CollectiveTime& one : collectives) {
     if (one.operation == timed && one.way == way && one.ranks == group_ranks) alike.push_back(&one);
   }
-  // All groups of an axis do the same at the same time, on the same cores.
-  const double wanted = static_cast<double>(ranks) / group_ranks * std::min(group_ranks, cores);
-  const double crowd = std::max(1.0, wanted / cores);
   const auto size = static_cast<double>(std::max<int64_t>(1, bytes));
-  if (alike.empty()) {
-    const double moved = arrays_moved(operation, group_ranks) * size;
-    return Seconds(crowd * moved / memory_bytes_per_s);
-  }
+  // All groups of an axis do the same at the same time, on the same memory and cores.
+  const double groups = static_cast<double>(ranks) / group_ranks;
+  if (alike.empty())
+    return Seconds(groups * arrays_moved(operation, group_ranks) * size / memory_bytes_per_s);
+  const double crowd = std::max(1.0, groups * std::min(group_ranks, cores) / cores);
   std::sort(alike.begin(), alike.end(),
             [](const CollectiveTime* a, const CollectiveTime* b) { return a->bytes < b->bytes; });
   const CollectiveTime& most = *alike.back();
