@@ -4,6 +4,7 @@
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/config_flags.h"
+#include "launch/simulate_sweep.h"
 #include "launch/verb.h"
 #include "train/plugins.h"
 #include "train/simulate/chips.h"
@@ -17,9 +18,17 @@ struct Flags {
   std::string chip;
   double tokens = 0;
   bool json = false;
+  ManyFlags many;
 };
 
 ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
+  if (flags.many.given()) {
+    simulate_many(flags.many, flags.config, flags.chip, plugins,
+                  [](const auto& run, const auto& chip, const auto& simulation) {
+                    return train::answer(run, chip, simulation);
+                  });
+    return ExitCode::done;
+  }
   const config::Resolved resolved = load_config(flags.config);
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
@@ -53,6 +62,7 @@ void add_simulate(Verbs& verbs, const train::Plugins& plugins) {
                  "Tokens of the run whose time, energy and cost are wanted; the config's")
       ->type_name("N");
   app.add_flag("--json", flags->json, "Print JSON (docs/simulator.md)");
+  add_many_flags(app, flags->many);
 }
 
 }  // namespace toroid::launch

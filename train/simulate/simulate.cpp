@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/base/error.h"
 #include "train/engine.h"
 
 namespace toroid::train {
@@ -44,6 +45,20 @@ std::map<Phase, int64_t> peaks(const std::vector<Record>& records, int64_t bytes
   return out;
 }
 
+// A step's records grow with its microbatches and layers, about 90 kB for one of each on every kind of chip.
+void check_length(const config::RunConfig& run) {
+  constexpr int64_t kMost = 12'000;
+  const int64_t sequences = run.train().deterministic() ? 1 : run.batch().sequences_per_replica();
+  const int64_t round = run.mesh().pods() * run.mesh().data() * sequences;
+  const int64_t microbatches = (run.batch().global_sequences() + round - 1) / round;
+  if (microbatches <= kMost / (run.model().layers() + 2)) return;
+  throw UserError("a step of " + std::to_string(microbatches) + " microbatches and " +
+                  std::to_string(run.model().layers()) +
+                  " layers is too long to simulate; choose more batch.sequences_per_replica or fewer "
+                  "batch.global_sequences, so that microbatches x (layers + 2) is at most " +
+                  std::to_string(kMost));
+}
+
 SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, int rank,
                           const Plugins& plugins) {
   SimulatedRole out;
@@ -74,6 +89,7 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const Plugins& plugins) {
+  check_length(run);
   // Shards differ at the ends of an axis, where padding is.
   std::set<int> ranks;
   for (const int data : {0, mesh.data() - 1}) {
@@ -89,11 +105,11 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
   return roles;
 }
 
-Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
-                    const sim::PlayOptions& options) {
+Simulation play_roles(const config::RunConfig& run, const sim::Chip& chip, std::vector<SimulatedRole> roles,
+                      const sim::PlayOptions& options) {
   sim::Network network(mesh::Mesh(run.mesh()), chip);
   Simulation out;
-  out.roles = record_roles(run, network.mesh(), plugins);
+  out.roles = std::move(roles);
   std::vector<std::span<const Record>> records;
   std::vector<sim::PlayedChip> chips;
   for (size_t r = 0; r < out.roles.size(); ++r) {
@@ -103,6 +119,12 @@ Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const P
   }
   out.played = sim::play(chip, network, records, chips, options);
   return out;
+}
+
+Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
+                    const sim::PlayOptions& options) {
+  const sim::Network network(mesh::Mesh(run.mesh()), chip);
+  return play_roles(run, chip, record_roles(run, network.mesh(), plugins), options);
 }
 
 }  // namespace toroid::train
