@@ -23,10 +23,13 @@ struct Flags {
 
 ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
   if (flags.many.given()) {
-    simulate_many(flags.many, flags.config, flags.chip, plugins,
-                  [](const auto& run, const auto& chip, const auto& simulation) {
-                    return train::answer(run, chip, simulation);
-                  });
+    const train::Answerer answerer = [](const auto& run, const auto& chip, const auto& simulation) {
+      return train::answer(run, chip, simulation);
+    };
+    const train::Simulator simulator = [&](const auto& run, const auto& chip) {
+      return answerer(run, chip, train::simulate(run, chip, plugins));
+    };
+    simulate_many(flags.many, flags.config, flags.chip, plugins, simulator, answerer);
     return ExitCode::done;
   }
   const config::Resolved resolved = load_config(flags.config);

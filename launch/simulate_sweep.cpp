@@ -33,7 +33,7 @@ std::string command_of(const ManyFlags& flags, const ConfigFlags& config, const 
 }
 
 void sweep(const ManyFlags& flags, const ConfigFlags& config, const std::string& chip,
-           const train::Plugins& plugins, const train::Answerer& answerer) {
+           const train::Plugins& plugins, const train::Simulator& simulator) {
   train::SweepRequest request;
   request.config = config.file;
   request.overrides = config.overrides;
@@ -52,10 +52,7 @@ void sweep(const ManyFlags& flags, const ConfigFlags& config, const std::string&
       throw UserError("--chart writes FILE.svg or FILE.html, not " + in_quotes(flags.chart));
     train::check_chart(request.axes);
   }
-  const train::Sweep done =
-      train::sweep(request, plugins, [&](const config::RunConfig& run, const sim::Chip& on) {
-        return answerer(run, on, train::simulate(run, on, plugins));
-      });
+  const train::Sweep done = train::sweep(request, plugins, simulator);
   train::print_sweep(std::cout, done);
   const auto write = [](const std::string& file, const std::string& text) {
     write_file(file, text);
@@ -91,10 +88,11 @@ void add_many_flags(CLI::App& app, ManyFlags& flags) {
 }
 
 void simulate_many(const ManyFlags& flags, const ConfigFlags& config, const std::string& chip,
-                   const train::Plugins& plugins, const train::Answerer& answerer) {
+                   const train::Plugins& plugins, const train::Simulator& simulator,
+                   const train::Answerer& answerer) {
   if (!flags.search) {
     if (flags.sweeps.empty()) throw UserError("--weak, --csv and --chart belong to --sweep PATH=V1,V2,...");
-    sweep(flags, config, chip, plugins, answerer);
+    sweep(flags, config, chip, plugins, simulator);
     return;
   }
   if (!flags.sweeps.empty() || flags.weak || !flags.csv.empty() || !flags.chart.empty())

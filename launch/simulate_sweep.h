@@ -23,8 +23,10 @@ struct ManyFlags {
 // `flags` outlives the parse.
 void add_many_flags(CLI::App& app, ManyFlags& flags);
 
-// Where flags.given(): what they ask for, on `chip` (the config's where empty).
+// Where flags.given(): what they ask for, on `chip` (the config's where empty). A sweep asks `simulator` for
+// each row; a search records itself and asks `answerer`.
 void simulate_many(const ManyFlags& flags, const ConfigFlags& config, const std::string& chip,
-                   const train::Plugins& plugins, const train::Answerer& answerer);
+                   const train::Plugins& plugins, const train::Simulator& simulator,
+                   const train::Answerer& answerer);
 
 }  // namespace toroid::launch

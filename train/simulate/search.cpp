@@ -174,7 +174,7 @@ class Searcher {
       }
       return out;
     }
-    simulation = play_roles(run, chip_, std::move(simulation.roles));
+    simulation = simulate_recorded(run, chip_, std::move(simulation.roles));
     return {answerer_(run, chip_, simulation), simulation.played.waited};
   }
 

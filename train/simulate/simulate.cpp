@@ -105,8 +105,8 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
   return roles;
 }
 
-Simulation play_roles(const config::RunConfig& run, const sim::Chip& chip, std::vector<SimulatedRole> roles,
-                      const sim::PlayOptions& options) {
+Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
+                             std::vector<SimulatedRole> roles, const sim::PlayOptions& options) {
   sim::Network network(mesh::Mesh(run.mesh()), chip);
   Simulation out;
   out.roles = std::move(roles);
@@ -124,7 +124,7 @@ Simulation play_roles(const config::RunConfig& run, const sim::Chip& chip, std::
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
                     const sim::PlayOptions& options) {
   const sim::Network network(mesh::Mesh(run.mesh()), chip);
-  return play_roles(run, chip, record_roles(run, network.mesh(), plugins), options);
+  return simulate_recorded(run, chip, record_roles(run, network.mesh(), plugins), options);
 }
 
 }  // namespace toroid::train

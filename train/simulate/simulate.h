@@ -33,8 +33,8 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
                                         const Plugins& plugins);
 
 // Plays what record_roles() gave for this config.
-Simulation play_roles(const config::RunConfig& run, const sim::Chip& chip, std::vector<SimulatedRole> roles,
-                      const sim::PlayOptions& options = {});
+Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
+                             std::vector<SimulatedRole> roles, const sim::PlayOptions& options = {});
 
 // UserError where the mesh does not fit the chip's pods. Whether memory does is not checked here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
