@@ -8,14 +8,13 @@
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/config_flags.h"
+#include "launch/simulate_sweep.h"
 #include "launch/verb.h"
 #include "train/collective_table.h"
 #include "train/plugins.h"
 #include "train/simulate/advice.h"
-#include "train/simulate/calibration.h"
-#include "train/simulate/chips.h"
-#include "train/simulate/host_chip.h"
 #include "train/simulate/report.h"
+#include "train/simulate/select_chip.h"
 #include "train/simulate/timeline.h"
 
 namespace toroid::launch {
@@ -28,6 +27,7 @@ struct Flags {
   double tokens = 0, jitter = 0;
   int64_t seed = 1;
   bool json = false;
+  ManyFlags many;
 };
 
 // "7=1.5"
@@ -58,54 +58,65 @@ train::Variation variation_of(const Flags& flags) {
   return out;
 }
 
-// The chip and whose constants it has.
-std::pair<sim::Chip, std::string> chip_of(const Flags& flags, config::Resolved& resolved) {
-  const config::RunConfig& run = resolved.run;
-  std::string name = flags.chip;
-  if (name.empty()) name = run.chip().empty() ? "host" : run.chip();
-  if (name == "host") {
-    train::add_collective_table(resolved);
-    return {train::read_host_chip(run), "measured"};
-  }
-  sim::Chip chip = train::read_chip(name, flags.config.file);
-  if (flags.constants == "nominal") return {std::move(chip), "nominal"};
-  const auto fitted =
-      train::fitted_constants(train::read_calibration(train::calibration_file(flags.config.file)), chip.name);
-  if (!fitted) return {std::move(chip), "nominal"};
-  chip.constants = *fitted;
-  return {std::move(chip), "fitted"};
+train::AnswerOptions answer_options(const Flags& flags) {
+  train::AnswerOptions out;
+  check_range("--tokens", flags.tokens, 0.0, 1e30);
+  out.goal_tokens = flags.tokens;
+  out.dispatch = flags.dispatch == "sequential" ? train::Dispatch::sequential : train::Dispatch::parallel;
+  return out;
 }
 
-ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
+void simulate_one(const Flags& flags, const train::Plugins& plugins) {
   config::Resolved resolved = load_config(flags.config);
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
-  const auto [chip, constants] = chip_of(flags, resolved);
-  train::AnswerOptions answering;
-  check_range("--tokens", flags.tokens, 0.0, 1e30);
-  answering.goal_tokens = flags.tokens;
+  if (!flags.trace.empty() && !run.simulate().program().empty())
+    throw UserError(
+        "--trace shows queues, and a step that is played as another program has none; leave one out");
+  train::add_collective_table(resolved);
+  const auto [chip, constants] =
+      train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
+  train::AnswerOptions answering = answer_options(flags);
   answering.constants = constants;
-  answering.dispatch =
-      flags.dispatch == "sequential" ? train::Dispatch::sequential : train::Dispatch::parallel;
   train::SimulateOptions options;
   options.variation = variation_of(flags);
   options.play.spans = !flags.trace.empty();
   const train::Simulation simulation = train::simulate(run, chip, plugins, options);
   train::require_room(run, chip, simulation, plugins);
   train::Answer answer = train::answer(run, chip, simulation, answering);
-  if (!options.variation.chips_differ()) answer.remedy = train::what_would_help(run, chip, answer, plugins);
+  if (!options.variation.any()) answer.remedy = train::what_would_help(run, chip, answer, plugins);
   if (flags.json) {
     std::cout << train::to_json(answer) << "\n";
   } else {
     train::print_answer(std::cout, answer);
   }
-  if (flags.trace.empty()) return ExitCode::done;
-  if (!run.simulate().program().empty())
-    throw UserError(
-        "--trace shows queues, and a step that is played as another program has none; leave one out");
-  sim::Network network(mesh::Mesh(run.mesh()), chip);
+  if (flags.trace.empty()) return;
+  sim::Network network = train::network_of(run, chip, options.variation);
   train::write_timeline(flags.trace, simulation.played, network);
   std::cerr << "the simulated timeline is in " << printable(flags.trace) << "\n";
+}
+
+ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
+  if (!flags.many.given()) {
+    simulate_one(flags, plugins);
+    return ExitCode::done;
+  }
+  if (variation_of(flags).any() || !flags.trace.empty() || flags.json) {
+    throw UserError(
+        "--sweep and --search are of chips that are alike, and print tables; give them without --jitter, "
+        "--straggler, "
+        "--link-fault, --trace and --json");
+  }
+  train::AnswerOptions answering = answer_options(flags);
+  answering.constants = flags.constants;
+  const train::Answerer answerer = [&](const auto& run, const auto& chip, const auto& simulation) {
+    return train::answer(run, chip, simulation, answering);
+  };
+  const train::Simulator simulator = [&](const auto& run, const auto& chip) {
+    return answerer(run, chip, train::simulate(run, chip, plugins));
+  };
+  simulate_many(flags.many, flags.config, flags.chip, flags.constants == "nominal", plugins, simulator,
+                answerer);
   return ExitCode::done;
 }
 
@@ -157,6 +168,7 @@ void add_simulate(Verbs& verbs, const train::Plugins& plugins) {
                  "Write the first chip's queues and links to FILE, for ui.perfetto.dev")
       ->type_name("FILE");
   add_variation_flags(app, *flags);
+  add_many_flags(app, flags->many);
 }
 
 }  // namespace toroid::launch

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "train/engine.h"
 #include "train/simulate/calibration.h"
 #include "train/simulate/program.h"
@@ -45,6 +46,20 @@ std::map<Phase, int64_t> peaks(const std::vector<Record>& records, int64_t bytes
   return out;
 }
 
+// A step's records grow with its microbatches and layers, about 90 kB for one of each on every kind of chip.
+void check_length(const config::RunConfig& run) {
+  constexpr int64_t kMost = 12'000;
+  const int64_t sequences = run.train().deterministic() ? 1 : run.batch().sequences_per_replica();
+  const int64_t round = run.mesh().pods() * run.mesh().data() * sequences;
+  const int64_t microbatches = (run.batch().global_sequences() + round - 1) / round;
+  if (microbatches <= kMost / (run.model().layers() + 2)) return;
+  throw UserError("a step of " + std::to_string(microbatches) + " microbatches and " +
+                  std::to_string(run.model().layers()) +
+                  " layers is too long to simulate; choose more batch.sequences_per_replica or fewer "
+                  "batch.global_sequences, so that microbatches x (layers + 2) is at most " +
+                  std::to_string(kMost));
+}
+
 // A computer's ranks have its kernels, with the memory that those take, and read each other's.
 SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, int rank,
                           const sim::Chip& chip, const Plugins& plugins) {
@@ -86,10 +101,42 @@ std::vector<sim::PlayedChip> every_chip(const Variation& variation, const mesh::
   });
 }
 
+// By the rules of the config's program; the slowest role's. What it hides is said of collectives as the data
+// sheet's links carry them.
+sim::Played play_program(const config::RunConfig& run, const sim::Chip& chip, sim::Network& network,
+                         const std::vector<SimulatedRole>& roles) {
+  const ProgramConstants constants =
+      program_constants(read_calibration(calibration_file()), run.simulate().program());
+  sim::Chip sheet = chip;
+  sheet.constants = {};
+  sim::Network nominal(mesh::Mesh(run.mesh()), sheet);
+  size_t slowest = 0;
+  ProgramTime longest;
+  for (size_t r = 0; r < roles.size(); ++r) {
+    const ProgramTime time =
+        ProgramStep(roles[r].records, nominal, run.simulate().parallel_layers()).time(chip, constants);
+    if (time.total() > longest.total()) {
+      longest = time;
+      slowest = r;
+    }
+  }
+  return as_played(longest, network, roles[slowest].records);
+}
+
 }  // namespace
+
+sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation) {
+  const mesh::Mesh mesh(run.mesh());
+  check(variation, mesh);
+  sim::Network network(mesh, chip);
+  for (const Variation::LinkFault& fault : variation.faults)
+    network.weaken(static_cast<int>(fault.dimension), fault.share);
+  return network;
+}
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins) {
+  check_length(run);
   // Shards differ at the ends of an axis, where padding is.
   std::vector<SimulatedRole> roles;
   for (const bool data_ends : {false, true}) {
@@ -111,43 +158,33 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
   return roles;
 }
 
-Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
-                    const SimulateOptions& options) {
-  check(options.variation, mesh::Mesh(run.mesh()));
-  sim::Network network(mesh::Mesh(run.mesh()), chip);
-  for (const Variation::LinkFault& fault : options.variation.faults)
-    network.weaken(static_cast<int>(fault.dimension), fault.share);
+Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
+                             std::vector<SimulatedRole> roles, const SimulateOptions& options) {
+  sim::Network network = network_of(run, chip, options.variation);
   Simulation out;
-  out.roles = record_roles(run, network.mesh(), chip, plugins);
+  out.roles = std::move(roles);
+  for (size_t r = 0; r < out.roles.size(); ++r) {
+    if (out.roles[r].memory.bytes_peak > out.roles[out.fullest].memory.bytes_peak) out.fullest = r;
+  }
+  if (!run.simulate().program().empty()) {
+    out.played = play_program(run, chip, network, out.roles);
+    return out;
+  }
   std::vector<std::span<const Record>> records;
   std::vector<sim::PlayedChip> chips;
   for (size_t r = 0; r < out.roles.size(); ++r) {
     records.emplace_back(out.roles[r].records);
     chips.push_back({r, 1.0, {}});
-    if (out.roles[r].memory.bytes_peak > out.roles[out.fullest].memory.bytes_peak) out.fullest = r;
-  }
-  if (!run.simulate().program().empty()) {
-    const ProgramConstants constants =
-        program_constants(read_calibration(calibration_file()), run.simulate().program());
-    sim::Chip sheet = chip;
-    sheet.constants = {};
-    sim::Network nominal(mesh::Mesh(run.mesh()), sheet);
-    size_t slowest = 0;
-    ProgramTime longest;
-    for (size_t r = 0; r < out.roles.size(); ++r) {
-      const ProgramTime time =
-          ProgramStep(out.roles[r].records, nominal, run.simulate().parallel_layers()).time(chip, constants);
-      if (time.total() > longest.total()) {
-        longest = time;
-        slowest = r;
-      }
-    }
-    out.played = as_played(longest, network, out.roles[slowest].records);
-    return out;
   }
   if (options.variation.chips_differ()) chips = every_chip(options.variation, network.mesh(), out.roles);
   out.played = sim::play(chip, network, records, chips, options.play);
   return out;
+}
+
+Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
+                    const SimulateOptions& options) {
+  const sim::Network network = network_of(run, chip, options.variation);
+  return simulate_recorded(run, chip, record_roles(run, network.mesh(), chip, plugins), options);
 }
 
 }  // namespace toroid::train

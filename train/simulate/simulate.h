@@ -40,9 +40,15 @@ struct Simulation {
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins);
 
-// Where chips differ, all are played. Played as the program that the config names, if it names one, with the
-// constants of configs/calibration.textproto. UserError where the mesh does not fit the chip's pods. Memory
-// is not checked here.
+// The links of the config's mesh. UserError where it does not fit the chip's pods.
+sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation = {});
+
+// Plays what record_roles() gave for this config: where chips differ, all of them; as the program that the
+// config names, if it names one, with the constants of configs/calibration.textproto.
+Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
+                             std::vector<SimulatedRole> roles, const SimulateOptions& options = {});
+
+// UserError where the mesh does not fit the chip's pods. Whether memory does is not checked here.
 Simulation simulate(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,
                     const SimulateOptions& options = {});
 

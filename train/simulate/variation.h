@@ -25,6 +25,7 @@ struct Variation {
   std::vector<LinkFault> faults;
 
   bool chips_differ() const { return jitter > 0 || !stragglers.empty(); }
+  bool any() const { return chips_differ() || !faults.empty(); }
 };
 
 // UserError with what is out of its range.
