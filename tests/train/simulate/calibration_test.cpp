@@ -131,9 +131,9 @@ TEST(Calibration, refuses_what_no_constant_can_be) {
   const auto expect = [](const std::string& found, const char* part) {
     EXPECT_NE(found.find(part), std::string::npos) << found;
   };
-  expect(refusal("\"link_efficiency\"", "\"link_speed\""), "constant \"link_speed\" is not one of list CHIP");
-  expect(refusal("least: 0.5  most: 1.1", "least: 0.5  most: 0.4"), "constant \"link_efficiency\".most");
-  expect(refusal("least: 0.5  most: 1.1", "least: 0  most: 1.1"), "constant \"link_efficiency\".least");
+  expect(refusal("\"link_efficiency\"", "\"link_speed\""), "constant 'link_speed' is not one of list CHIP");
+  expect(refusal("least: 0.5  most: 1.1", "least: 0.5  most: 0.4"), "constant 'link_efficiency'.most");
+  expect(refusal("least: 0.5  most: 1.1", "least: 0  most: 1.1"), "constant 'link_efficiency'.least");
   expect(refusal("pods: 1 ", "pods: 3 "), "must begin with a run on one pod");
   expect(refusal("bytes: 33554432", "bytes: -1"), ".bytes");
   expect(refusal("recipe: \"maxtext_16b_v5e.textproto\"", "recipe: \"../x\""), ".recipe");
