@@ -80,8 +80,8 @@ TEST(Calibration, bounds_that_do_not_hold_are_named) {
 
 TEST(Calibration, every_published_configuration_fits_in_a_chip) {
   for (const RunError& run : calibrator().evaluate(calibrator().values()).runs) {
-    if (run.model.starts_with("maxtext"))
-      EXPECT_LE(run.peak_bytes, 16'000'000'000) << run.model << " on " << run.pods << " pods";
+    if (!run.model.starts_with("maxtext")) continue;
+    EXPECT_LE(run.peak_bytes, 16'000'000'000) << run.model << " on " << run.pods << " pods";
   }
 }
 
@@ -131,9 +131,9 @@ TEST(Calibration, refuses_what_no_constant_can_be) {
   const auto expect = [](const std::string& found, const char* part) {
     EXPECT_NE(found.find(part), std::string::npos) << found;
   };
-  expect(refusal("\"link_efficiency\"", "\"link_speed\""), "constant \"link_speed\" is not one of list CHIP");
-  expect(refusal("least: 0.5  most: 1.1", "least: 0.5  most: 0.4"), "constant \"link_efficiency\".most");
-  expect(refusal("least: 0.5  most: 1.1", "least: 0  most: 1.1"), "constant \"link_efficiency\".least");
+  expect(refusal("\"link_efficiency\"", "\"link_speed\""), "constant 'link_speed' is not one of list CHIP");
+  expect(refusal("least: 0.5  most: 1.1", "least: 0.5  most: 0.4"), "constant 'link_efficiency'.most");
+  expect(refusal("least: 0.5  most: 1.1", "least: 0  most: 1.1"), "constant 'link_efficiency'.least");
   expect(refusal("pods: 1 ", "pods: 3 "), "must begin with a run on one pod");
   expect(refusal("bytes: 33554432", "bytes: -1"), ".bytes");
   expect(refusal("recipe: \"maxtext_16b_v5e.textproto\"", "recipe: \"../x\""), ".recipe");
