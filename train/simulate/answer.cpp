@@ -71,8 +71,8 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   out.tokens_per_step = sequences * tokens;
   out.split = split_of(simulation.played);
   const int64_t hosts = (run.mesh().data() * run.mesh().model() + chip.host.chips - 1) / chip.host.chips;
-  // A computer's ranks start their own steps.
-  const Dispatch dispatch = chip.measured ? Dispatch::none : options.dispatch;
+  // Ranks of computers and of switches start their own steps.
+  const Dispatch dispatch = chip.measured || chip.topology.is_switch ? Dispatch::none : options.dispatch;
   out.split.dispatch = exposed_dispatch(dispatch, hosts, simulation.played.step);
   out.step = simulation.played.step + out.split.dispatch;
   const double step = out.step.count(), chips = static_cast<double>(out.chips);

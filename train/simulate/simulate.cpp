@@ -129,8 +129,15 @@ sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, con
   const mesh::Mesh mesh(run.mesh());
   check(variation, mesh);
   sim::Network network(mesh, chip);
-  for (const Variation::LinkFault& fault : variation.faults)
+  for (const Variation::LinkFault& fault : variation.faults) {
+    const auto dimension = static_cast<size_t>(fault.dimension);
+    if (fault.share <= 0 && !network.mesh().torus()[dimension].wraps) {
+      throw UserError("--link-fault takes a link away from dimension " + std::to_string(dimension) + " of " +
+                      mesh.text() + ", which has no wrap on chip " + chip.name +
+                      " and would fall apart; give the link a share of its bandwidth");
+    }
     network.weaken(static_cast<int>(fault.dimension), fault.share);
+  }
   return network;
 }
 

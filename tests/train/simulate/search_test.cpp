@@ -187,7 +187,7 @@ TEST(Search, nothing_that_fits_is_refused_unseen) {
     const config::RunConfig other = train::with_layout(run, each);
     const sim::Network network(mesh::Mesh(other.mesh()), chip);
     int64_t peak = 0;
-    for (const auto& role : train::record_roles(other, network.mesh(), plugins()))
+    for (const auto& role : train::record_roles(other, network.mesh(), chip, plugins()))
       peak = std::max(peak, role.memory.bytes_peak);
     peaks.push_back(peak);
   }

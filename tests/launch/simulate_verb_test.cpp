@@ -1,4 +1,4 @@
-// toroid simulate --sweep and --search, as typed.
+// toroid simulate, as typed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -29,6 +29,57 @@ void expect_has(const std::string& text, const std::string& part) {
 }
 
 constexpr const char* kConfig = "configs/gemma_2b_v5e_512.textproto";
+
+TEST(SimulateVerb, PrintsATableAndJson) {
+  for (const char* config : {"configs/gemma_7b_v5e_4096.textproto", kConfig}) {
+    const Ended table = simulate({"--config", config});
+    EXPECT_EQ(table.code, 0) << table.err;
+    EXPECT_EQ(table.out.rfind("simulated: ", 0), 0u) << table.out;
+    expect_has(table.out, "fitted constants");
+    const Ended json = simulate({"--config", config, "--json", "--constants", "nominal"});
+    EXPECT_EQ(json.code, 0) << json.err;
+    expect_has(json.out, "\"simulated\": true");
+    expect_has(json.out, "\"constants\": \"nominal\"");
+  }
+}
+
+TEST(SimulateVerb, BadInputGetsOneSentence) {
+  const struct {
+    std::vector<std::string> arguments;
+    const char* says;
+  } cases[] = {
+      {{"--chip", "v9"}, "there is no chip 'v9'"},
+      {{"--set", "mesh.torus=[32,8]"}, "does not fit on one of 16"},
+      {{"--set", "model.layers=-1"}, "model.layers is -1"},
+      {{"--set", "batch.tokens_per_sequence=-8"}, "batch.tokens_per_sequence is -8"},
+      {{"--jitter", "nan"}, "--jitter is nan"},
+      {{"--jitter", "-1"}, "--jitter is -1"},
+      {{"--straggler", "5"}, "--straggler is '5'"},
+      {{"--straggler", "512=2"}, "--straggler's rank is 512"},
+      {{"--link-fault", "3=0.1"}, "--link-fault's dimension is 3"},
+      {{"--tokens", "-3"}, "--tokens is -3"},
+      {{"--set", "mesh.pods=512", "--set", "batch.global_sequences=131072", "--jitter", "0.1"},
+       "are played one by one"},
+      {{"--set", "batch.sequences_per_replica=2", "--set", "batch.global_sequences=1024", "--set",
+        "train.remat=NONE"},
+       "with train.remat=FULL it would take"},
+      {{"--trace", "nowhere/at/all.json"}, "there is no directory"},
+  };
+  for (const auto& each : cases) {
+    std::vector<std::string> arguments = each.arguments;
+    arguments.insert(arguments.begin(), {"--config", kConfig});
+    const Ended ended = simulate(arguments);
+    EXPECT_EQ(ended.code, 2) << each.says;
+    expect_has(ended.err, each.says);
+    EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1) << ended.err;
+  }
+}
+
+TEST(SimulateVerb, TrainSaysToUseIt) {
+  const Ended ended = run_program(TOROID_PROGRAM, {"train", "--config", kConfig});
+  EXPECT_EQ(ended.code, 2);
+  expect_has(ended.err, "use `toroid simulate");
+}
 
 TEST(SimulateManyVerb, writes_the_table_and_the_chart) {
   const TemporaryDirectory directory;
