@@ -148,8 +148,8 @@ TEST_F(CollectiveTable, times_that_are_none_are_refused) {
       "operation: \"all_gather\" way: \"read\" ranks: 2 ranks_per_host: 2 bytes: 4096 seconds: 1e-5";
   EXPECT_EQ(refused("timing { " + good + " }"), "");
   for (const auto& [more, said] : std::vector<std::pair<std::string, std::string>>{
-           {"operation: \"gather\"", "timing[0].operation is \"gather\""},
-           {"way: \"telepathy\"", "timing[0].way is \"telepathy\""},
+           {"operation: \"gather\"", "timing[0].operation is 'gather'"},
+           {"way: \"telepathy\"", "timing[0].way is 'telepathy'"},
            {"ranks: 1", "timing[0].ranks"},
            {"bytes: -1", "timing[0].bytes is -1"},
            {"seconds: 0", "timing[0].seconds is 0"},

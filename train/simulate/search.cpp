@@ -16,6 +16,7 @@ namespace toroid::train {
 namespace {
 
 constexpr int64_t kMostSequences = 64;  // of a microbatch that is tried
+constexpr int64_t kPlayed = 4;          // microbatches of a longer step, and one fewer, that give the rest
 constexpr int64_t kPlayedInFull = 32;   // microbatches
 // Gathered weights take memory at stage 3 that they do not below it, and fewer microbatches have fewer
 // gradients waiting to be added: only where the layout that should take the least is this far above the
@@ -188,35 +189,35 @@ class Searcher {
     out.padding =
         1 - static_cast<double>(out_.global_sequences) / static_cast<double>(out.microbatches * round);
     // Sums over microbatches are a binary tree in deterministic mode: no microbatch is like the one before.
-    if (out.microbatches <= 3 || run.train().deterministic()) {
+    if (out.microbatches <= kPlayed || run.train().deterministic()) {
       take(out, play(run));
       out.in_full = true;
       return out;
     }
     config::RunConfig shorter = run;
-    shorter.mutable_batch()->set_global_sequences(3 * round);
+    shorter.mutable_batch()->set_global_sequences(kPlayed * round);
     take(out, play(shorter));
     if (!out.memory.fits()) return out;
-    const RankedLayout three = out;
-    shorter.mutable_batch()->set_global_sequences(2 * round);
+    const RankedLayout longer = out;
+    shorter.mutable_batch()->set_global_sequences((kPlayed - 1) * round);
     take(out, play(shorter));
-    const auto more = static_cast<double>(out.microbatches - 3);
-    const auto extend = [&](Seconds& two, const Seconds& of_three) {
-      two = of_three + more * (of_three - two);
+    const auto more = static_cast<double>(out.microbatches - kPlayed);
+    const auto extend = [&](Seconds& shorter_time, const Seconds& longer_time) {
+      shorter_time = longer_time + more * (longer_time - shorter_time);
     };
     for (Seconds TimeSplit::*part : {&TimeSplit::products, &TimeSplit::memory_bound, &TimeSplit::torus,
                                      &TimeSplit::pods, &TimeSplit::dispatch, &TimeSplit::bubbles})
-      extend(out.split.*part, three.split.*part);
-    extend(out.step, three.step);
-    for (size_t q = 0; q < kQueues; ++q) extend(out.waited[q], three.waited[q]);
+      extend(out.split.*part, longer.split.*part);
+    extend(out.step, longer.step);
+    for (size_t q = 0; q < kQueues; ++q) extend(out.waited[q], longer.waited[q]);
     // Of what is held, the batch's tokens alone grow with the microbatches from here on.
     const auto batch = [](const RankedLayout& of) {
       const auto found = of.memory.by_holder.find("batch");
       return found == of.memory.by_holder.end() ? 0 : found->second;
     };
-    const int64_t growth = batch(three) - batch(out);
-    out.memory = three.memory;
-    out.memory.peak_bytes += (out.microbatches - 3) * growth;
+    const int64_t growth = batch(longer) - batch(out);
+    out.memory = longer.memory;
+    out.memory.peak_bytes += (out.microbatches - kPlayed) * growth;
     rate(out);
     return out;
   }

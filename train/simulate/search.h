@@ -39,8 +39,8 @@ struct RankedLayout {
   std::array<Seconds, kQueues> waited{};  // by the compute queue, on each other queue
   double tokens_per_s = 0;
   MemoryAnswer memory;
-  // Whether all microbatches were played; else two and three of them were, and the others are taken to last
-  // as long as the third, which is optimistic where collectives fall behind compute.
+  // Whether all microbatches were played; else three and four of them were, and the others are taken to last
+  // as long as the fourth, which is optimistic where collectives fall behind compute.
   bool in_full = false;
 };
 

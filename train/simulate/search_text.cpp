@@ -128,7 +128,7 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
   }
   out << "seqs: sequences of a microbatch on a replica; micro: microbatches of a step; pre: units gathered "
          "ahead; pad: masked sequences; rest: dispatch and bubbles; * the config's own layout\n";
-  if (about) out << "~ from its first three microbatches\n";
+  if (about) out << "~ from its first four microbatches\n";
   if (own != nullptr) {
     out << "\nThe config's own layout ranks " << (own - search.ranked.data() + 1) << " of "
         << search.ranked.size() << ".";

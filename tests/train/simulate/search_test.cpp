@@ -91,8 +91,8 @@ TEST(Search, ranks_by_throughput_and_finds_the_configs_own_layout) {
   EXPECT_EQ(heads->example.model, 8);
 }
 
-// Two and three microbatches give the rest. Where collectives fall behind compute, later microbatches wait
-// longer than the third: short steps are then a little optimistic, and what they put among the best is
+// Three and four microbatches give the rest. Where collectives fall behind compute, later microbatches wait
+// longer than the fourth: short steps are then a little optimistic, and what they put among the best is
 // played in full.
 TEST(Search, short_steps_give_the_figures_of_long_ones) {
   const config::RunConfig run = small();
