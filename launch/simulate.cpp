@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <charconv>
 #include <iostream>
 #include <utility>
@@ -73,9 +72,9 @@ void simulate_one(const Flags& flags, const train::Plugins& plugins) {
   if (!flags.trace.empty() && !run.simulate().program().empty())
     throw UserError(
         "--trace shows queues, and a step that is played as another program has none; leave one out");
-  train::add_collective_table(resolved);
   const auto [chip, constants] =
       train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
+  if (chip.measured) train::add_collective_table(resolved);
   train::AnswerOptions answering = answer_options(flags);
   answering.constants = constants;
   train::SimulateOptions options;
@@ -84,7 +83,7 @@ void simulate_one(const Flags& flags, const train::Plugins& plugins) {
   const train::Simulation simulation = train::simulate(run, chip, plugins, options);
   train::require_room(run, chip, simulation, plugins);
   train::Answer answer = train::answer(run, chip, simulation, answering);
-  if (!options.variation.any()) answer.remedy = train::what_would_help(run, chip, answer, plugins);
+  if (!options.variation.any()) answer.remedy = train::what_would_help(run, chip, answer, plugins, answering);
   if (flags.json) {
     std::cout << train::to_json(answer) << "\n";
   } else {
@@ -104,8 +103,7 @@ ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
   if (variation_of(flags).any() || !flags.trace.empty() || flags.json) {
     throw UserError(
         "--sweep and --search are of chips that are alike, and print tables; give them without --jitter, "
-        "--straggler, "
-        "--link-fault, --trace and --json");
+        "--straggler, --link-fault, --trace and --json");
   }
   train::AnswerOptions answering = answer_options(flags);
   answering.constants = flags.constants;

@@ -86,16 +86,6 @@ int64_t peak_of(const Simulation& simulation) {
   return simulation.roles[simulation.fullest].memory.bytes_peak;
 }
 
-std::string largest_holders(const Statistics& memory) {
-  std::vector<std::pair<int64_t, std::string>> holders;
-  for (const auto& [holder, bytes] : memory.peak_by_holder) holders.emplace_back(bytes, holder);
-  std::sort(holders.rbegin(), holders.rend());
-  std::string text;
-  for (size_t i = 0; i < std::min<size_t>(3, holders.size()); ++i)
-    text += (text.empty() ? "" : ", ") + holders[i].second + " " + human_bytes(holders[i].first);
-  return text;
-}
-
 }  // namespace
 
 void require_room(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
@@ -122,16 +112,15 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
   if (fits.empty()) {
     fits = "of " + std::to_string(changes.all().size()) +
            " single changes that were tried (recomputation, smaller microbatches, prefetch, ZeRO stage, a "
-           "larger "
-           "model axis) none makes it fit; combine them or take more chips";
+           "larger model axis) none makes it fit; combine them or take more chips";
   }
   throw UserError("the simulated step takes " + human_bytes(peak) + " of memory at its peak, and chip " +
                   chip.name + " has " + human_bytes(chip.memory_bytes) + "; the most is held by " +
-                  largest_holders(simulation.roles[simulation.fullest].memory) + "; " + fits);
+                  largest_holders(simulation.roles[simulation.fullest].memory.peak_by_holder) + "; " + fits);
 }
 
 std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Answer& answer,
-                            const Plugins& plugins) {
+                            const Plugins& plugins, const AnswerOptions& options) {
   Changes changes(run);
   changes.add_sequences(2 * run.batch().sequences_per_replica());
   changes.add_remat(config::TrainConfig::CHEAP);
@@ -139,13 +128,17 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   changes.add_prefetch(run.zero().prefetch() + 1);
   changes.add_model(run.mesh().model() / 2);
   changes.add_model(run.mesh().model() * 2);
-  const auto gain = [&](const Simulation& tried) { return 100 * (answer.step / tried.played.step - 1); };
+  const auto gain = [&](const config::RunConfig& changed, const sim::Chip& on, const Simulation& tried) {
+    return 100 * (train::answer(changed, on, tried, options).tokens_per_s / answer.tokens_per_s - 1);
+  };
   std::string best;
   double most = 1;  // percent that are worth a word
   for (const Change& change : changes.all()) {
     const auto tried = attempt(change.run, chip, plugins);
-    if (!tried || peak_of(*tried) > chip.memory_bytes || gain(*tried) <= most) continue;
-    most = gain(*tried);
+    if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
+    const double percent = gain(change.run, chip, *tried);
+    if (percent <= most) continue;
+    most = percent;
     best = format_text("%s gives %.0f %% more tokens a second", change.text.c_str(), most);
   }
   if (best.empty()) {
@@ -156,7 +149,7 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   faster.topology.bytes_per_s *= 2;
   faster.host.chip_bytes_per_s *= 2;
   if (const auto tried = attempt(run, faster, plugins); tried && answer.chips > 1)
-    best += format_text("; links twice as fast would give %.0f %%", gain(*tried));
+    best += format_text("; links twice as fast would give %.0f %%", gain(run, faster, *tried));
   return best;
 }
 

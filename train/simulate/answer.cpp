@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/format_text.h"
+#include "core/base/text.h"
 #include "core/model/decoder_config.h"
 #include "train/model_flops.h"
 
@@ -56,7 +57,48 @@ MemoryAnswer memory_of(const SimulatedRole& role, const sim::Chip& chip) {
   return out;
 }
 
+// What takes the most of the step.
+std::string limit_of(const Answer& answer) {
+  const double step = answer.step.count();
+  const struct {
+    Seconds time;
+    const char* what;
+  } parts[] = {
+      {answer.split.products, "the chips' products"},
+      {answer.split.memory_bound, "operators that wait for the chips' memory"},
+      {answer.split.torus, "waiting for collectives within a pod"},
+      {answer.split.pods, "waiting for collectives between pods"},
+      {answer.split.dispatch, "waiting for the controller"},
+      {answer.split.bubbles, "what is neither work nor a known wait"},
+  };
+  const auto* const most =
+      std::max_element(std::begin(parts), std::end(parts), [](auto& a, auto& b) { return a.time < b.time; });
+  std::string out = format_text("%.0f %% of a step is %s", 100 * most->time.count() / step, most->what);
+  if (most->what == parts[2].what && !answer.links.empty()) {
+    const auto link = std::max_element(answer.links.begin(), answer.links.end(),
+                                       [](auto& a, auto& b) { return a.utilisation < b.utilisation; });
+    out += format_text("; the busiest link, %s, carries bytes for %.0f %% of it", link->name.c_str(),
+                       100 * link->utilisation);
+  }
+  return out;
+}
+
 }  // namespace
+
+Seconds TimeSplit::rest() const {
+  const Seconds both = dispatch + bubbles;
+  return both > Seconds(-5e-7) && both < Seconds(5e-7) ? Seconds(0) : both;
+}
+
+std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {
+  std::vector<std::pair<int64_t, std::string>> holders;
+  for (const auto& [holder, bytes] : by_holder) holders.emplace_back(bytes, holder);
+  std::sort(holders.rbegin(), holders.rend());
+  std::string text;
+  for (size_t i = 0; i < std::min<size_t>(3, holders.size()); ++i)
+    text += (text.empty() ? "" : ", ") + holders[i].second + " " + human_bytes(holders[i].first);
+  return text;
+}
 
 Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
               const AnswerOptions& options) {
@@ -91,34 +133,7 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   const double watts = chip.idle_watts + busy * (chip.busy_watts - chip.idle_watts);
   out.energy_joules = chips * watts * out.time_to_goal.count();
   out.cost_dollars = chips * chip.price_per_hour * out.time_to_goal.count() / 3600;
-  out.limit = limit_of(out).sentence;
-  return out;
-}
-
-Limit limit_of(const Answer& answer) {
-  const double step = answer.step.count();
-  const struct {
-    Seconds time;
-    const char* what;
-  } parts[] = {
-      {answer.split.products, "the chips' products"},
-      {answer.split.memory_bound, "operators that wait for the chips' memory"},
-      {answer.split.torus, "waiting for collectives within a pod"},
-      {answer.split.pods, "waiting for collectives between pods"},
-      {answer.split.dispatch, "waiting for the controller"},
-      {answer.split.bubbles, "what is neither work nor a known wait"},
-  };
-  const auto* const most =
-      std::max_element(std::begin(parts), std::end(parts), [](auto& a, auto& b) { return a.time < b.time; });
-  Limit out;
-  out.share = most->time.count() / step;
-  out.sentence = format_text("%.0f %% of a step is %s", 100 * out.share, most->what);
-  if (most->what == parts[2].what && !answer.links.empty()) {
-    const auto link = std::max_element(answer.links.begin(), answer.links.end(),
-                                       [](auto& a, auto& b) { return a.utilisation < b.utilisation; });
-    out.sentence += format_text("; the busiest link, %s, carries bytes for %.0f %% of it", link->name.c_str(),
-                                100 * link->utilisation);
-  }
+  out.limit = limit_of(out);
   return out;
 }
 

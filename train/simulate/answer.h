@@ -20,6 +20,8 @@ struct TimeSplit {
   Seconds pods{0};          // or between pods
   Seconds dispatch{0};      // or for the controller
   Seconds bubbles{0};       // or for chips that are slower, and what is left
+  // What tables give as one: dispatch and bubbles, without the -0.000 of a sum of parts.
+  Seconds rest() const;
   Seconds total() const { return products + memory_bound + torus + pods + dispatch + bubbles; }
 };
 
@@ -66,11 +68,7 @@ struct AnswerOptions {
 Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
               const AnswerOptions& options = {});
 
-// What takes the most of the step that is no product: its name, and its share of the step.
-struct Limit {
-  std::string sentence;
-  double share = 0;
-};
-Limit limit_of(const Answer& answer);
+// "activations 6.95 GB, gathered weights 2.02 GB, gradients 1.36 GB"
+std::string largest_holders(const std::map<std::string, int64_t>& by_holder);
 
 }  // namespace toroid::train

@@ -1,6 +1,5 @@
 // What a search found, as tables and sentences.
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <ostream>
 
@@ -60,11 +59,6 @@ std::string instead(const LayoutChoice& own, const LayoutChoice& best) {
   return out;
 }
 
-double rest(const TimeSplit& split) {
-  const double seconds = (split.dispatch + split.bubbles).count();
-  return std::abs(seconds) < 5e-7 ? 0 : seconds;
-}
-
 void print_row(std::ostream& out, size_t rank, const RankedLayout& each) {
   const LayoutChoice& l = each.layout;
   const TimeSplit& s = each.split;
@@ -75,7 +69,7 @@ void print_row(std::ostream& out, size_t rank, const RankedLayout& each) {
                      whole(l.prefetch), whole(l.stage))
       << format_text(" %3.0f%% %8.3f%s %8.3f %7.3f %7.3f %7.3f %7.3f %12s %9s\n", 100 * each.padding,
                      each.step.count(), each.in_full ? " " : "~", s.products.count(), s.memory_bound.count(),
-                     s.torus.count(), s.pods.count(), rest(s),
+                     s.torus.count(), s.pods.count(), s.rest().count(),
                      with_commas(static_cast<int64_t>(each.tokens_per_s)).c_str(),
                      human_bytes(each.memory.peak_bytes).c_str());
 }

@@ -92,13 +92,20 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
 
 std::vector<sim::PlayedChip> every_chip(const Variation& variation, const mesh::Mesh& mesh,
                                         const std::vector<SimulatedRole>& roles) {
-  return all_chips(variation, mesh, [&](const mesh::Coordinate& at) {
+  const auto role_of = [&](const mesh::Coordinate& at) {
     const std::pair ends{at.data == mesh.data() - 1, at.model == mesh.model() - 1};
     for (size_t r = 0; r < roles.size(); ++r) {
       if (std::find(roles[r].ends.begin(), roles[r].ends.end(), ends) != roles[r].ends.end()) return r;
     }
     return size_t{0};
-  });
+  };
+  std::vector<sim::PlayedChip> out;
+  for (int rank = 0; rank < mesh.world_size(); ++rank) {
+    sim::PlayedChip& chip = out.emplace_back(placed(mesh, rank));
+    chip.role = role_of(mesh.coordinate(rank));
+    chip.slowness = slowness(variation, rank);
+  }
+  return out;
 }
 
 // By the rules of the config's program; the slowest role's. What it hides is said of collectives as the data

@@ -178,14 +178,8 @@ std::string shown_value(const SweepAxis& axis, const std::string& value) {
 }
 
 std::string does_not_fit(const MemoryAnswer& memory) {
-  std::vector<std::pair<int64_t, std::string>> holders;
-  for (const auto& [holder, bytes] : memory.by_holder) holders.emplace_back(bytes, holder);
-  std::sort(holders.rbegin(), holders.rend());
-  std::string out =
-      "needs " + human_bytes(memory.peak_bytes) + " of the chip's " + human_bytes(memory.chip_bytes);
-  for (size_t i = 0; i < std::min<size_t>(3, holders.size()); ++i)
-    out += (i == 0 ? ": " : ", ") + holders[i].second + " " + human_bytes(holders[i].first);
-  return out;
+  return "needs " + human_bytes(memory.peak_bytes) + " of the chip's " + human_bytes(memory.chip_bytes) +
+         ": " + largest_holders(memory.by_holder);
 }
 
 Sweep sweep(const SweepRequest& request, const Plugins& plugins, const Simulator& simulator) {

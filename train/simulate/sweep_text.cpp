@@ -1,6 +1,5 @@
 // A sweep as a table and as CSV.
 #include <algorithm>
-#include <cmath>
 #include <ostream>
 
 #include "core/base/format_text.h"
@@ -39,12 +38,6 @@ const std::vector<Figure>& figures() {
       {"chip_memory_bytes", [](const Answer& a) { return std::to_string(a.memory.chip_bytes); }},
   };
   return all;
-}
-
-// What is left of a sum of parts is not -0.000.
-double rest(const TimeSplit& split) {
-  const double seconds = (split.dispatch + split.bubbles).count();
-  return std::abs(seconds) < 5e-7 ? 0 : seconds;
 }
 
 std::string quoted(const std::string& text) {
@@ -100,7 +93,7 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
     out << format_text("%7lld %9lld %8.3f  %8.3f %8.3f %8.3f %8.3f %8.3f %11s %7.0f %9.1f%% %9s\n",
                        static_cast<long long>(a.chips), static_cast<long long>(row.global_sequences),
                        a.step.count(), a.split.products.count(), a.split.memory_bound.count(),
-                       a.split.torus.count(), a.split.pods.count(), rest(a.split),
+                       a.split.torus.count(), a.split.pods.count(), a.split.rest().count(),
                        with_commas(static_cast<int64_t>(a.tokens_per_s)).c_str(), a.tokens_per_s_chip(),
                        100 * a.mfu_causal, human_bytes(a.memory.peak_bytes).c_str());
   }

@@ -31,30 +31,13 @@ struct Variation {
 // UserError with what is out of its range.
 void check(const Variation& variation, const mesh::Mesh& mesh);
 
-// Every chip of the mesh, for a play of all of them: `role_of` says what a chip with the given places at the
-// ends of the axes records. UserError for more than kMostPlayedChips.
+// Chips that differ are played one by one, and no more of them.
 inline constexpr int64_t kMostPlayedChips = 4096;
-template <class RoleOf>
-std::vector<sim::PlayedChip> all_chips(const Variation& variation, const mesh::Mesh& mesh,
-                                       const RoleOf& role_of);
 
 // How much longer a chip's operators take.
 double slowness(const Variation& variation, int64_t rank);
 
 // The places of a chip's groups on the axes.
 sim::PlayedChip placed(const mesh::Mesh& mesh, int rank);
-
-template <class RoleOf>
-std::vector<sim::PlayedChip> all_chips(const Variation& variation, const mesh::Mesh& mesh,
-                                       const RoleOf& role_of) {
-  check(variation, mesh);
-  std::vector<sim::PlayedChip> out;
-  for (int rank = 0; rank < mesh.world_size(); ++rank) {
-    sim::PlayedChip& chip = out.emplace_back(placed(mesh, rank));
-    chip.role = role_of(mesh.coordinate(rank));
-    chip.slowness = slowness(variation, rank);
-  }
-  return out;
-}
 
 }  // namespace toroid::train

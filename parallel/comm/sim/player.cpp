@@ -1,7 +1,6 @@
 #include "parallel/comm/sim/player.h"
 
 #include <algorithm>
-#include <deque>
 #include <limits>
 #include <map>
 #include <queue>
@@ -112,7 +111,7 @@ class Player {
     for (size_t c = 0; c < chips_.size(); ++c) advance(c);
     while (true) {
       const double event = events_.empty() ? kNever : events_.top().time;
-      const double arrival = next_arrival();
+      const double arrival = soonest_;
       if (event == kNever && arrival == kNever) break;
       now_ = std::min(event, arrival);
       if (arrival <= event) {
@@ -328,8 +327,6 @@ class Player {
     const double seconds = transit.flow->transfer.count();
     return seconds > 0 ? std::min(1.0, transit.flow->busy[link] / seconds) : 0;
   }
-
-  double next_arrival() const { return soonest_; }
 
   void finish_transits() {
     std::vector<Transit> finished;
