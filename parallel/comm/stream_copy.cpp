@@ -1,122 +1,146 @@
+// Stores past the caches fill whole lines: 64 bytes at once where the processor has such registers, which on
+// some is a third quicker than four stores of 16.
 #include "parallel/comm/stream_copy.h"
 
 #include <algorithm>
 #include <cstring>
-
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+#include <type_traits>
 
 #include "core/base/error.h"
+#include "hwy/cache_control.h"
 
-namespace toroid {
-namespace {
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "parallel/comm/stream_copy.cpp"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// After foreach_target.h, which includes this file once for each target.
+#include "hwy/highway.h"
 
-constexpr size_t kLine = 64;
+HWY_BEFORE_NAMESPACE();
+namespace toroid::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr int64_t kLine = 64;
+// Processors fetch ahead on their own no further than to a page's end.
+constexpr int64_t kCopiedAhead = 32 * kLine, kSummedAhead = 16 * kLine;
 
 // From an address to its line's end, and no further than `bytes`.
-size_t head_of(const void* address, int64_t bytes) {
-  const size_t head = (kLine - reinterpret_cast<uintptr_t>(address) % kLine) % kLine;
-  return std::min(static_cast<size_t>(bytes), head);
+int64_t head_of(const void* address, int64_t bytes) {
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(address) % kLine);
+  return std::min(bytes, (kLine - past) % kLine);
+}
+
+// `to` past the caches and, where it is given, `kept` into them.
+void copy_lines(std::byte* to, std::byte* kept, const std::byte* from, int64_t bytes) {
+  const hn::CappedTag<uint8_t, kLine> tag;
+  const auto width = static_cast<int64_t>(hn::Lanes(tag));
+  const auto plainly = [&](int64_t first, int64_t count) {
+    std::memcpy(to + first, from + first, static_cast<size_t>(count));
+    if (kept != nullptr) std::memcpy(kept + first, from + first, static_cast<size_t>(count));
+  };
+  int64_t at = head_of(to, bytes);
+  plainly(0, at);
+  for (; at + kLine <= bytes; at += kLine) {
+    hwy::Prefetch(from + at + kCopiedAhead);
+    for (int64_t i = at; i < at + kLine; i += width) {
+      const auto part = hn::LoadU(tag, reinterpret_cast<const uint8_t*>(from + i));
+      hn::Stream(part, tag, reinterpret_cast<uint8_t*>(to + i));
+      if (kept != nullptr) hn::StoreU(part, tag, reinterpret_cast<uint8_t*>(kept + i));
+    }
+  }
+  hwy::FlushStream();  // before anybody is told that the bytes are there
+  plainly(at, bytes - at);
 }
 
 // The balanced binary tree over load(first), load(first + 1), ...
 template <int Count, class Load>
-auto tree(const Load& load, int first) {
+HWY_INLINE auto tree(const Load& load, int first) {
   if constexpr (Count == 1) {
     return load(first);
   } else {
-    return tree<Count / 2>(load, first) + tree<Count / 2>(load, first + Count / 2);
+    const auto a = tree<Count / 2>(load, first), b = tree<Count / 2>(load, first + Count / 2);
+    if constexpr (std::is_same_v<decltype(a), const float>) {
+      return a + b;
+    } else {
+      return hn::Add(a, b);
+    }
   }
 }
 
-template <int Count>
-void sum_rows(float* to, const float* const* rows, int64_t elements, bool streams) {
-  int64_t done = 0;
+template <int Count, bool Streams>
+void sum_lines(float* to, const float* const* rows, int64_t elements) {
+  const hn::CappedTag<float, kLine / sizeof(float)> tag;
+  const auto width = static_cast<int64_t>(hn::Lanes(tag));
+  constexpr int64_t kFloats = kLine / sizeof(float), kAhead = kSummedAhead / sizeof(float);
+  int64_t at = 0;
   const auto one_by_one = [&](int64_t end) {
-    for (; done < end; ++done) to[done] = tree<Count>([&](int row) { return rows[row][done]; }, 0);
+    for (; at < end; ++at) to[at] = tree<Count>([&](int row) { return rows[row][at]; }, 0);
   };
-#ifdef __SSE2__
-  constexpr int64_t kFloats = kLine / sizeof(float);
-  constexpr int64_t kAhead =
-      16 * kFloats;  // processors fetch ahead on their own no further than to a page's end
-  one_by_one(static_cast<int64_t>(head_of(to, 4 * elements) / sizeof(float)));
-  const auto lines = [&](const auto& store) {
-    for (; done + kFloats <= elements; done += kFloats) {
-      for (int row = 0; row < Count; ++row)
-        _mm_prefetch(reinterpret_cast<const char*>(rows[row] + done + kAhead), _MM_HINT_T0);
-      for (int64_t i = done; i < done + kFloats; i += 4)
-        store(to + i, tree<Count>([&](int row) { return _mm_loadu_ps(rows[row] + i); }, 0));
+  one_by_one(head_of(to, 4 * elements) / static_cast<int64_t>(sizeof(float)));
+  for (; at + kFloats <= elements; at += kFloats) {
+    for (int row = 0; row < Count; ++row) hwy::Prefetch(rows[row] + at + kAhead);
+    for (int64_t i = at; i < at + kFloats; i += width) {
+      const auto sum = tree<Count>([&](int row) HWY_ATTR { return hn::LoadU(tag, rows[row] + i); }, 0);
+      if constexpr (Streams) {
+        hn::Stream(sum, tag, to + i);
+      } else {
+        hn::StoreU(sum, tag, to + i);
+      }
     }
-  };
-  if (streams) {
-    lines([](float* at, __m128 sum) { _mm_stream_ps(at, sum); });
-    _mm_sfence();
-  } else {
-    lines([](float* at, __m128 sum) { _mm_storeu_ps(at, sum); });
   }
-#else
-  (void)streams;
-#endif
+  if constexpr (Streams) hwy::FlushStream();
   one_by_one(elements);
 }
+
+template <int Count>
+void sum_lines(float* to, const float* const* rows, int64_t elements, bool streams) {
+  streams ? sum_lines<Count, true>(to, rows, elements) : sum_lines<Count, false>(to, rows, elements);
+}
+
+void sum_2(float* to, const float* const* rows, int64_t elements, bool streams) {
+  sum_lines<2>(to, rows, elements, streams);
+}
+void sum_4(float* to, const float* const* rows, int64_t elements, bool streams) {
+  sum_lines<4>(to, rows, elements, streams);
+}
+void sum_8(float* to, const float* const* rows, int64_t elements, bool streams) {
+  sum_lines<8>(to, rows, elements, streams);
+}
+
+}  // namespace toroid::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace toroid {
+namespace {
+
+HWY_EXPORT(copy_lines);
+HWY_EXPORT(sum_2);
+HWY_EXPORT(sum_4);
+HWY_EXPORT(sum_8);
 
 }  // namespace
 
 void stream_copy(std::byte* to, const std::byte* from, int64_t bytes) {
-  auto left = static_cast<size_t>(bytes);
-#ifdef __SSE2__
-  const size_t head = head_of(to, bytes);
-  std::memcpy(to, from, head);
-  to += head, from += head, left -= head;
-  for (; left >= kLine; to += kLine, from += kLine, left -= kLine) {
-    auto* const line = reinterpret_cast<__m128i*>(to);
-    const auto* const source = reinterpret_cast<const __m128i*>(from);
-    const __m128i a = _mm_loadu_si128(source);
-    const __m128i b = _mm_loadu_si128(source + 1);
-    const __m128i c = _mm_loadu_si128(source + 2);
-    const __m128i d = _mm_loadu_si128(source + 3);
-    _mm_stream_si128(line, a);
-    _mm_stream_si128(line + 1, b);
-    _mm_stream_si128(line + 2, c);
-    _mm_stream_si128(line + 3, d);
-  }
-  _mm_sfence();  // before anybody is told that the bytes are there
-#endif
-  std::memcpy(to, from, left);
+  HWY_DYNAMIC_DISPATCH(copy_lines)(to, nullptr, from, bytes);
+}
+
+void stream_copy_and_keep(std::byte* to, std::byte* kept, const std::byte* from, int64_t bytes) {
+  HWY_DYNAMIC_DISPATCH(copy_lines)(to, kept, from, bytes);
 }
 
 void sum_rows(float* to, std::span<const float* const> rows, int64_t elements, bool streams) {
   switch (rows.size()) {
     case 2:
-      return sum_rows<2>(to, rows.data(), elements, streams);
+      return HWY_DYNAMIC_DISPATCH(sum_2)(to, rows.data(), elements, streams);
     case 4:
-      return sum_rows<4>(to, rows.data(), elements, streams);
+      return HWY_DYNAMIC_DISPATCH(sum_4)(to, rows.data(), elements, streams);
     case 8:
-      return sum_rows<8>(to, rows.data(), elements, streams);
+      return HWY_DYNAMIC_DISPATCH(sum_8)(to, rows.data(), elements, streams);
     default:
       throw InternalError("sums in one pass are over 2, 4 or 8 arrays");
   }
 }
 
-void stream_copy_and_keep(std::byte* to, std::byte* kept, const std::byte* from, int64_t bytes) {
-  auto left = static_cast<size_t>(bytes);
-#ifdef __SSE2__
-  const size_t head = head_of(to, bytes);
-  std::memcpy(to, from, head);
-  std::memcpy(kept, from, head);
-  to += head, kept += head, from += head, left -= head;
-  for (; left >= kLine; to += kLine, kept += kLine, from += kLine, left -= kLine) {
-    for (size_t i = 0; i < kLine; i += 16) {
-      const __m128i part = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), part);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(kept + i), part);
-    }
-  }
-  _mm_sfence();
-#endif
-  std::memcpy(to, from, left);
-  std::memcpy(kept, from, left);
-}
-
 }  // namespace toroid
+#endif

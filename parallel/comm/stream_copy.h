@@ -11,7 +11,7 @@ namespace toroid {
 inline constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 // As memcpy, past the caches: a store then does not first read the line that it overwrites, and what lies in
-// the cache stays there. memcpy itself where the processor has no such stores.
+// the cache stays there.
 void stream_copy(std::byte* to, const std::byte* from, int64_t bytes);
 // How many arrays sum_rows() adds.
 constexpr bool sums_in_one_pass(int rows) {

@@ -105,15 +105,14 @@ class Bench {
     return best;
   }
 
-  // Half of `whole` onto its other half.
-  double copy_rate(const Tensor& whole) {
-    const int64_t bytes = whole.bytes() / 2;
-    std::byte* const from = whole.data();
+  // `whole` into an array of its own size, as each rank of an all_gather writes one.
+  double copy_rate(const Tensor& whole, const Tensor& other) {
+    const int64_t bytes = whole.bytes();
     return rate_of(2.0 * static_cast<double>(bytes), [&](bool streams) {
       if (streams) {
-        stream_copy(from + bytes, from, bytes);
+        stream_copy(other.data(), whole.data(), bytes);
       } else {
-        std::memcpy(from + bytes, from, static_cast<size_t>(bytes));
+        std::memcpy(other.data(), whole.data(), static_cast<size_t>(bytes));
       }
     });
   }
@@ -177,6 +176,9 @@ class Bench {
       if (serves(one, operation, row.bytes)) serving.push_back(&one);
     }
     std::vector<std::vector<double>> seconds(serving.size() + 1);
+    // The ranks of one host read one clock.
+    const bool bounded = row.bytes >= kBoundFrom && out_.ranks_per_host == out_.ranks;
+    const Array other = filled(bounded ? elements : 0);
     std::vector<double> copies, sums;
     // The first round warms up: memory is touched, connections are made.
     for (int round = 0; round <= options_.rounds; ++round) {
@@ -187,9 +189,8 @@ class Bench {
         device_.synchronize(device_.record(Queue::gather), kPatience);
         if (round > 0) seconds[i].push_back(watch.elapsed().count() / calls);
       }
-      // The ranks of one host read one clock.
-      if (round > 0 && row.bytes >= kBoundFrom && out_.ranks_per_host == out_.ranks) {
-        copies.push_back(copy_rate(whole.tensor));
+      if (round > 0 && bounded) {
+        copies.push_back(copy_rate(whole.tensor, other.tensor));
         if (adds(operation)) sums.push_back(sum_rate(whole.tensor, share.tensor));
       }
       const auto took = world_->time_library(library);
