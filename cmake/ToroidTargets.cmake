@@ -41,6 +41,22 @@ function(toroid_library name)
   target_link_libraries(${name} PUBLIC toroid_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
 endfunction()
 
+# toroid_quick_to_build(NAME [HEADERS headers... | HEADERS_OF target]): for what is never hot. It is optimised less, and the
+# headers that most of its files' compile time goes into are compiled once, for it or with another such target. (A compiler
+# cache does without them and could not cache them; compilers other than GCC want every flag of two targets to be the same.)
+function(toroid_quick_to_build name)
+  cmake_parse_arguments(ARG "" "HEADERS_OF" "HEADERS" ${ARGN})
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  if(CMAKE_CXX_COMPILER_LAUNCHER OR NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    return()
+  endif()
+  if(ARG_HEADERS_OF)
+    target_precompile_headers(${name} REUSE_FROM ${ARG_HEADERS_OF})
+  elseif(ARG_HEADERS)
+    target_precompile_headers(${name} PRIVATE ${ARG_HEADERS})
+  endif()
+endfunction()
+
 # toroid_proto_library(NAME PROTOS ... PUBLIC libs...): messages, included as "folder/name.pb.h".
 #
 # libsentencepiece.so carries protobuf-lite 3.14 and exports it; libprotobuf.so of Debian 12 is 3.21. In one program the
