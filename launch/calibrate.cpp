@@ -71,7 +71,7 @@ ExitCode calibrate(const Flags& flags, const train::Plugins& plugins) {
   if (!flags.without.empty()) return ExitCode::done;
   const std::vector<std::string> broken = train::broken_bounds(calibration, residuals);
   for (const std::string& sentence : broken) std::cout << "Out of bounds: " << sentence << ".\n";
-  return ExitCode::done;
+  return broken.empty() ? ExitCode::done : ExitCode::internal_error;
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "core/device/cpu/stream_copy.h"
 #include "parallel/comm/combine.h"
-#include "parallel/comm/stream_copy.h"
 
 namespace toroid {
 namespace {
@@ -46,7 +46,7 @@ HostTransfer::HostTransfer(std::shared_ptr<const GroupState> group, uint64_t seq
       board_(board),
       memory_(memory),
       job_(job),
-      streams_(bytes(job.elements) >= kStreamedBytes) {}
+      streams_(bytes(job.elements) >= cpu::kStreamedBytes) {}
 
 int64_t HostTransfer::block_elements() const {
   return block_bytes(job_, members().size()) / bytes_of(job_.type);
@@ -160,7 +160,7 @@ void HostTransfer::copy(int place, int64_t offset_bytes, std::byte* to, int64_t 
   } else if (there == to) {
     return;
   } else if (streams_) {
-    stream_copy(to, there, count_bytes);
+    cpu::stream_copy(to, there, count_bytes);
   } else {
     std::memcpy(to, there, static_cast<size_t>(count_bytes));
   }
@@ -188,7 +188,7 @@ void HostTransfer::sum_block(int64_t offset_bytes, int64_t count, std::byte* to)
     return target;
   };
   const std::byte* const sum = sum_as_tree(size, rows_of, add);
-  if (sum != to) stream_copy(to, sum, bytes(count));
+  if (sum != to) cpu::stream_copy(to, sum, bytes(count));
 }
 
 void HostTransfer::sum_in_one_pass(int64_t offset_bytes, int64_t count, std::byte* to) const {
@@ -202,14 +202,14 @@ void HostTransfer::sum_in_one_pass(int64_t offset_bytes, int64_t count, std::byt
   }
   // Sums that go where the own summands were write lines that have just been read.
   const bool streams = streams_ && job_.operation == HostJob::Operation::reduce_scatter;
-  sum_rows(reinterpret_cast<float*>(to), std::span(rows).first(size), count, streams);
+  cpu::sum_rows(reinterpret_cast<float*>(to), std::span(rows).first(size), count, streams);
 }
 
 bool HostTransfer::sum_some() {
   const int size = members().size();
   const bool views = this->views(bytes(job_.elements));
   const bool in_one_pass =
-      views && job_.type == DType::f32 && job_.how == Combine::sum && sums_in_one_pass(size);
+      views && job_.type == DType::f32 && job_.how == Combine::sum && cpu::sums_in_one_pass(size);
   // Small blocks would cost the kernel's way of reading dearly.
   int64_t block = block_elements();
   if (views) block = std::min(block, kViewBlock / bytes_of(job_.type));

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/device/cpu/stream_copy.h"
 #include "parallel/comm/combine.h"
-#include "parallel/comm/stream_copy.h"
 
 namespace toroid {
 namespace {
@@ -50,7 +50,7 @@ RelayTransfer::RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t s
       job_(job),
       count_(relay_rounds(job, members().size(), relay)),
       piece_elements_(piece_of(job, members().size(), relay)),
-      streams_(bytes(job.elements) * members().size() >= kStreamedBytes) {
+      streams_(bytes(job.elements) * members().size() >= cpu::kStreamedBytes) {
   if (job_.operation != Operation::broadcast) return;
   if (job_.root == members().place) {
     taken_ = count_;
@@ -102,7 +102,7 @@ bool RelayTransfer::reached(std::atomic<uint64_t> Board::Rounds::*counter, int64
 void RelayTransfer::copy(std::byte* to, const std::byte* from, int64_t count_bytes) {
   if (count_bytes == 0 || to == from) return;
   if (streams_) {
-    stream_copy(to, from, count_bytes);
+    cpu::stream_copy(to, from, count_bytes);
   } else {
     std::memcpy(to, from, static_cast<size_t>(count_bytes));
   }
@@ -124,7 +124,7 @@ void RelayTransfer::post(int64_t round) {
       const std::byte* const from = job_.in + bytes(part.first);
       std::byte* const own = job_.out + bytes(boundary(me) + part.first);
       if (streams_ && own != from) {
-        stream_copy_and_keep(own, to, from, bytes(part.count));
+        cpu::stream_copy_and_keep(own, to, from, bytes(part.count));
         moved_bytes_ += 2 * bytes(part.count);
       } else {
         put(to, from, part.count);
@@ -191,7 +191,7 @@ void RelayTransfer::sum(int64_t round) {
     if (all_reduce) {
       std::memcpy(to, sum, static_cast<size_t>(count * width));  // the line has just been read
     } else {
-      stream_copy(to, sum, count * width);
+      cpu::stream_copy(to, sum, count * width);
     }
   }
   moved_bytes_ += bytes(part.count) * size;

@@ -40,8 +40,8 @@ bool sums(Operation operation) {
   return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
 }
 
-// Where the relay, of few bytes, was measured to be quicker than reading: with 4 ranks on two cores
-// (docs/performance.md).
+// Where ranks that share cores were measured to relay more quickly than they read: 4 of them on two cores. On
+// cores of their own they read more quickly (docs/performance.md).
 bool relays_first(Operation operation, int ranks, int64_t bytes) {
   return ranks > 2 && bytes <= (operation == Operation::all_gather ? kGatheredByRelay : kFewBytes);
 }
@@ -270,7 +270,8 @@ Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type
                                                       : choose(options_.choices, operation, members().size(),
                                                                members().per_host, bytes);
   if (choice != nullptr && has(choice->way)) return choice->way;
-  if (relays_first(operation, members().size(), bytes) && has(Way::By::relay)) return Way::By::relay;
+  if (means_.crowded && relays_first(operation, members().size(), bytes) && has(Way::By::relay))
+    return Way::By::relay;
   for (const Way::By host : {Way::By::read, Way::By::relay}) {
     if (has(host)) return host;
   }

@@ -55,6 +55,7 @@ class ScheduledCommunicator final : public Communicator {
     const Relay* relay = nullptr;        // nullptr: there is no memory that all ranks of the host map
     bool every_host_reads = false;       // `memory` is there on all of them
     bool has_library = false;
+    bool crowded = false;                                   // the host has more ranks than cores
     std::shared_ptr<LibraryCollectives> library = nullptr;  // of this group; nullptr: only recorded
   };
   ScheduledCommunicator(Device& device, Queue queue, std::string axis,

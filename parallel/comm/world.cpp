@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <map>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #ifdef TOROID_WITH_MPI
@@ -71,6 +72,7 @@ World::World(int rank, int size, std::vector<int> host_ranks)
     : rank_(rank),
       size_(size),
       host_ranks_(std::move(host_ranks)),
+      cores_(std::max(1u, std::thread::hardware_concurrency())),
       hosts_(static_cast<size_t>(size), 0),
       traffic_(std::make_shared<Traffic>(size)) {}
 
@@ -101,6 +103,7 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
   for (size_t i = 0; members.host_by_host && i < world_ranks.size(); ++i)
     members.host_by_host = host(i) == host(i - i % static_cast<size_t>(members.per_host));
   ScheduledCommunicator::Means means = this->means();
+  means.crowded = crowded();
   if (means.has_library && wants_library(options, members)) means.library = library(members);
   state->watch = watch_;
   state->traffic = traffic_;
@@ -135,13 +138,15 @@ std::unique_ptr<World> make_single_world() {
   return std::make_unique<SingleWorld>(0, 1, std::vector<int>{0}, Abilities{});
 }
 
-std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library) {
+std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library, int cores) {
   require(rank >= 0 && rank < size, "a rank is one of the world's");
   std::vector<int> everybody(static_cast<size_t>(size));
   std::iota(everybody.begin(), everybody.end(), 0);
   Abilities abilities;
   abilities.has_library = has_library;
-  return std::make_unique<SingleWorld>(rank, size, std::move(everybody), abilities);
+  auto out = std::make_unique<SingleWorld>(rank, size, std::move(everybody), abilities);
+  if (cores > 0) out->cores_ = static_cast<size_t>(cores);
+  return out;
 }
 
 std::unique_ptr<World> make_simulated_world(int rank, int size) {

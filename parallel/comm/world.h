@@ -25,6 +25,8 @@ class World {
   int size() const { return size_; }
   // Ranks whose processes are on this rank's host, this one among them, in order.
   const std::vector<int>& host_ranks() const { return host_ranks_; }
+  // Whether the host has fewer cores than ranks.
+  bool crowded() const { return host_ranks_.size() > cores_; }
 
   // The group of `world_ranks`, in that order; this rank is one of them. Its collectives run on `queue`.
   // A group of one needs none of this and is make_group_of_one()'s.
@@ -72,10 +74,12 @@ class World {
 
  private:
   friend std::unique_ptr<World> make_recorded_world(World& world);
+  friend std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library, int cores);
   friend std::unique_ptr<World> make_simulated_world(int rank, int size);
 
   int rank_, size_;
   std::vector<int> host_ranks_;
+  size_t cores_;
   std::vector<int> hosts_;  // by rank of the world
   std::shared_ptr<Watch> watch_;
   std::shared_ptr<Traffic> traffic_;
@@ -85,8 +89,9 @@ class World {
 // This process alone.
 std::unique_ptr<World> make_single_world();
 // One of `size` ranks that do not exist, on one host, where they read each other's memory: for recording
-// devices. `has_library`: as if their transport had collectives of its own, as MPI has.
-std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library = false);
+// devices. `has_library`: as if their transport had collectives of its own, as MPI has. `cores` are the
+// host's; 0: as many as this one has.
+std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library = false, int cores = 0);
 // One of `size` ranks that do not exist, each on a host of its own: all that they have is messages.
 std::unique_ptr<World> make_simulated_world(int rank, int size);
 // One that issues what `world` would: with its ranks on its hosts.

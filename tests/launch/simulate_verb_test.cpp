@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -128,6 +129,27 @@ TEST(SimulateManyVerb, wrong_flags_are_one_sentence) {
   const Ended ended = simulate({"--sweep", "chip=v5e"});
   EXPECT_EQ(ended.code, 2);
   expect_has(ended.err, "no config");
+}
+
+// As a script that guards a calibration asks: the exit code says whether its bounds hold.
+TEST(CalibrateVerb, CheckFailsWhereABoundDoesNotHold) {
+  const TemporaryDirectory directory;
+  std::filesystem::copy("configs", directory / "configs", std::filesystem::copy_options::recursive);
+  const std::filesystem::path file = directory / "configs" / "calibration.textproto";
+  const std::vector<std::string> check = {"calibrate", "--check", "--file", file.string()};
+  const Ended holds = run_program(TOROID_PROGRAM, check);
+  EXPECT_EQ(holds.code, 0) << holds.out << holds.err;
+  EXPECT_EQ(holds.out.find("Out of bounds"), std::string::npos) << holds.out;
+
+  std::string text = contents(file.string());
+  const std::string efficiency = "value: 0.97\n";
+  const size_t at = text.find(efficiency);
+  ASSERT_NE(at, std::string::npos);
+  text.replace(at, efficiency.size(), "value: 0.60\n");
+  std::ofstream(file) << text;
+  const Ended broken = run_program(TOROID_PROGRAM, check);
+  EXPECT_EQ(broken.code, 1) << broken.out << broken.err;
+  expect_has(broken.out, "Out of bounds: maxtext_16b");
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/device/cpu/cpu_device.h"
+#include "core/device/cpu/stream_copy.h"
 #include "parallel/comm/scheduled_communicator.h"
-#include "parallel/comm/stream_copy.h"
 #include "parallel/comm/world.h"
 #include "train/bench/product_rate.h"
 
@@ -110,7 +110,7 @@ class Bench {
     const int64_t bytes = whole.bytes();
     return rate_of(2.0 * static_cast<double>(bytes), [&](bool streams) {
       if (streams) {
-        stream_copy(other.data(), whole.data(), bytes);
+        cpu::stream_copy(other.data(), whole.data(), bytes);
       } else {
         std::memcpy(other.data(), whole.data(), static_cast<size_t>(bytes));
       }
@@ -120,12 +120,12 @@ class Bench {
   // As many slices of `whole` as there are ranks, summed into `share`, as each rank of a reduce_scatter does.
   // Nothing (0) for numbers of ranks that are not summed in one pass.
   double sum_rate(const Tensor& whole, const Tensor& share) {
-    if (!sums_in_one_pass(out_.ranks)) return 0;
+    if (!cpu::sums_in_one_pass(out_.ranks)) return 0;
     std::vector<const float*> rows;
     for (int i = 0; i < out_.ranks; ++i)
       rows.push_back(reinterpret_cast<const float*>(whole.data()) + i * share.elements());
     return rate_of(static_cast<double>(whole.bytes() + share.bytes()), [&](bool streams) {
-      sum_rows(reinterpret_cast<float*>(share.data()), rows, share.elements(), streams);
+      cpu::sum_rows(reinterpret_cast<float*>(share.data()), rows, share.elements(), streams);
     });
   }
 

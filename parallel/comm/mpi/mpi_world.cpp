@@ -280,7 +280,7 @@ class MpiWorld final : public World {
     watch_over(std::make_shared<Watch>(&*job_.board, job_.rank, slot_of(job_.rank), deadline,
                                        job_.side_channel.others));
     place_hosts(job_.hosts);
-    thread_->set_bell(bell(), job_.host_ranks.size() > std::max(1u, std::thread::hardware_concurrency()));
+    thread_->set_bell(bell(), crowded());
     failures_ = std::uncaught_exceptions();
   }
   ~MpiWorld() override {

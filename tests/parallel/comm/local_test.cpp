@@ -289,7 +289,7 @@ Way way_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
 
 TEST(Group, TakesTheWayThatWasMeasured) {
   using schedule::Operation;
-  const auto world = make_recorded_world(0, 4);
+  const auto world = make_recorded_world(0, 4, false, 2);
   CpuDevice device(std::make_shared<KernelRegistry>());
   GroupOptions options;
   options.choices = {{Operation::all_gather, 4, 4, 1000, Way::By::relay},
@@ -314,6 +314,19 @@ TEST(Group, TakesTheWayThatWasMeasured) {
   EXPECT_EQ(way_of(*make({0, 1}), Operation::all_gather, 1), Way::By::read) << "of two ranks";
   options.way = schedule::Algorithm::direct;
   EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), schedule::Algorithm::direct);
+}
+
+TEST(Group, RelaysFewBytesWhereRanksShareCores) {
+  CpuDevice device(std::make_shared<KernelRegistry>());
+  for (const int cores : {1, 3, 4, 16}) {
+    const auto world = make_recorded_world(0, 4, false, cores);
+    EXPECT_EQ(world->crowded(), cores < 4);
+    const auto group = world->group(device, Queue::gather, "data", {0, 1, 2, 3}, {1, 4});
+    const Way::By few = cores < 4 ? Way::By::relay : Way::By::read;
+    EXPECT_EQ(way_of(*group, schedule::Operation::all_gather, 1000), few) << cores << " cores";
+    EXPECT_EQ(way_of(*group, schedule::Operation::all_reduce, 1000), few) << cores << " cores";
+    EXPECT_EQ(way_of(*group, schedule::Operation::all_reduce, 1 << 20), Way::By::read);
+  }
 }
 
 TEST(Group, RelaysWhereItMustNotRead) {

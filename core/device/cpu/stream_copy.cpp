@@ -1,6 +1,6 @@
 // Stores past the caches fill whole lines: 64 bytes at once where the processor has such registers, which on
 // some is a third quicker than four stores of 16.
-#include "parallel/comm/stream_copy.h"
+#include "core/device/cpu/stream_copy.h"
 
 #include <algorithm>
 #include <cstring>
@@ -10,13 +10,13 @@
 #include "hwy/cache_control.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "parallel/comm/stream_copy.cpp"
+#define HWY_TARGET_INCLUDE "core/device/cpu/stream_copy.cpp"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // After foreach_target.h, which includes this file once for each target.
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace toroid::HWY_NAMESPACE {
+namespace toroid::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -107,11 +107,11 @@ void sum_8(float* to, const float* const* rows, int64_t elements, bool streams) 
   sum_lines<8>(to, rows, elements, streams);
 }
 
-}  // namespace toroid::HWY_NAMESPACE
+}  // namespace toroid::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace toroid {
+namespace toroid::cpu {
 namespace {
 
 HWY_EXPORT(copy_lines);
@@ -142,5 +142,5 @@ void sum_rows(float* to, std::span<const float* const> rows, int64_t elements, b
   }
 }
 
-}  // namespace toroid
+}  // namespace toroid::cpu
 #endif

@@ -1,4 +1,4 @@
-#include "parallel/comm/stream_copy.h"
+#include "core/device/cpu/stream_copy.h"
 
 #include <gtest/gtest.h>
 
@@ -6,9 +6,9 @@
 #include <cstring>
 #include <vector>
 
-#include "parallel/comm/combine.h"
+#include "core/device/cpu/tree.h"
 
-namespace toroid {
+namespace toroid::cpu {
 namespace {
 
 constexpr int64_t kMost = 301;
@@ -29,22 +29,17 @@ TEST(SumRows, IsTheTreeOverTheRowsInOrder) {
       for (const int64_t elements : {int64_t{0}, int64_t{1}, int64_t{17}, kMost}) {
         std::vector<const float*> at;
         for (const auto& row : rows) at.push_back(row.data() + offset);
-        std::vector<std::vector<float>> entries(8, std::vector<float>(kMost));
-        const std::byte* const wanted = sum_as_tree(
-            count,
-            [&](int row, int64_t) {
-              return reinterpret_cast<const std::byte*>(at[static_cast<size_t>(row)]);
-            },
-            [&](int64_t entry, bool, const std::byte* a, const std::byte* b) -> const std::byte* {
-              auto* const to = reinterpret_cast<std::byte*>(entries[static_cast<size_t>(entry)].data());
-              combine(DType::f32, Combine::sum, to, a, b, elements);
-              return to;
-            });
+        std::vector<float> wanted;
+        for (int64_t i = 0; i < elements; ++i) {
+          std::vector<float> column;
+          for (const float* row : at) column.push_back(row[i]);
+          wanted.push_back(tree_sum(column.data(), count));
+        }
         for (const bool streams : {false, true}) {
           std::vector<float> sums(kMost + 32, -1.0f);
           float* const to = sums.data() + 3;
           sum_rows(to, at, elements, streams);
-          EXPECT_EQ(std::memcmp(to, wanted, static_cast<size_t>(elements) * sizeof(float)), 0)
+          EXPECT_EQ(std::memcmp(to, wanted.data(), static_cast<size_t>(elements) * sizeof(float)), 0)
               << count << " rows of " << elements << " from " << offset << ", streams " << streams;
           EXPECT_EQ(to[-1], -1.0f);
           EXPECT_EQ(to[elements], -1.0f);
@@ -66,5 +61,27 @@ TEST(SumRows, MayBeWrittenOverOneOfThem) {
   EXPECT_EQ(b, sums);
 }
 
+// Every byte and none beside them, wherever the arrays begin and end within their lines.
+TEST(StreamCopy, CopiesWhatMemcpyDoes) {
+  std::vector<std::byte> from(1000);
+  for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::byte>(i * 7 + i / 251);
+  for (const size_t first : {size_t{0}, size_t{1}, size_t{63}, size_t{64}, size_t{100}}) {
+    for (const int64_t bytes : {0, 1, 63, 64, 65, 127, 128, 500, 777}) {
+      for (const bool keeps : {false, true}) {
+        std::vector<std::byte> to(1000, std::byte{0xAA}), kept(to), wanted(to);
+        const size_t at = 70;
+        std::memcpy(wanted.data() + at, from.data() + first, static_cast<size_t>(bytes));
+        if (keeps) {
+          stream_copy_and_keep(to.data() + at, kept.data() + at, from.data() + first, bytes);
+          EXPECT_EQ(kept, wanted) << bytes << " bytes from " << first;
+        } else {
+          stream_copy(to.data() + at, from.data() + first, bytes);
+        }
+        EXPECT_EQ(to, wanted) << bytes << " bytes from " << first;
+      }
+    }
+  }
+}
+
 }  // namespace
-}  // namespace toroid
+}  // namespace toroid::cpu

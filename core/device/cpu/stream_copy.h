@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <span>
 
-namespace toroid {
+namespace toroid::cpu {
 
-// Arrays of at least this size, over all ranks of a host, do not stay in its caches.
+// Arrays of at least this size, over all that share the caches, do not stay in them.
 inline constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 // As memcpy, past the caches: a store then does not first read the line that it overwrites, and what lies in
@@ -24,4 +24,4 @@ void sum_rows(float* to, std::span<const float* const> rows, int64_t elements, b
 // As stream_copy into `to` and memcpy into `kept`, which is read soon; `from` is read once.
 void stream_copy_and_keep(std::byte* to, std::byte* kept, const std::byte* from, int64_t bytes);
 
-}  // namespace toroid
+}  // namespace toroid::cpu
