@@ -72,7 +72,7 @@ World::World(int rank, int size, std::vector<int> host_ranks)
     : rank_(rank),
       size_(size),
       host_ranks_(std::move(host_ranks)),
-      cores_(std::max(1u, std::thread::hardware_concurrency())),
+      crowded_(crowds_cores(host_ranks_.size())),
       hosts_(static_cast<size_t>(size), 0),
       traffic_(std::make_shared<Traffic>(size)) {}
 
@@ -145,7 +145,7 @@ std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library,
   Abilities abilities;
   abilities.has_library = has_library;
   auto out = std::make_unique<SingleWorld>(rank, size, std::move(everybody), abilities);
-  if (cores > 0) out->cores_ = static_cast<size_t>(cores);
+  if (cores > 0) out->crowded_ = size > cores;
   return out;
 }
 
@@ -165,7 +165,12 @@ std::unique_ptr<World> make_recorded_world(World& world) {
                             means.has_library};
   auto out = std::make_unique<SingleWorld>(world.rank(), world.size(), world.host_ranks(), abilities);
   out->place_hosts(world.hosts_);
+  out->crowded_ = world.crowded_;
   return out;
+}
+
+bool crowds_cores(size_t ranks) {
+  return ranks > std::max(1u, std::thread::hardware_concurrency());
 }
 
 int launched_ranks() {

@@ -26,7 +26,7 @@ class World {
   // Ranks whose processes are on this rank's host, this one among them, in order.
   const std::vector<int>& host_ranks() const { return host_ranks_; }
   // Whether the host has fewer cores than ranks.
-  bool crowded() const { return host_ranks_.size() > cores_; }
+  bool crowded() const { return crowded_; }
 
   // The group of `world_ranks`, in that order; this rank is one of them. Its collectives run on `queue`.
   // A group of one needs none of this and is make_group_of_one()'s.
@@ -68,7 +68,8 @@ class World {
   // The transport's own collectives for a group, which all its ranks make; nullptr: it has none.
   virtual std::shared_ptr<LibraryCollectives> library(const GroupMembers&) { return nullptr; }
   void watch_over(std::shared_ptr<Watch> watch) { watch_ = std::move(watch); }
-  int slot_of(int world_rank) const;  // -1: on another host
+  void set_crowded(bool crowded) { crowded_ = crowded; }  // alike on all ranks of a host
+  int slot_of(int world_rank) const;                      // -1: on another host
   // The number of each rank's host; one host where nothing else is said.
   void place_hosts(std::vector<int> hosts) { hosts_ = std::move(hosts); }
 
@@ -79,7 +80,7 @@ class World {
 
   int rank_, size_;
   std::vector<int> host_ranks_;
-  size_t cores_;
+  bool crowded_;
   std::vector<int> hosts_;  // by rank of the world
   std::shared_ptr<Watch> watch_;
   std::shared_ptr<Traffic> traffic_;
@@ -96,6 +97,9 @@ std::unique_ptr<World> make_recorded_world(int rank, int size, bool has_library 
 std::unique_ptr<World> make_simulated_world(int rank, int size);
 // One that issues what `world` would: with its ranks on its hosts.
 std::unique_ptr<World> make_recorded_world(World& world);
+
+// Whether so many ranks have less than a core of this host each.
+bool crowds_cores(size_t ranks);
 
 // What the environment says: the job that mpirun started, or this process alone, which costs nothing. MPI is
 // called on `thread` only. UserError where a launcher started several ranks and this build has no MPI.

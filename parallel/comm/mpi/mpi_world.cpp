@@ -41,6 +41,7 @@ struct Job {
   std::shared_ptr<Arena> arena;  // nullptr where that would be in no better way
   std::optional<SharedSegment> relay_memory;
   std::optional<Relay> relay;   // none where ranks cannot share memory without a name
+  bool crowded = false;         // the host has more ranks than cores
   MpiSideChannel side_channel;  // ends before the board that it tells of
 };
 
@@ -231,6 +232,8 @@ void start(Job& job) {
   job.every_host_reads = reads != 0;
   share_relay(job, host);
   share_arenas(job, host);
+  // Ranks that are bound to different cores may count differently, and choose alike all the same.
+  job.crowded = !host.all(!crowds_cores(job.host_ranks.size()));
 }
 
 // MPI counts in int.
@@ -280,6 +283,7 @@ class MpiWorld final : public World {
     watch_over(std::make_shared<Watch>(&*job_.board, job_.rank, slot_of(job_.rank), deadline,
                                        job_.side_channel.others));
     place_hosts(job_.hosts);
+    set_crowded(job_.crowded);
     thread_->set_bell(bell(), crowded());
     failures_ = std::uncaught_exceptions();
   }
