@@ -30,6 +30,7 @@ TEST(SumRows, IsTheTreeOverTheRowsInOrder) {
         std::vector<const float*> at;
         for (const auto& row : rows) at.push_back(row.data() + offset);
         std::vector<float> wanted;
+        wanted.reserve(kMost);  // memcmp takes no null pointer, even of nothing
         for (int64_t i = 0; i < elements; ++i) {
           std::vector<float> column;
           for (const float* row : at) column.push_back(row[i]);
