@@ -12,11 +12,6 @@
 namespace toroid::launch {
 namespace {
 
-bool ends_with(const std::string& text, const std::string& ending) {
-  return text.size() >= ending.size() &&
-         text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
-}
-
 // As it may be typed again.
 std::string command_of(const ManyFlags& flags, const ConfigFlags& config, const std::string& chip) {
   const auto quoted = [](const std::string& text) {
@@ -47,9 +42,9 @@ void sweep(const ManyFlags& flags, const ConfigFlags& config, const std::string&
   }
   if (config.file.empty() && !configs)
     throw UserError("no config: give --config FILE, or --sweep config=FILE,FILE");
-  const bool html = ends_with(flags.chart, ".html");
+  const bool html = flags.chart.ends_with(".html");
   if (!flags.chart.empty()) {
-    if (!html && !ends_with(flags.chart, ".svg"))
+    if (!html && !flags.chart.ends_with(".svg"))
       throw UserError("--chart writes FILE.svg or FILE.html, not " + in_quotes(flags.chart));
     train::check_chart(request.axes);
   }

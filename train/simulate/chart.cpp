@@ -30,6 +30,7 @@ constexpr std::array<Part, 6> kParts = {{{"products", "#4477aa", &TimeSplit::pro
 
 constexpr double kWidth = 1000, kPanelHeight = 260, kBarsHeight = 170, kLeft = 78, kGap = 92, kHead = 92;
 constexpr double kPanelWidth = (kWidth - 2 * kLeft - kGap + 50) / 2;
+constexpr double kNothingYet = -1e9;  // left of every picture
 
 // Charts begin at zero: what is below counts as a name.
 bool number(const std::string& text, double& value) {
@@ -154,28 +155,42 @@ class Chart {
               const char* suffix) const {
     const double bottom = top + kPanelHeight, right = left + kPanelWidth;
     svg.text(left, top - 8, title, {13, "start", "#111", true});
-    for (const double tick : y.ticks()) {
-      svg.line(left, y.at(tick), right, y.at(tick), "#e4e4e4");
-      svg.text(left - 7, y.at(tick) + 4, short_number(tick) + suffix, {12, "end"});
-    }
+    grid(svg, left, y, suffix);
     Scale x = log_x() ? Scale::logarithmic(xs_.front(), xs_.back(), left + 14, right - 14)
               : numeric_
                   ? Scale::linear(xs_.back(), left + (xs_.front() > 0 ? 0 : 14), right - 14)
                   : Scale::linear(static_cast<double>(std::max<size_t>(2, xs_.size()) - 1), left, right);
-    double last = -1e9;
+    double free = kNothingYet;
     for (size_t i = 0; i < xs_.size(); ++i) {
       const double at = place(x, i, left);
-      const std::string name = clipped(names_[i], 14);
-      const double half = 3.6 * static_cast<double>(name.size());
       svg.line(at, bottom, at, bottom + 4, "#333");
-      if (at - half < last + 4) continue;
-      last = at + half;
-      svg.text(at, bottom + 18, name, {12, "middle"});
+      name_below(svg, i, at, bottom + 18, free);
     }
+    axes(svg, left, top, bottom, bottom + 38);
+    return x;
+  }
+
+  static void grid(Svg& svg, double left, const Scale& y, const char* suffix) {
+    for (const double tick : y.ticks()) {
+      svg.line(left, y.at(tick), left + kPanelWidth, y.at(tick), "#e4e4e4");
+      svg.text(left - 7, y.at(tick) + 4, short_number(tick) + suffix, {12, "end"});
+    }
+  }
+
+  // The i-th value's name, unless it would touch the one before it, which ends at `free`.
+  void name_below(Svg& svg, size_t i, double middle, double y, double& free) const {
+    const std::string name = clipped(names_[i], 14);
+    const double half = 3.6 * static_cast<double>(name.size());
+    if (middle - half < free + 4) return;
+    free = middle + half;
+    svg.text(middle, y, name, {12, "middle"});
+  }
+
+  void axes(Svg& svg, double left, double top, double bottom, double name_at) const {
+    const double right = left + kPanelWidth;
     svg.line(left, top, left, bottom, "#333");
     svg.line(left, bottom, right, bottom, "#333");
-    svg.text((left + right) / 2, bottom + 38, x_name(), {12, "middle", "#111"});
-    return x;
+    svg.text((left + right) / 2, name_at, x_name(), {12, "middle", "#111"});
   }
 
   // Names lie in the middle of equal parts.
@@ -287,16 +302,13 @@ class Chart {
   }
 
   void bars(Svg& svg, const Line& line, size_t index, double longest, double left, double top) const {
-    const double bottom = top + kBarsHeight, right = left + kPanelWidth;
+    const double bottom = top + kBarsHeight;
     const Scale y = Scale::linear(longest * 1.02, bottom, top);
     svg.text(left, top - 8, "Step (simulated)" + (lines_.size() > 1 ? ": " + clipped(line.label, 44) : ""),
              {13, "start", lines_.size() > 1 ? kLineColors[index] : "#111", true});
-    for (const double tick : y.ticks()) {
-      svg.line(left, y.at(tick), right, y.at(tick), "#e4e4e4");
-      svg.text(left - 7, y.at(tick) + 4, short_number(tick) + " s", {12, "end"});
-    }
+    grid(svg, left, y, " s");
     const double each = kPanelWidth / static_cast<double>(line.rows.size());
-    double last = -1e9;
+    double free = kNothingYet;
     for (size_t i = 0; i < line.rows.size(); ++i) {
       const double middle = left + (static_cast<double>(i) + 0.5) * each, width = std::min(40.0, 0.72 * each);
       const SweepRow& row = *line.rows[i];
@@ -313,15 +325,9 @@ class Chart {
         svg.dot(middle, bottom - 9, 4, "#999", "refused: " + row.refusal);
         if (each > 44) svg.text(middle, bottom - 18, "refused", {11, "middle", "#777"});
       }
-      const std::string name = clipped(names_[i], 14);
-      const double half = 3.6 * static_cast<double>(name.size());
-      if (middle - half < last + 4) continue;
-      last = middle + half;
-      svg.text(middle, bottom + 17, name, {12, "middle"});
+      name_below(svg, i, middle, bottom + 17, free);
     }
-    svg.line(left, top, left, bottom, "#333");
-    svg.line(left, bottom, right, bottom, "#333");
-    svg.text((left + right) / 2, bottom + 36, x_name(), {12, "middle", "#111"});
+    axes(svg, left, top, bottom, bottom + 36);
   }
 
   const Sweep& sweep_;

@@ -23,10 +23,6 @@ constexpr int64_t kPlayedInFull = 32;   // microbatches
 // chip's memory are the others taken as refused.
 constexpr double kFarAbove = 1.25;
 
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Ordered factorisations of `chips` into at most `left` factors above 1.
 void factorise(int64_t chips, size_t left, int64_t most, std::vector<int64_t>& head,
                std::vector<std::vector<int64_t>>& out) {
@@ -183,9 +179,8 @@ class Searcher {
     RankedLayout out;
     out.layout = layout;
     out.own = layout == own_;
-    const int64_t replicas = run.mesh().pods() * layout.data;
-    const int64_t round = replicas * (run.train().deterministic() ? 1 : layout.sequences_per_replica);
-    out.microbatches = ceil_div(out_.global_sequences, round);
+    const int64_t round = sequences_a_round(run);
+    out.microbatches = microbatches_of(run);
     out.padding =
         1 - static_cast<double>(out_.global_sequences) / static_cast<double>(out.microbatches * round);
     // Sums over microbatches are a binary tree in deterministic mode: no microbatch is like the one before.
@@ -331,7 +326,8 @@ std::vector<LayoutChoice> layout_choices(const config::RunConfig& run, const sim
     LayoutChoice layout = own;
     layout.model = model;
     layout.data = chips / model;
-    const int64_t each = ceil_div(run.batch().global_sequences(), run.mesh().pods() * layout.data);
+    const int64_t replicas = run.mesh().pods() * layout.data;
+    const int64_t each = (run.batch().global_sequences() + replicas - 1) / replicas;
     std::set<int64_t> sequences;
     for (int64_t count = 1; count <= std::min(each, kMostSequences); count *= 2) sequences.insert(count);
     if (run.train().deterministic()) sequences = {own.sequences_per_replica};

@@ -49,9 +49,7 @@ std::map<Phase, int64_t> peaks(const std::vector<Record>& records, int64_t bytes
 // A step's records grow with its microbatches and layers, about 90 kB for one of each on every kind of chip.
 void check_length(const config::RunConfig& run) {
   constexpr int64_t kMost = 12'000;
-  const int64_t sequences = run.train().deterministic() ? 1 : run.batch().sequences_per_replica();
-  const int64_t round = run.mesh().pods() * run.mesh().data() * sequences;
-  const int64_t microbatches = (run.batch().global_sequences() + round - 1) / round;
+  const int64_t microbatches = microbatches_of(run);
   if (microbatches <= kMost / (run.model().layers() + 2)) return;
   throw UserError("a step of " + std::to_string(microbatches) + " microbatches and " +
                   std::to_string(run.model().layers()) +
@@ -131,6 +129,16 @@ sim::Played play_program(const config::RunConfig& run, const sim::Chip& chip, si
 }
 
 }  // namespace
+
+int64_t sequences_a_round(const config::RunConfig& run) {
+  const int64_t sequences = run.train().deterministic() ? 1 : run.batch().sequences_per_replica();
+  return run.mesh().pods() * run.mesh().data() * sequences;
+}
+
+int64_t microbatches_of(const config::RunConfig& run) {
+  const int64_t round = sequences_a_round(run);
+  return (run.batch().global_sequences() + round - 1) / round;
+}
 
 sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation) {
   const mesh::Mesh mesh(run.mesh());

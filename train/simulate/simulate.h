@@ -36,6 +36,11 @@ struct Simulation {
   size_t fullest = 0;  // the role that takes the most memory
 };
 
+// The sequences that all replicas take in one microbatch, those that are there to fill it included.
+int64_t sequences_a_round(const config::RunConfig& run);
+// Of a step, as the step program counts them.
+int64_t microbatches_of(const config::RunConfig& run);
+
 // Records the step of each kind of chip: the first and the last of the model and the data axis.
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins);

@@ -14,6 +14,11 @@ namespace toroid::test {
 inline constexpr const char* kGemma2b = "configs/gemma_2b_v5e_512.textproto";
 inline constexpr const char* kGemma7b = "configs/gemma_7b_v5e_4096.textproto";
 
+inline const train::Plugins& plugins() {
+  static const train::Plugins all;
+  return all;
+}
+
 inline config::RunConfig load(const std::string& file, const std::vector<std::string>& overrides) {
   return config::load(file, overrides).run;
 }

@@ -16,11 +16,6 @@ using train::LayoutChoice;
 using train::RankedLayout;
 using train::Search;
 
-const train::Plugins& plugins() {
-  static const train::Plugins all;
-  return all;
-}
-
 // Gemma 7B on one pod, two sequences a replica.
 config::RunConfig gemma_7b(const std::vector<std::string>& more = {}) {
   std::vector<std::string> overrides = {"mesh.pods=1", "batch.global_sequences=32"};

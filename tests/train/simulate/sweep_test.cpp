@@ -18,11 +18,6 @@ using train::SweepAxis;
 using train::SweepRequest;
 using train::SweepRow;
 
-const train::Plugins& plugins() {
-  static const train::Plugins all;
-  return all;
-}
-
 Answer simulated(const config::RunConfig& run, const sim::Chip& chip) {
   return answered(run, chip, train::simulate(run, chip, plugins()));
 }
