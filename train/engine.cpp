@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "train/bf16_products.h"
 #include "train/collective_table.h"
 
 namespace toroid::train {
@@ -95,7 +96,9 @@ CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins) {
   CpuRank rank;
   rank.world = make_world(transfers, Seconds(run.train().deadline_s()));
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
-  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers, rank.world->pages());
+  rank.bf16_products = agreed_bf16_products(*rank.world, run.train());
+  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads, rank.bf16_products), transfers,
+                                            rank.world->pages());
   return rank;
 }
 

@@ -42,6 +42,7 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
 struct CpuRank {
   std::unique_ptr<World> world;
   std::unique_ptr<CpuDevice> device;
+  Bf16Products bf16_products;  // that all ranks agreed on
 };
 CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins);
 

@@ -11,10 +11,10 @@
 #include "core/device/sim/recording_device.h"
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
+#include "train/bf16_products.h"
 #include "train/config/changes.h"
 #include "train/config/load.h"
 #include "train/dry_run.h"
-#include "train/host_figures.h"
 #include "train/memory_report.h"
 #include "train/model_flops.h"
 #include "train/run_directory.h"
@@ -27,14 +27,6 @@ namespace {
 BatchShape batch_shape(const config::RunConfig& run) {
   return {run.batch().global_sequences(), run.batch().tokens_per_sequence(),
           static_cast<int32_t>(run.model().vocab()), run.train().seed()};
-}
-
-std::optional<double> peak_flops(const config::RunConfig& run) {
-  const auto host = read_host_figures();
-  if (!host) return std::nullopt;
-  const double peak = run.train().precision() == config::TrainConfig::FP32 ? host->fp32_flops_per_s()
-                                                                           : host->bf16_flops_per_s();
-  return peak > 0 ? std::optional<double>(peak) : std::nullopt;
 }
 
 constexpr size_t kMostPhases = 1000;  // steps whose median is compared with the prediction
@@ -59,9 +51,9 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       mesh_(config_.mesh()),
-      stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
-      peak_flops_(peak_flops(config_)) {
+      stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()) {
   CpuRank rank = join_on_cpu(config_, plugins);
+  config_.mutable_train()->set_bf16_products(to_config(rank.bf16_products));
   CpuDevice& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   meter_.emplace(device, *engine_.world, mesh_);
@@ -74,6 +66,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   flops_per_step_ =
       model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
   tokens_per_step_ = static_cast<double>(step.global_sequences * step.tokens_per_sequence);
+  if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->kernels().threads()));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->kernels().threads(), engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
@@ -177,7 +170,7 @@ bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   row.tokens = static_cast<int64_t>(tokens_per_step_) * (step + 1);
   row.step_s = issued.duration.count();
   row.tokens_per_s = tokens_per_step_ / row.step_s;
-  if (peak_flops_) row.mfu = flops_per_step_ / row.step_s / *peak_flops_;
+  row.mfu = peak_.share(flops_per_step_ / row.step_s);
   row.communication = issued.communication;
   row.skipped = result.skipped;
   row.skipped_total = skipped_total_;

@@ -12,6 +12,7 @@
 #include "train/engine.h"
 #include "train/metrics.h"
 #include "train/run.h"
+#include "train/run_peak.h"
 #include "train/step_meter.h"
 #include "train/trace.h"
 
@@ -47,7 +48,7 @@ class Pretrain {
 
   const TrainOptions& options_;
   const Plugins& plugins_;
-  const config::RunConfig& config_;
+  config::RunConfig config_;  // the options', with what the ranks agreed on
   Path directory_;
   std::unique_ptr<BatchSource> batches_;
   optim::Schedule schedule_;
@@ -62,7 +63,7 @@ class Pretrain {
   int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;
   int64_t skipped_total_ = 0, skipped_in_a_row_ = 0;
   double flops_per_step_ = 0, tokens_per_step_ = 0;
-  std::optional<double> peak_flops_;
+  RunPeak peak_;                   // of the rank that leads
   std::deque<StepPhases> phases_;  // of the latest steps, without the first
 };
 

@@ -11,13 +11,14 @@
 namespace toroid::config {
 namespace {
 
-constexpr std::array<std::string_view, 20> kFree = {
+constexpr std::array<std::string_view, 21> kFree = {
     "device",
     "chip",
     "mesh",
     "zero",
     "train.steps",
     "train.threads",
+    "train.bf16_products",
     "train.remat",
     "train.validate",
     "train.checkpoint",
