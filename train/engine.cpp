@@ -99,13 +99,13 @@ CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins) {
   return rank;
 }
 
-std::unique_ptr<BatchSource> synthetic_batches(const config::RunConfig& run) {
+Batch synthetic_batch(const config::RunConfig& run, int64_t step) {
   SyntheticTokens tokens;
-  tokens.global_sequences = run.batch().global_sequences();
   tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
   tokens.vocab = static_cast<int32_t>(run.model().vocab());
   tokens.seed = run.train().seed();
-  return synthetic_batches(tokens);
+  const int64_t sequences = run.batch().global_sequences();
+  return synthetic_batches(tokens)->batch(step * sequences, sequences);
 }
 
 HostBatch host_batch(const Batch& batch) {

@@ -45,8 +45,8 @@ struct CpuRank {
 };
 CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins);
 
-// Random tokens in the shape of the config's batches.
-std::unique_ptr<BatchSource> synthetic_batches(const config::RunConfig& run);
+// Random tokens: the batch of `step` of a run that takes the config's batch at every step.
+Batch synthetic_batch(const config::RunConfig& run, int64_t step);
 
 HostBatch host_batch(const Batch& batch);
 

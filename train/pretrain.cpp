@@ -25,8 +25,7 @@ namespace toroid::train {
 namespace {
 
 BatchShape batch_shape(const config::RunConfig& run) {
-  return {run.batch().global_sequences(), run.batch().tokens_per_sequence(),
-          static_cast<int32_t>(run.model().vocab()), run.train().seed()};
+  return {run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()), run.train().seed()};
 }
 
 std::optional<double> peak_flops(const config::RunConfig& run) {
@@ -60,6 +59,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       mesh_(config_.mesh()),
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
+      skips_(config_.optim().skip().max_consecutive()),
       peak_flops_(peak_flops(config_)) {
   CpuRank rank = join_on_cpu(config_, plugins);
   CpuDevice& device = *rank.device;
@@ -81,6 +81,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
 
 void Pretrain::start() {
   StepProgram& program = *engine_.program;
+  data_.skips = skip_list(config_.data());
   if (!options_.resume.empty()) {
     resume();
   } else {
@@ -114,20 +115,14 @@ void Pretrain::resume() {
     throw UserError("the config differs from the checkpoint's in what decides the weights:" + all +
                     "\nresume with the checkpoint's config, or pass --allow-changes");
   }
-  const auto fingerprint = state.texts.find("data_fingerprint");
-  if (fingerprint != state.texts.end() && fingerprint->second != std::to_string(batches_->fingerprint()) &&
-      !options_.allow_changes) {
-    throw UserError("the prepared data is not what " + checkpoint.directory().string() +
-                    " was trained on; prepare it again as it was, or pass --allow-changes");
-  }
+  resume_data(checkpoint, saved.run);
   restore_snapshot(*engine_.device, *engine_.program, checkpoint);
   first_step_ = saved_step_ = state.step;
   const auto counter = [&](const char* name) {
     const auto found = state.counters.find(name);
     return found == state.counters.end() ? 0 : found->second;
   };
-  skipped_total_ = counter("skipped_total");
-  skipped_in_a_row_ = counter("skipped_in_a_row");
+  skips_.resume(counter("skipped_total"), counter("skipped_in_a_row"));
   const int64_t pods = engine_.program->pods();
   const auto saved_pods = state.counters.find("pods");
   if (leads_ && engine_.program->zero().keeps_pods() && saved_pods != state.counters.end() &&
@@ -135,7 +130,34 @@ void Pretrain::resume() {
     log::warn("{} is of {} pods and this run has {}: a pod that it lacks begins as pod 0, without a residual",
               printable(checkpoint.directory().string()), saved_pods->second, pods);
   }
-  log::info("resumed step {} of {}", state.step, printable(checkpoint.directory().string()));
+  log::info("resumed step {} of {}; the data goes on at global sequence {}", state.step,
+            printable(checkpoint.directory().string()), data_.next_index());
+}
+
+void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved) {
+  const std::string name = printable(checkpoint.directory().string());
+  const bool same = same_sequences(checkpoint.state(), saved, *batches_);
+  if (!same && !options_.allow_changes) {
+    throw UserError("the prepared data is not what " + name +
+                    " was trained on; prepare it again as it was, or pass --allow-changes");
+  }
+  const SkipList wanted = skip_list(config_.data());
+  data_ = resumed_position(checkpoint.state(), saved, wanted, name);
+  batches_->skip(data_.skips);
+  saved_sequence_ = checkpoint.state().next_sequence;
+  if (!leads_) return;
+  if (!same) {
+    log::warn(
+        "the sequences are not those that {} was trained on: the data goes on at number {} of other ones, so "
+        "some text may come again and some may be left out",
+        name, data_.next_index());
+  }
+  std::vector<SkipList::Range> kept = data_.skips.beyond(wanted);
+  std::erase_if(kept, [&](const SkipList::Range& range) { return range.last <= data_.next_index(); });
+  if (!kept.empty()) {
+    log::warn("{} leaves out the global sequences {}, which data.skip does not have; they stay left out",
+              name, to_text(kept));
+  }
 }
 
 StepShare Pretrain::issue(int64_t step, const Batch& batch) {
@@ -167,25 +189,23 @@ int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommuni
 
 bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   const StepResult result = engine_.program->result(steps_ago);
-  skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
-  skipped_total_ += result.skipped ? 1 : 0;
+  skips_.see(step + 1, result.skipped, issued.taken);
   StepRow row;
   row.step = step + 1;
   row.loss = result.loss;
   row.gradient_norm = result.gradient_norm;
   row.learning_rate = result.rate;
-  row.tokens = static_cast<int64_t>(tokens_per_step_) * (step + 1);
+  row.tokens = issued.tokens;
   row.step_s = issued.duration.count();
   row.tokens_per_s = tokens_per_step_ / row.step_s;
   if (peak_flops_) row.mfu = flops_per_step_ / row.step_s / *peak_flops_;
   row.communication = issued.communication;
   row.skipped = result.skipped;
-  row.skipped_total = skipped_total_;
+  row.skipped_total = skips_.total();
   if (leads_) metrics_->write(row);
   if (result.skipped) log::warn("step {} skipped: {}", step + 1, reason_text(result.reason));
   finish_line(step, row);
-  const int64_t most = config_.optim().skip().max_consecutive();
-  return most == 0 || skipped_in_a_row_ < most;
+  return !skips_.stops();
 }
 
 void Pretrain::finish_line(int64_t step, const StepRow& row) {
@@ -238,9 +258,8 @@ void Pretrain::save(int64_t step) {
   CheckpointState state;
   state.step = step;
   state.config = options_.config_text;
-  state.next_sequence = step * config_.batch().global_sequences();
-  state.counters = {{"skipped_total", skipped_total_}, {"skipped_in_a_row", skipped_in_a_row_}};
-  state.texts["data_fingerprint"] = std::to_string(batches_->fingerprint());
+  state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
+  record(data_, *batches_, state);
   std::vector<std::vector<std::byte>> copies;
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state, copies);
   const World& world = *engine_.world;
@@ -249,6 +268,7 @@ void Pretrain::save(int64_t step) {
                                                        "checkpoint");
                                      }});
   saved_step_ = step;
+  saved_sequence_ = state.next_sequence;
   log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
 }
 
@@ -286,7 +306,9 @@ ExitCode Pretrain::run() {
     log::info("the run has its {} steps already", steps);
     return ExitCode::done;
   }
-  Loader loader(*batches_, first_step_, steps, std::max(1, static_cast<int>(config_.data().threads())));
+  const config::BatchConfig& size = config_.batch();
+  Loader loader(*batches_, data_.sequences, size.global_sequences(), steps - first_step_,
+                std::max(1, static_cast<int>(config_.data().threads())));
   const int64_t validate_every = config_.train().validate().every();
   const int64_t save_every = config_.train().checkpoint().every();
   ExitCode code = ExitCode::done;
@@ -303,6 +325,10 @@ ExitCode Pretrain::run() {
     if (unread && !report(step - 1, 1, issued)) code = ExitCode::too_many_skips;
     if (step + 1 < steps) batch = loader.next();
     unread = true;
+    issued.taken.first = data_.next_index();
+    data_.take(size.global_sequences(), size.tokens_per_sequence());
+    issued.taken.last = data_.skips.index(data_.sequences - 1) + 1;
+    issued.tokens = data_.tokens;
     issued.duration = watch.elapsed();
     const int64_t done = step + 1;
     const int signal = meet(step, share, signals.received(), issued.communication);
@@ -329,10 +355,7 @@ ExitCode Pretrain::run() {
     }
   }
   if (code == ExitCode::too_many_skips) {
-    log::error(
-        "training stopped: {} steps in a row were skipped (optim.skip.max_consecutive); the newest "
-        "checkpoint is from before them",
-        skipped_in_a_row_);
+    log::error("{}", skips_.reason(saved_step_, saved_sequence_));
   }
   if (tracer_) tracer_->close();
   report_memory(step);

@@ -9,9 +9,11 @@
 #include "core/base/clock.h"
 #include "data/batch/batch.h"
 #include "train/checkpoint/checkpoint.h"
+#include "train/data_position.h"
 #include "train/engine.h"
 #include "train/metrics.h"
 #include "train/run.h"
+#include "train/skip_watch.h"
 #include "train/step_meter.h"
 #include "train/trace.h"
 
@@ -27,9 +29,13 @@ class Pretrain {
   struct Issued {
     Seconds duration{0};
     StepCommunication communication;
+    SequenceRange taken;  // of global indices
+    int64_t tokens = 0;   // seen with it
   };
   void start();  // weights, optimizer and data position: drawn, imported or resumed
   void resume();
+  // Goes on where the checkpoint stands in the data.
+  void resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved);
   StepShare issue(int64_t step, const Batch& batch);
   // What all ranks tell each other after a step: their shares of it, and the largest signal received, which
   // is returned.
@@ -60,7 +66,9 @@ class Pretrain {
   std::optional<Checkpoints> checkpoints_;
   std::optional<MetricsFile> metrics_;
   int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;
-  int64_t skipped_total_ = 0, skipped_in_a_row_ = 0;
+  SkipWatch skips_;
+  DataPosition data_;           // after the step that was issued last
+  int64_t saved_sequence_ = 0;  // that the checkpoint of saved_step_ goes on at
   double flops_per_step_ = 0, tokens_per_step_ = 0;
   std::optional<double> peak_flops_;
   std::deque<StepPhases> phases_;  // of the latest steps, without the first

@@ -78,6 +78,23 @@ TEST(Train, print_config_reads_back) {
   EXPECT_NE(first.out.find("# default"), std::string::npos);
 }
 
+TEST(DataShow, refuses_places_that_are_none) {
+  const std::vector<std::string> show{"data", "show", "--config", "configs/quickstart.textproto"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), show.begin(), show.end());
+    return more;
+  };
+  expect_refused(with({"--step", "-1"}), "--step is -1");
+  expect_refused(with({"--step", "9000000000000000000"}), "--step is 9000000000000000000");
+  expect_refused(with({"--at", "-1"}), "--at");
+  expect_refused(with({"--at", "2000000000000000000"}), "--at is 2000000000000000000");
+  expect_refused(with({"--at", "3", "--step", "3"}), "--step");
+  expect_refused(with({"--at", "8", "--set", "data.skip+={ first: 5 last: 9 }"}),
+                 "--at is 8, but data.skip leaves out the global sequences 5 to 8");
+  expect_refused(with({"--set", "data.skip+={ first: 5 last: 5 }"}), "data.skip[0].last is 5");
+  expect_refused(with({"--set", "data.skip+={ last: 5 }"}), "data.skip[0].first is not set");
+}
+
 TEST(Train, bad_input_is_one_sentence_and_exit_code_2) {
   expect_refused({"train"}, "give --config FILE");
   expect_refused({"train", "--config", "no/such/file"}, "no/such/file");

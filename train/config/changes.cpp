@@ -11,7 +11,7 @@
 namespace toroid::config {
 namespace {
 
-constexpr std::array<std::string_view, 20> kFree = {
+constexpr std::array<std::string_view, 21> kFree = {
     "device",
     "chip",
     "mesh",
@@ -31,6 +31,7 @@ constexpr std::array<std::string_view, 20> kFree = {
     "data.directory",
     "data.corpus",
     "data.threads",
+    "data.skip",  // has rules of its own (train/data_position.h)
     "optim.skip.max_consecutive",
 };
 

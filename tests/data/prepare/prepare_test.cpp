@@ -251,8 +251,8 @@ TEST_F(Prepare, ASourceWithoutDocumentsIsAnError) {
 TEST_F(Prepare, ASourceThatMayBeMissingIsGoneOnWithout) {
   const std::string more = "source { name: 'gone' path: 'gone' format: HTML may_be_missing: true weight: 5 }";
   EXPECT_EQ(run(config(more)).manifest.sources[3].counts.files, 0);
-  const auto batches = open_dataset(config(more), {4, 32, 640, 1});
-  EXPECT_EQ(batches->batch(0).sequences, 4);
+  const auto batches = open_dataset(config(more), {32, 640, 1});
+  EXPECT_EQ(batches->batch(0, 4).sequences, 4);
   write(root_ / "corpus/gone/back.html", "<p>It is back.");
   EXPECT_EQ(run(config(more)).manifest.sources[3].counts.files, 1);
   fs::remove_all(root_ / "corpus/gone");
