@@ -28,9 +28,19 @@ struct Flags {
   int64_t sequences = 0;
 };
 
+// Where the certificate is longer than the run, what follows from the run's length follows from it: a
+// schedule that ended before would let the layouts agree at rate 0.
+config::RunConfig load_run(const Flags& flags) {
+  config::RunConfig run = load_config(flags.config).run;
+  if (flags.steps <= run.train().steps()) return run;
+  ConfigFlags longer = flags.config;
+  longer.overrides.push_back("train.steps=" + std::to_string(flags.steps));
+  return load_config(longer).run;
+}
+
 // One rank of one layout.
 ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
-  config::RunConfig run = load_config(flags.config).run;
+  config::RunConfig run = load_run(flags);
   const train::Layout layout = train::parse_layouts(flags.layout).at(0);
   run = train::certified_config(run, {layout}, flags.steps);
   run.mutable_batch()->set_global_sequences(flags.sequences);
@@ -49,7 +59,7 @@ class Certificate {
  public:
   explicit Certificate(const Flags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     check_range("--steps", flags.steps, 1, 1'000'000);
-    run_ = train::certified_config(load_config(flags.config).run, layouts_, flags.steps);
+    run_ = train::certified_config(load_run(flags), layouts_, flags.steps);
     // All of them now: a layout that does not fit would else end the certificate after those before it.
     for (const train::Layout& layout : layouts_) {
       try {

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/model/check.h"
 #include "launch/config_flags.h"
@@ -9,6 +10,7 @@
 #include "train/plugins.h"
 #include "train/run.h"
 #include "train/simulate/host_chip.h"
+#include "train/warnings.h"
 
 namespace toroid::launch {
 namespace {
@@ -56,9 +58,13 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   config::Resolved resolved = load_train_config(flags);
   train::add_collective_table(resolved);
   plugins.check(resolved.run);
+  const std::vector<std::string> warnings = train::warnings(resolved, plugins);
   if (flags.print_config) std::cout << config::to_text(resolved);
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);
-  if (flags.print_config || flags.check) return ExitCode::done;
+  if (flags.print_config || flags.check) {
+    for (const std::string& warning : warnings) log::warn("{}", warning);
+    return ExitCode::done;
+  }
 
   if (resolved.run.device() == config::RunConfig::SIM) {
     throw UserError("device is SIM, which computes nothing; use `toroid simulate --config " +
@@ -71,6 +77,7 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   options.out = flags.out;
   options.resume = flags.resume;
   options.trace = flags.trace;
+  options.warnings = warnings;
   options.again = flags.again;
   options.allow_changes = flags.allow_changes;
   options.dry_run = flags.dry_run;
@@ -101,7 +108,8 @@ void add_train(Verbs& verbs, const train::Plugins& plugins) {
   app.add_flag("--print-config", flags->print_config,
                "Print the resolved config, each value with its origin, and do not train")
       ->group("Instead of training");
-  app.add_flag("--check", flags->check, "Say whether the config is valid, and do not train")
+  app.add_flag("--check", flags->check,
+               "Say whether the config is valid, warn of what may not be meant, and do not train")
       ->group("Instead of training");
   app.add_flag("--dry-run", flags->dry_run,
                "Print units, operators and predicted memory of a step that is recorded, not run")

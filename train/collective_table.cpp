@@ -145,10 +145,12 @@ std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh)
 void add_collective_table(config::Resolved& resolved, const Path& path) {
   config::MeshConfig& mesh = *resolved.run.mutable_mesh();
   (void)choices_of(mesh);
-  if (mesh.collective_size() > 0 || resolved.run.train().deterministic()) return;
+  if (resolved.run.train().deterministic()) return;
   const mesh::Mesh layout(mesh);
-  if (layout.world_size() == 1 || !std::filesystem::exists(path)) return;
-  const std::set<int64_t> sizes{layout.data(), layout.model(), layout.pods(), layout.world_size()};
+  std::set<int64_t> sizes{layout.data(), layout.model(), layout.pods(), layout.world_size()};
+  // Rows that are there stay. A stored config that goes on under another layout has none of its sizes.
+  for (const config::CollectiveChoice& row : mesh.collective()) sizes.erase(row.ranks());
+  if (layout.world_size() == 1 || sizes.empty() || !std::filesystem::exists(path)) return;
   const config::CollectiveTable table = read_table(path);
   for (const config::CollectiveChoice& row : table.collective()) {
     if (!sizes.contains(row.ranks())) continue;

@@ -27,7 +27,7 @@ int64_t tokens_of(const CheckpointState& state, const config::RunConfig& saved, 
 
 DataPosition resumed_position(const CheckpointState& state, const config::RunConfig& saved,
                               const SkipList& wanted, const std::string& origin) {
-  if (state.next_sequence > SkipList::kMostIndex) {
+  if (state.next_sequence > 2 * SkipList::kMostIndex) {  // beyond a range that ends at the last index
     throw UserError(origin + " stands at global sequence " + with_commas(state.next_sequence) +
                     ", which no run reaches; it was not written by a run");
   }

@@ -70,6 +70,9 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   }
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
+  for (const std::string& warning : options.warnings) {
+    if (leads_) log::warn("{}", warning);
+  }
   const StepOptions& step = engine_.program->options();
   flops_per_step_ =
       model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);

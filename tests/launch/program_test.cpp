@@ -78,6 +78,18 @@ TEST(Train, print_config_reads_back) {
   EXPECT_NE(first.out.find("# default"), std::string::npos);
 }
 
+TEST(Train, check_and_print_config_warn_of_a_schedule_that_ends_early) {
+  for (const std::string flag : {"--check", "--print-config"}) {
+    const Ended ended = toroid({"train", "--config", kTiny, "--set", "optim.schedule.cosine.peak=1e-3",
+                                "--set", "optim.schedule.cosine.steps=6", "--set", "train.steps=9", flag});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    EXPECT_NE(ended.err.find("the schedule ends at step 6, and 3 steps follow"), std::string::npos)
+        << ended.err;
+    EXPECT_NE(ended.err.find("set optim.schedule.cosine.steps"), std::string::npos) << ended.err;
+  }
+  EXPECT_EQ(toroid({"train", "--config", kTiny, "--check"}).err, "");
+}
+
 TEST(DataShow, refuses_places_that_are_none) {
   const std::vector<std::string> show{"data", "show", "--config", "configs/quickstart.textproto"};
   const auto with = [&](std::vector<std::string> more) {

@@ -97,6 +97,12 @@ TEST_F(CollectiveTable, what_the_config_says_goes_before_the_file) {
   row->set_way("ring");
   add_collective_table(run, path());
   ASSERT_EQ(run.run.mesh().collective_size(), 1);
+  // As where a run that is stored with its rows goes on under another layout: they say nothing of its groups.
+  row->set_ranks(8);
+  row->set_ranks_per_host(8);
+  add_collective_table(run, path());
+  EXPECT_EQ(run.run.mesh().collective_size(), 1 + 3);
+  EXPECT_EQ(run.run.mesh().collective(0).ranks(), 8);
   row->set_way("rnig");
   EXPECT_NE(refusal([&] { add_collective_table(run, path()); }).find("mesh.collective[0].way is 'rnig'"),
             std::string::npos);

@@ -74,7 +74,7 @@ TEST(DataPosition, OlderCheckpointsCountedSteps) {
 
 TEST(DataPosition, NumbersThatNoRunWritesAreRefused) {
   Saved saved;
-  saved.state.next_sequence = SkipList::kMostIndex + 1;
+  saved.state.next_sequence = 2 * SkipList::kMostIndex + 1;
   EXPECT_NE(refusal([&] { (void)saved.resumed(); }), "");
   saved.state.next_sequence = 0;
   for (const int64_t tokens : {int64_t{-1}, SkipList::kMostIndex + 1}) {
