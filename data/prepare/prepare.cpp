@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <sstream>
 #include <utility>
 
@@ -248,6 +249,12 @@ Tokenizer make_tokenizer(const config::DataConfig& config, const std::string& gi
   Tokenizer tokenizer = train_tokenizer([&](std::string_view& text) { return sample.next(text); }, training);
   progress.add(tokenizer.vocab_size());
   progress.finish();
+  if (tokenizer.vocab_size() < train.vocab()) {
+    log::warn(
+        "data.tokenizer.train.vocab is {}, but the text gives no more than {} pieces, and the tokenizer has "
+        "so many; give it more text, or set it and model.vocab to that",
+        with_commas(train.vocab()), with_commas(tokenizer.vocab_size()));
+  }
   return tokenizer;
 }
 
@@ -397,10 +404,12 @@ void require_training_text(const config::DataConfig& config, const PreparedManif
       log::warn("source '{}' holds no document; going on without it", source.name);
       continue;
     }
+    const std::string& skipped = source.counts.first_skipped;
     throw UserError("source '" + source.name + "' has a weight but no training document: " +
                     with_commas(source.counts.files) + " files gave " + with_commas(source.counts.documents) +
                     " documents, of which " + with_commas(source.duplicates) +
-                    " were duplicates; check its path and format, or give it weight 0");
+                    " were duplicates; check its path and format, or give it weight 0" +
+                    (skipped.empty() ? "" : " (the first line left out: " + printable(skipped, 1000) + ")"));
   }
 }
 
@@ -491,17 +500,33 @@ std::string prepared_table(const PreparedManifest& manifest) {
   line("all", all);
   const SourceCounts& c = all.counts;
   const std::pair<const char*, int64_t> left_out[] = {
-      {"symbolic links", c.skipped_links}, {"special files", c.skipped_special},
-      {"binary files", c.dropped_binary},  {"not UTF-8", c.dropped_invalid},
-      {"tangled HTML", c.dropped_tangled}, {"empty or short", c.dropped_empty},
+      {"symbolic links", c.skipped_links},
+      {"special files", c.skipped_special},
+      {"binary files", c.dropped_binary},
+      {"damaged text", c.dropped_invalid},
+      {"tangled HTML", c.dropped_tangled},
+      {"empty or short", c.dropped_empty},
+      {"lines that are not JSON", c.dropped_not_json},
+      {"lines without a text", c.dropped_no_text},
+      {"lines above the limit", c.dropped_long},
   };
-  std::string omitted;
-  for (const auto& [what, count] : left_out) {
-    if (count > 0) omitted += (omitted.empty() ? "" : ", ") + std::string(what) + " " + with_commas(count);
+  const std::pair<const char*, int64_t> damage[] = {
+      {"bytes that are not UTF-8", c.not_utf8}, {"escapes of no character", c.bad_escapes}, {"NUL", c.nul}};
+  const auto listed = [](std::span<const std::pair<const char*, int64_t>> counts) {
+    std::string list;
+    for (const auto& [what, count] : counts) {
+      if (count > 0) list += (list.empty() ? "" : ", ") + std::string(what) + " " + with_commas(count);
+    }
+    return list;
+  };
+  if (const std::string list = listed(left_out); !list.empty()) out << "left out: " << list << '\n';
+  if (!c.first_skipped.empty()) {
+    out << "the first line left out: " << printable(c.first_skipped, 1000) << '\n';
   }
-  if (!omitted.empty()) out << "left out: " << omitted << '\n';
-  if (c.repaired > 0)
-    out << "documents with bytes that were not UTF-8, replaced: " << with_commas(c.repaired) << '\n';
+  if (c.repaired > 0) {
+    out << "documents with damaged text, repaired with U+FFFD: " << with_commas(c.repaired) << '\n';
+  }
+  if (const std::string list = listed(damage); !list.empty()) out << "documents by damage: " << list << '\n';
   return out.str();
 }
 
