@@ -25,6 +25,8 @@ int32_t fixed_pieces();
 // the end. Bits are cut at line ends and at 4 KiB, so a bit may be a whole document.
 using TextStream = std::function<bool(std::string_view& text)>;
 
+// UserError, in the config's words, where there is no text but white space or the vocabulary is too small for
+// the text's characters. The tokenizer has fewer pieces than `vocab` where the text gives no more.
 Tokenizer train_tokenizer(const TextStream& text, const TokenizerTraining& training);
 
 }  // namespace toroid
