@@ -94,6 +94,7 @@ class GzipStream : public ByteStream {
           pass_zeros();
           return 0;
         }
+        if (*state_.next_in != 0x1F) damaged(in_, "gzip", "something else follows its last member");
         if (inflateReset(&state_) != Z_OK) damaged(in_, "gzip", "zlib refuses it");
         between_members_ = false;
       }

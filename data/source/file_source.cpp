@@ -103,10 +103,14 @@ bool clean(const config::SourceConfig& config, const std::string& place, int64_t
   const int64_t not_utf8 = static_cast<int64_t>(repair_utf8(text)) - nuls;
   if (nuls + not_utf8 + bad_escapes > 0) {
     if (config.invalid_utf8() == config::SourceConfig::REFUSE) {
-      throw UserError(place + " holds damaged text: " + with_commas(not_utf8) +
-                      " bytes that are not UTF-8, " + with_commas(bad_escapes) +
-                      " escapes of no character, " + with_commas(nuls) +
-                      " NULs; mend it, or let invalid_utf8 of its source be REPAIR or DROP");
+      std::string found;
+      for (const auto& [count, what] : {std::pair{not_utf8, "bytes that are not UTF-8"},
+                                        {bad_escapes, "escapes of no character"},
+                                        {nuls, "NUL characters"}}) {
+        if (count > 0) found += (found.empty() ? "" : ", ") + with_commas(count) + " " + what;
+      }
+      throw UserError(place + " holds damaged text (" + found +
+                      "); mend it, or let invalid_utf8 of its source be REPAIR or DROP");
     }
     counts.not_utf8 += not_utf8 > 0 ? 1 : 0;
     counts.bad_escapes += bad_escapes > 0 ? 1 : 0;

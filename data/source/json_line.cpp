@@ -270,8 +270,9 @@ class Walk {
 
   bool not_json(const std::string& reason) {
     result_.fault = JsonLine::Fault::not_json;
+    result_.cut = at_ >= line_.size();
     result_.why = "it is not JSON at its byte " + std::to_string(at_ + 1) + ": " +
-                  (at_ < line_.size() ? reason : "the line ends before its object does");
+                  (result_.cut ? "the line ends before its object does" : reason);
     return false;
   }
   bool no_text(const std::string& why) {

@@ -12,7 +12,8 @@ namespace toroid {
 struct JsonLine {
   enum class Fault : uint8_t { none, not_json, no_text };
   Fault fault = Fault::none;
-  std::string why;  // where there is a fault: "it is not JSON: ..."
+  std::string why;   // where there is a fault: "it is not JSON: ..."
+  bool cut = false;  // no JSON, since the line ends before its object does
   // Bytes that are not UTF-8 stand in it as they came, "\u0000" as NUL.
   std::string text;
   int64_t half_surrogates = 0;  // escapes of half a pair in the text, each of which became U+FFFD

@@ -34,7 +34,7 @@ std::string hint(std::string_view first_line, const JsonLine& found) {
   const size_t begin = first_line.find_first_not_of(" \t");
   if (found.fault == JsonLine::Fault::none || begin == std::string_view::npos) return "";
   if (first_line[begin] == '[') return "; if the file is one JSON array, make lines of it: jq -c '.[]' FILE";
-  if (first_line[begin] == '{' && found.fault == JsonLine::Fault::not_json) {
+  if (first_line[begin] == '{' && found.cut) {
     return "; if its objects go over several lines, make one of each: jq -c . FILE";
   }
   return "";

@@ -37,6 +37,6 @@ struct TrainedModel {
 
 // `next_line` sets a line that stays valid until its next call, or returns false.
 TrainedModel train_sentencepiece(const std::vector<std::pair<std::string, std::string>>& settings,
-                                const std::function<bool(std::string& line)>& next_line);
+                                 const std::function<bool(std::string& line)>& next_line);
 
 }  // namespace toroid

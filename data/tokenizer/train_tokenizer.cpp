@@ -140,12 +140,16 @@ int32_t fixed_pieces() {
   return static_cast<int32_t>(4 + leading_pieces().size() + 256 + trailing_pieces().size());
 }
 
+void check_trained_vocab(int32_t vocab) {
+  if (vocab > fixed_pieces()) return;
+  throw UserError("data.tokenizer.train.vocab is " + with_commas(vocab) + ", but " +
+                  with_commas(fixed_pieces()) +
+                  " pieces are fixed (control pieces, tags, runs of white space, bytes), and the text's "
+                  "characters need some; raise it");
+}
+
 Tokenizer train_tokenizer(const TextStream& text, const TokenizerTraining& training) {
-  if (training.vocab <= fixed_pieces()) {
-    throw UserError("data.tokenizer.train.vocab is " + with_commas(training.vocab) + ", but " +
-                    with_commas(fixed_pieces()) +
-                    " pieces are fixed (control pieces, tags, runs of white space, bytes); raise it");
-  }
+  check_trained_vocab(training.vocab);
   const std::vector<std::string> tail = trailing_pieces();
   LineCutter lines(text);
   bool any = false;
