@@ -66,7 +66,8 @@ void check_tokenizer(const config::TokenizerConfig& tokenizer) {
     throw UserError("data.tokenizer has neither model nor train; set one, such as train { vocab: 8192 }");
   }
   const config::TrainTokenizerConfig& train = tokenizer.train();
-  check_range("data.tokenizer.train.vocab", int64_t{train.vocab()}, int64_t{fixed_pieces()} + 1, kMostPieces);
+  check_trained_vocab(train.vocab());
+  check_range("data.tokenizer.train.vocab", int64_t{train.vocab()}, int64_t{1}, kMostPieces);
   check_range("data.tokenizer.train.input_megabytes", train.input_megabytes(), 1e-3, 1e4);
 }
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/base/encoding.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "train/config/reflection.h"
@@ -235,6 +236,9 @@ Origins read_text(std::string_view text, const std::string& name, pb::Message& o
   if (static_cast<int64_t>(text.size()) > kLargestFile) {
     throw UserError(printable(name) + " has " + human_bytes(static_cast<int64_t>(text.size())) +
                     "; a config has at most " + human_bytes(kLargestFile));
+  }
+  if (const std::string_view encoding = wide_encoding(text); !encoding.empty()) {
+    throw UserError(printable(name) + " " + is_wide_text(encoding));
   }
   if (text.substr(0, 3) == "\xef\xbb\xbf") text.remove_prefix(3);  // a byte-order mark
   if (!valid_utf8(text)) throw UserError(printable(name) + " is not UTF-8 text");

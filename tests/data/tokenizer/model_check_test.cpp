@@ -142,7 +142,7 @@ std::string with_normaliser(const std::string& rule) {
                              [&](std::string& line) {
                                line = sample_text(lines, 20);
                                return lines++ < 50;
-                             });
+                             }).bytes;
 }
 
 TEST(ModelCheck, SentencePiecesOwnNormalisersPass) {
