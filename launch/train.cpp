@@ -6,6 +6,7 @@
 #include "launch/config_flags.h"
 #include "launch/verb.h"
 #include "train/collective_table.h"
+#include "train/huggingface/inheritance.h"
 #include "train/plugins.h"
 #include "train/run.h"
 #include "train/simulate/host_chip.h"
@@ -55,6 +56,7 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   check_flags(flags);
   config::Resolved resolved = load_train_config(flags);
   train::add_collective_table(resolved);
+  huggingface::inherit_token_ids(resolved, flags.resume);
   plugins.check(resolved.run);
   if (flags.print_config) std::cout << config::to_text(resolved);
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);

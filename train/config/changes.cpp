@@ -11,9 +11,10 @@
 namespace toroid::config {
 namespace {
 
-constexpr std::array<std::string_view, 20> kFree = {
+constexpr std::array<std::string_view, 21> kFree = {
     "device",
     "chip",
+    "model.token_ids",
     "mesh",
     "zero",
     "train.steps",
