@@ -7,6 +7,7 @@
 #include "launch/config_flags.h"
 #include "launch/verb.h"
 #include "train/collective_table.h"
+#include "train/huggingface/inheritance.h"
 #include "train/plugins.h"
 #include "train/run.h"
 #include "train/simulate/host_chip.h"
@@ -57,6 +58,7 @@ ExitCode train_verb(const Flags& flags, const train::Plugins& plugins) {
   check_flags(flags);
   config::Resolved resolved = load_train_config(flags);
   train::add_collective_table(resolved);
+  huggingface::inherit_token_ids(resolved, flags.resume);
   plugins.check(resolved.run);
   const std::vector<std::string> warnings = train::warnings(resolved, plugins);
   if (flags.print_config) std::cout << config::to_text(resolved);

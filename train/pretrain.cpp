@@ -15,6 +15,7 @@
 #include "train/config/load.h"
 #include "train/dry_run.h"
 #include "train/host_figures.h"
+#include "train/huggingface/inheritance.h"
 #include "train/memory_report.h"
 #include "train/model_flops.h"
 #include "train/run_directory.h"
@@ -97,6 +98,7 @@ void Pretrain::start() {
   }
   if (leads_) {
     claim_run_directory(directory_, options_.config_text, options_.again, !options_.resume.empty());
+    huggingface::inherit_files(config_, options_.resume, directory_);
     metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
   }
   checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()));

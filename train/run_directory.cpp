@@ -19,7 +19,7 @@ void claim_run_directory(const Path& directory, const std::string& config_text, 
           "' already holds a run; give another --out, continue it with --resume, or replace it with "
           "--again");
     }
-    for (const char* name : {"config.textproto", "metrics.jsonl", "checkpoints"}) {
+    for (const char* name : {"config.textproto", "metrics.jsonl", "checkpoints", "huggingface"}) {
       std::error_code error;
       std::filesystem::remove_all(directory / name, error);
       if (error) throw SystemError("cannot remove " + (directory / name).string(), error.value());

@@ -14,6 +14,7 @@ namespace {
 constexpr std::array<std::string_view, 21> kFree = {
     "device",
     "chip",
+    "model.token_ids",
     "mesh",
     "zero",
     "train.steps",

@@ -22,6 +22,9 @@ int open_regular(const Path& path, int64_t* size, Symlinks symlinks = Symlinks::
   const int no_follow = symlinks == Symlinks::refuse ? O_NOFOLLOW : 0;
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_follow);
   if (descriptor < 0) {
+    if (errno == ELOOP && symlinks == Symlinks::follow) {
+      throw UserError(quoted(path) + " is a symbolic link that leads back to itself; it names no file");
+    }
     if (errno == ELOOP) {
       throw UserError(quoted(path) +
                       " is a symbolic link, which is not followed here; put the file itself in its place");

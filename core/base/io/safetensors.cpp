@@ -340,7 +340,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_b
   return header;
 }
 
-SafetensorsFile::SafetensorsFile(const Path& path) : file_(path, Symlinks::refuse) {
+SafetensorsFile::SafetensorsFile(const Path& path, Symlinks symlinks) : file_(path, symlinks) {
   SafetensorsHeader header = parse_safetensors_header(read_header(file_), file_.size(), path.string());
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
@@ -393,7 +393,7 @@ void SafetensorsFile::read(std::string_view name, std::span<std::byte> out) cons
 SafetensorsModel::SafetensorsModel(const Path& directory) : directory_(directory) {
   const Path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
   const auto add = [this](const Path& path) -> const SafetensorsFile& {
-    files_.push_back(std::make_unique<SafetensorsFile>(path));
+    files_.push_back(std::make_unique<SafetensorsFile>(path, Symlinks::follow));
     for (const TensorInfo& tensor : files_.back()->tensors()) {
       const auto [place, fresh] = entries_.emplace(tensor.name, Entry{files_.back().get(), &tensor});
       if (!fresh) {
