@@ -25,10 +25,7 @@ class CollectiveTable : public ::testing::Test {
   }
   std::string refused(const std::string& text) const {
     write_file(path(), text);
-    return refusal([&] {
-      config::Resolved run = resolved();
-      add_collective_table(run, path());
-    });
+    return refusal([&] { (void)read_collective_table(path()); });
   }
   Path path() const { return directory_ / "collectives.textproto"; }
 
@@ -127,6 +124,27 @@ TEST_F(CollectiveTable, a_file_that_is_none_is_refused_with_the_row) {
   EXPECT_EQ(spoiled("up_to_bytes: 64", "up_to_bytes: -1").find(where + ".up_to_bytes is -1"), 0u);
   EXPECT_NE(refused("collective { operation").find(path().string()), std::string::npos);
   EXPECT_NE(refused("learning_rate: 3").find("learning_rate"), std::string::npos);
+}
+
+// It makes runs faster and decides nothing: whatever is wrong with it, training goes on without it.
+TEST_F(CollectiveTable, one_that_cannot_be_read_is_as_if_there_were_none) {
+  const auto rows = [&](const Path& at) {
+    config::Resolved run = resolved();
+    add_collective_table(run, at);
+    EXPECT_TRUE(read_collective_times(at).empty());
+    return run.run.mesh().collective_size();
+  };
+  make_directories(path().parent_path());
+  write_file(path(), "collective { operation: \"all_gather\" way: \"raed\" }");
+  EXPECT_EQ(rows(path()), 0);
+  EXPECT_EQ(rows(path() / "below_a_file"), 0);
+  EXPECT_EQ(rows(path().parent_path()), 0);  // a directory
+  const Path link = path().parent_path() / "link";
+  std::filesystem::create_symlink("nowhere", link);
+  EXPECT_EQ(rows(link), 0);
+  // And measured anew.
+  write_collective_table(path(), kMeasured);
+  EXPECT_EQ(rows(path()), 3);
 }
 
 TEST_F(CollectiveTable, times_are_read_back_and_replaced_by_group_size) {
