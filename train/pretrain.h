@@ -10,6 +10,8 @@
 #include "data/batch/batch.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/engine.h"
+#include "train/first_rank.h"
+#include "train/identity.h"
 #include "train/metrics.h"
 #include "train/run.h"
 #include "train/step_meter.h"
@@ -28,6 +30,8 @@ class Pretrain {
     Seconds duration{0};
     StepCommunication communication;
   };
+  // Where all ranks are of one mind on what the run is, this one's part of it; before anything is written.
+  CpuRank meet_ranks(TraceRequest& trace);
   void start();  // weights, optimizer and data position: drawn, imported or resumed
   void resume();
   StepShare issue(int64_t step, const Batch& batch);
@@ -50,6 +54,8 @@ class Pretrain {
   const config::RunConfig& config_;
   Path directory_;
   std::unique_ptr<BatchSource> batches_;
+  RunIdentity identity_;
+  std::optional<CheckpointReader> from_;  // what the weights are read from, until they are
   optim::Schedule schedule_;
   Engine engine_;
   mesh::Mesh mesh_;
