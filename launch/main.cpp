@@ -2,6 +2,7 @@
 // (docs/exit_codes.md).
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -17,6 +18,7 @@
 #include "launch/mpirun.h"
 #include "launch/verb.h"
 #include "launch/version.h"
+#include "train/meeting.h"
 #include "train/plugins.h"
 
 namespace {
@@ -155,6 +157,11 @@ int run(std::vector<std::string> arguments) {
 int main(int argc, char** argv) {
   try {
     return run({argv + 1, argv + argc});
+  } catch (const train::RanksDisagree& error) {
+    // Every rank has found the same and ends with the same code. The launcher, which ends the others once one
+    // has failed, is not to turn theirs into a signal's.
+    std::signal(SIGTERM, SIG_IGN);
+    return error.speaks() ? fail(error.code(), error.what()) : exit_code(error.code());
   } catch (const Error& error) {
     return fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {

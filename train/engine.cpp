@@ -90,13 +90,25 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   return engine;
 }
 
-CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins) {
-  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
+CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, const Plugins& plugins) {
+  Meeting::Parted ranks = meeting.part();
   CpuRank rank;
-  rank.world = make_world(transfers, Seconds(run.train().deadline_s()));
+  rank.world = std::move(ranks.world);
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
-  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), transfers, rank.world->pages());
+  rank.device =
+      std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), ranks.transfers, rank.world->pages());
   return rank;
+}
+
+CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,
+                    const std::vector<RunIdentity::Part>& more) {
+  Meeting ranks = meet_launched_ranks(Seconds(run.train().deadline_s()));
+  ranks.settle_instructions();
+  RunIdentity identity = identity_of(run);
+  add_processor(identity);
+  identity.parts.insert(identity.parts.end(), more.begin(), more.end());
+  ranks.agree(identity);
+  return leave_as_rank(std::move(ranks), run, plugins);
 }
 
 Batch synthetic_batch(const config::RunConfig& run, int64_t step) {

@@ -11,7 +11,6 @@
 #include "core/device/sim/recording_device.h"
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
-#include "train/config/changes.h"
 #include "train/config/load.h"
 #include "train/dry_run.h"
 #include "train/host_figures.h"
@@ -62,13 +61,12 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
       skips_(config_.optim().skip().max_consecutive()),
       peak_flops_(peak_flops(config_)) {
-  CpuRank rank = join_on_cpu(config_, plugins);
+  TraceRequest trace{options.trace, config_.train().trace()};
+  CpuRank rank = meet_ranks(trace);
   CpuDevice& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   meter_.emplace(device, *engine_.world, mesh_);
-  if (!options.trace.empty()) {
-    tracer_.emplace(options.trace, config_.train().trace(), device, engine_, mesh_);
-  }
+  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh_);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
   for (const std::string& warning : options.warnings) {
@@ -83,6 +81,26 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
 }
 
+CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
+  Meeting ranks = meet_launched_ranks(Seconds(config_.train().deadline_s()));
+  ranks.settle_instructions();
+  identity_ = identity_of(config_);
+  add_processor(identity_);
+  add_data(identity_, config_.data());
+  const bool resumes = !options_.resume.empty();
+  if (!resumes && !config_.train().init_from().empty()) {
+    from_.emplace(config_.train().init_from(), Verify::headers);
+    identity_.add("train.init_from", weights_hash(*from_));
+  }
+  RunIdentity start = identity_;
+  start.add("--resume", resumes ? "given" : "not given");
+  start.add("--allow-changes", options_.allow_changes ? "given" : "not given");
+  ranks.agree(start);
+  trace = agreed_trace(ranks, trace);
+  if (resumes) from_.emplace(open_resumed(ranks, options_.resume));
+  return leave_as_rank(std::move(ranks), config_, plugins_);
+}
+
 void Pretrain::start() {
   StepProgram& program = *engine_.program;
   data_.skips = skip_list(config_.data());
@@ -90,36 +108,38 @@ void Pretrain::start() {
     resume();
   } else {
     program.initialise(config_.train().seed());
-    if (!config_.train().init_from().empty()) {
-      CheckpointReader weights(config_.train().init_from(), Verify::headers);
-      restore_weights(*engine_.device, program.zero(), weights, "master");
-      log::info("weights from {}", printable(weights.directory().string()));
+    if (from_) {
+      restore_weights(*engine_.device, program.zero(), *from_, "master");
+      log::info("weights from {}", printable(from_->directory().string()));
     }
   }
+  from_.reset();
   if (leads_) {
     claim_run_directory(directory_, options_.config_text, options_.again, !options_.resume.empty());
     huggingface::inherit_files(config_, options_.resume, directory_);
     metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
   }
+  if (engine_.world->size() > 1) {
+    const std::string claimed = leads_ ? describe_claimed(directory_) : "";
+    const auto all = exchange(*engine_.device, *engine_.groups.all, claimed, "the run directory");
+    if (!leads_) directory_ = find_claimed(directory_, all[0]);
+  }
   checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()));
 }
 
 void Pretrain::resume() {
-  // The first rank picks the step and checks all of it; the others read theirs of the same one.
-  const bool many = engine_.world->size() > 1;
-  Path step = options_.resume;
-  if (leads_ && many) step = CheckpointReader(options_.resume, Verify::all).directory();
-  if (many) step = exchange(*engine_.device, *engine_.groups.all, step.string(), "the step to resume")[0];
-  CheckpointReader checkpoint(step, Verify::headers);
+  CheckpointReader& checkpoint = *from_;
   const CheckpointState& state = checkpoint.state();
-  const auto saved = config::load_text(state.config, "the config of " + checkpoint.directory().string());
-  const auto changed = config::changes(saved.run, config_);
-  if (!changed.empty() && !options_.allow_changes) {
+  const std::string origin = checkpoint.directory().string();
+  const auto saved = config::load_text(state.config, "the config of " + origin);
+  const Changes changes = changes_since(state, saved.run, identity_);
+  if (!changes.of_weights.empty() && !options_.allow_changes) {
     std::string all;
-    for (const std::string& line : changed) all += "\n  " + line;
-    throw UserError("the config differs from the checkpoint's in what decides the weights:" + all +
-                    "\nresume with the checkpoint's config, or pass --allow-changes");
+    for (const std::string& line : changes.of_weights) all += "\n  " + line;
+    throw UserError("this run differs from " + in_quotes(origin) + " in what decides the weights:" + all +
+                    "\nresume with the checkpoint's config and prepared data, or pass --allow-changes");
   }
+  for (const std::string& line : changes.of_machine) log::info("since the checkpoint, {}", line);
   resume_data(checkpoint, saved.run);
   restore_snapshot(*engine_.device, *engine_.program, checkpoint);
   first_step_ = saved_step_ = state.step;
@@ -265,6 +285,7 @@ void Pretrain::save(int64_t step) {
   state.config = options_.config_text;
   state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
   record(data_, *batches_, state);
+  store(identity_, state.texts);
   std::vector<std::vector<std::byte>> copies;
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state, copies);
   const World& world = *engine_.world;

@@ -11,6 +11,8 @@
 #include "train/checkpoint/checkpoint.h"
 #include "train/data_position.h"
 #include "train/engine.h"
+#include "train/first_rank.h"
+#include "train/identity.h"
 #include "train/metrics.h"
 #include "train/run.h"
 #include "train/skip_watch.h"
@@ -32,6 +34,8 @@ class Pretrain {
     SequenceRange taken;  // of global indices
     int64_t tokens = 0;   // seen with it
   };
+  // Where all ranks are of one mind on what the run is, this one's part of it; before anything is written.
+  CpuRank meet_ranks(TraceRequest& trace);
   void start();  // weights, optimizer and data position: drawn, imported or resumed
   void resume();
   // Goes on where the checkpoint stands in the data.
@@ -56,6 +60,8 @@ class Pretrain {
   const config::RunConfig& config_;
   Path directory_;
   std::unique_ptr<BatchSource> batches_;
+  RunIdentity identity_;
+  std::optional<CheckpointReader> from_;  // what the weights are read from, until they are
   optim::Schedule schedule_;
   Engine engine_;
   mesh::Mesh mesh_;

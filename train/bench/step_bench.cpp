@@ -85,7 +85,7 @@ void add_communication(StepBench& bench, const Engine& engine, const std::vector
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
-  auto [world, cpu] = join_on_cpu(run, plugins);
+  auto [world, cpu] = join_on_cpu(run, plugins, {{"--steps", std::to_string(options.steps)}});
   out.rank = world->rank();
   out.ranks = world->size();
   out.threads = cpu->kernels().threads();

@@ -8,16 +8,10 @@
 #include <memory>
 #include <vector>
 
+#include "core/device/cpu/instruction_set.h"
 #include "core/tensor/tensor.h"
 
 namespace toroid::cpu {
-
-enum class Isa : uint8_t { avx2, avx512, avx512_bf16, amx };
-
-// Applies TOROID_MAX_ISA (avx2, avx512, avx512_bf16 or amx; unset: what the machine has) to oneDNN and to
-// Highway, once, before either is used. UserError for another value.
-void cap_instruction_set();
-Isa instruction_set();
 
 // The type in which products of tensors of `type` are computed: bf16 wants instructions for it.
 DType product_type(DType type);
