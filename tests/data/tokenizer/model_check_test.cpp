@@ -142,7 +142,8 @@ std::string with_normaliser(const std::string& rule) {
                              [&](std::string& line) {
                                line = sample_text(lines, 20);
                                return lines++ < 50;
-                             }).bytes;
+                             })
+      .bytes;
 }
 
 TEST(ModelCheck, NormalisersAreRefused) {
