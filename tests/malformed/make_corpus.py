@@ -133,7 +133,7 @@ def index():
     write("index/tensor_in_two_shards/model.safetensors.index.json", json.dumps({"weight_map": ok}))
     write("index/only_a_pickle/pytorch_model.bin", b"PK\3\4")
     write("index/nothing_here/README", "no weights")
-    for name, target in {"link_to_nothing": "../nowhere/a.safetensors", "link_to_a_device": "/dev/zero",
+    for name, target in {"link_to_nothing": "../nowhere/a.safetensors", "link_to_a_device": "/dev/null",
                          "link_to_a_folder": "../missing_tensor"}.items():
         link = ROOT / f"index/{name}/a.safetensors"
         case(name, ok, shards=("b",))

@@ -129,7 +129,7 @@ RopeKeys read_by_kind(const JsonView& root) {
     full = parameters->find("full_attention");
     sliding = parameters->find("sliding_attention");
   }
-  if (scaling && parameters && !full) {
+  if (root.find("rope_scaling") && parameters && !full) {
     parameters->refuse("has no full_attention, without which transformers cannot apply rope_scaling");
   }
   std::vector<JsonView> global, local;

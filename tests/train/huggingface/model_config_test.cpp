@@ -203,6 +203,7 @@ TEST(HuggingFaceConfig, RopeIsWhatTransformersTakes) {
   expect_refused(
       gemma3(R"("rope_parameters":{"rope_theta":1e6},"rope_scaling":{"rope_type":"linear","factor":8.0})"),
       "no full_attention");
+  expect_refused(gemma3(R"("rope_parameters":{},"rope_scaling":{})"), "no full_attention");
   // Its class has set rope_type before it looks for the older key.
   expect_refused(gemma3(R"("rope_scaling":{"type":"linear","factor":8.0})"), "linear by 8");
   expect_refused(gemma3(R"("rope_theta":5.0,"rope_parameters":{"full_attention":{"rope_theta":6.0}})"),
