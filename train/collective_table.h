@@ -25,8 +25,8 @@ std::vector<Choice> choices_of(const config::MeshConfig& mesh);
 // The same of the first rank, on all of them; blocks.
 std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh);
 
-// Fills in mesh.collective from the file, with its origin, for the sizes of groups that the mesh has and of which the
-// config has no row. UserError where the file, or what the config says, is no such table.
+// Fills in mesh.collective from the file, with its origin, for the sizes of groups that the mesh has and of
+// which the config has no row. UserError where the file, or what the config says, is no such table.
 void add_collective_table(config::Resolved& resolved, const Path& path = collective_table_path());
 
 }  // namespace toroid::train
