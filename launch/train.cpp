@@ -1,7 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
-#include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/model/check.h"
 #include "launch/train_verb.h"
@@ -35,7 +34,8 @@ ExitCode train_verb(const TrainFlags& flags, const train::Plugins& plugins) {
   if (flags.print_config) std::cout << config::to_text(resolved);
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);
   if (flags.print_config || flags.check) {
-    for (const std::string& warning : warnings) log::warn("{}", warning);
+    // Not among what is printed, which may be kept as a config.
+    for (const std::string& warning : warnings) std::cerr << "toroid: warning: " << warning << "\n";
     return ExitCode::done;
   }
 

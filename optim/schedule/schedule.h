@@ -17,8 +17,8 @@ class Schedule {
   using Rate = std::function<double(int64_t step)>;
   // Any function of the step, of which nothing else is known.
   template <class Function>
-    requires(!std::same_as<Function, Schedule> && std::convertible_to<Function, Rate>)
-  Schedule(Function rate) : rate_(std::move(rate)) {}
+  requires(!std::same_as<Function, Schedule> && std::convertible_to<Function, Rate>) Schedule(Function rate)
+      : rate_(std::move(rate)) {}
   Schedule(Rate rate, int64_t end) : rate_(std::move(rate)), end_(end) {}
 
   double operator()(int64_t step) const { return rate_(step); }

@@ -99,9 +99,9 @@ TEST(DataShow, refuses_places_that_are_none) {
     more.insert(more.begin(), show.begin(), show.end());
     return more;
   };
-  expect_refused(with({"--step", "-1"}), "--step is -1");
+  expect_refused(with({"--step=-1"}), "--step is -1");
   expect_refused(with({"--step", "9000000000000000000"}), "--step is 9000000000000000000");
-  expect_refused(with({"--at", "-1"}), "--at");
+  expect_refused(with({"--at=-1"}), "--at");
   expect_refused(with({"--at", "2000000000000000000"}), "--at is 2000000000000000000");
   expect_refused(with({"--at", "3", "--step", "3"}), "--step");
   expect_refused(with({"--at", "8", "--set", "data.skip+={ first: 5 last: 9 }"}),
