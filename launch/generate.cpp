@@ -54,7 +54,7 @@ class TextStream {
 Tokenizer find_tokenizer(const Flags& flags, const config::RunConfig& run) {
   if (!flags.tokenizer.empty()) return Tokenizer::load(flags.tokenizer);
   const Path beside = run_of_checkpoint(flags.checkpoint) / "tokenizer.model";
-  if (std::filesystem::exists(beside)) return Tokenizer::load(beside);
+  if (is_present(beside)) return Tokenizer::load(beside);
   return open_tokenizer(run.data());
 }
 

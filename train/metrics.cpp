@@ -1,11 +1,13 @@
 #include "train/metrics.h"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace toroid::train {
 namespace {
@@ -25,8 +27,9 @@ int64_t step_of(std::string_view line) {
 
 MetricsFile::MetricsFile(const Path& path, int64_t steps_done) : path_(path) {
   std::string kept;
-  if (std::filesystem::exists(path)) {
+  if (is_present(path)) {
     std::ifstream in(path);
+    if (!in) throw SystemError("cannot open " + in_quotes(path.string()), errno);
     for (std::string text; std::getline(in, text);) {
       const int64_t step = step_of(text);
       if (step >= 0 && step <= steps_done) kept += text + "\n";

@@ -6,9 +6,8 @@
 namespace toroid::train {
 
 bool holds_run(const Path& directory) {
-  return std::filesystem::exists(directory / "config.textproto") ||
-         std::filesystem::exists(directory / "metrics.jsonl") ||
-         std::filesystem::exists(directory / "checkpoints");
+  return is_present(directory / "config.textproto") || is_present(directory / "metrics.jsonl") ||
+         is_present(directory / "checkpoints");
 }
 
 void claim_run_directory(const Path& directory, const std::string& config_text, bool again, bool resumed) {

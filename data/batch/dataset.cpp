@@ -198,7 +198,7 @@ std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, cons
 
 Tokenizer open_tokenizer(const config::DataConfig& config) {
   const Path file = tokenizer_path(config.directory());
-  if (!std::filesystem::exists(file)) {
+  if (!is_present(file)) {
     throw UserError("'" + printable(config.directory(), 4096) +
                     "' holds no tokenizer.model; run `toroid prepare` with this config first");
   }

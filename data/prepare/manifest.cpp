@@ -142,9 +142,8 @@ void write_prepared_manifest(const Path& directory, const PreparedManifest& mani
 }
 
 std::optional<PreparedManifest> read_prepared_manifest(const Path& directory) {
-  std::error_code error;
   const Path path = manifest_path(directory);
-  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  if (!is_present(path)) return std::nullopt;
   const JsonDocument document = JsonDocument::read(path);
   const JsonView root = document.root();
   if (root.at("format").as_string() != kFormat)

@@ -359,11 +359,14 @@ void write_shards(const config::DataConfig& config, const Texts& texts, const To
 // What launch/fetch_corpus.sh recorded, if it made the corpus.
 std::vector<std::string> packages_of(const config::DataConfig& config) {
   const Path path = Path(config.corpus()) / "PACKAGES.tsv";
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return {};
   std::vector<std::string> lines;
-  std::istringstream text(read_file(path, int64_t{1} << 20));
-  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  if (!is_reachable(path)) return lines;
+  try {
+    std::istringstream text(read_file(path, int64_t{1} << 20));
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+  } catch (const Error& error) {
+    log::warn("where the corpus is from is not recorded: {}", error.what());
+  }
   return lines;
 }
 

@@ -71,8 +71,7 @@ std::unique_ptr<Source> make_file_source(const config::SourceConfig& config, con
   FilePatterns patterns{names, {config.exclude().begin(), config.exclude().end()}};
   if (config.include_size() > 0) patterns.include.assign(config.include().begin(), config.include().end());
   FileList list;
-  std::error_code ignored;
-  if (!config.may_be_missing() || std::filesystem::exists(path, ignored)) list = list_files(path, patterns);
+  if (!config.may_be_missing() || is_present(path)) list = list_files(path, patterns);
   if (list.files.empty() && !config.may_be_missing()) {
     std::string wanted;
     for (const std::string& pattern : patterns.include) wanted.append(" ").append(printable(pattern));

@@ -38,8 +38,12 @@ Path without_slash(const Path& path) {
 }
 
 bool is_there(const Path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+  std::error_code error;
+  const fs::file_type type = fs::symlink_status(path, error).type();
+  if (error && type == fs::file_type::none) {
+    throw SystemError("cannot look for " + in_quotes(path.string()), error.value());
+  }
+  return type != fs::file_type::not_found;
 }
 
 bool is_step(const Path& path) {
@@ -67,9 +71,9 @@ void remove_step(const Path& checkpoints, int64_t step) {
 
 std::vector<int64_t> steps_in(const Path& checkpoints) {
   std::vector<int64_t> steps;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
-    if (const auto step = step_of(entry.path())) steps.push_back(*step);
+  if (!is_present(checkpoints)) return steps;
+  for (const Path& entry : list_directory(checkpoints)) {
+    if (const auto step = step_of(entry)) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;
@@ -160,8 +164,14 @@ void Checkpoints::verify_and_prune(int64_t step) {
     log::error("the checkpoint just saved does not verify, so older ones are kept: {}", error.what());
     return;
   }
+  std::vector<int64_t> steps;
+  try {
+    steps = steps_in(directory_);
+  } catch (const SystemError& error) {
+    log::warn("older checkpoints are kept: {}", error.what());
+    return;
+  }
   // Steps after this one are of a run that went back; they are not this save's to remove.
-  std::vector<int64_t> steps = steps_in(directory_);
   std::erase_if(steps, [step](int64_t other) { return other > step; });
   for (size_t i = 0; i + static_cast<size_t>(keep_) < steps.size(); ++i) remove_step(directory_, steps[i]);
 }

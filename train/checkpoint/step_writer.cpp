@@ -94,15 +94,15 @@ Path saving_directory(const Path& checkpoints, int64_t step) {
 }
 
 Path begin_step(const Path& checkpoints, int64_t step) {
-  std::error_code error;
-  if (!fs::is_directory(checkpoints, error)) {
+  if (!is_present_directory(checkpoints)) {
     make_directories(checkpoints);
     sync_directory(
         checkpoints.parent_path());  // a step is only as durable as the name of the folder it lies in
   }
-  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry.path(), error);
+  std::error_code error;
+  for (const Path& entry : list_directory(checkpoints)) {
+    const std::string name = entry.filename().string();
+    if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry, error);
   }
   Path temporary = saving_directory(checkpoints, step);
   if (::mkdir(temporary.c_str(), 0755) != 0) {

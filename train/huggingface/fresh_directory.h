@@ -12,9 +12,8 @@ namespace toroid::huggingface {
 class FreshDirectory {
  public:
   explicit FreshDirectory(const Path& path) : path_(path) {
-    std::error_code error;
-    was_there_ = std::filesystem::exists(path, error);
-    if (was_there_ && !std::filesystem::is_empty(path, error)) {
+    was_there_ = is_present(path);
+    if (was_there_ && (!is_present_directory(path) || !list_directory(path).empty())) {
       throw UserError(in_quotes(path.string()) +
                       " is there already and not empty; give --out a new directory");
     }
@@ -26,9 +25,10 @@ class FreshDirectory {
       std::filesystem::remove_all(path_, ignored);
       return;
     }
-    for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
-      std::error_code entry_ignored;
-      std::filesystem::remove_all(entry.path(), entry_ignored);
+    try {
+      for (const Path& entry : list_directory(path_)) std::filesystem::remove_all(entry, ignored);
+    } catch (const SystemError&) {
+      // what cannot be listed stays
     }
   }
   FreshDirectory(const FreshDirectory&) = delete;  // one owner cleans up
