@@ -8,6 +8,7 @@
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/config_flags.h"
+#include "launch/job_directory.h"
 #include "launch/mpirun.h"
 #include "launch/verb.h"
 #include "train/certify/certificate.h"
@@ -119,11 +120,10 @@ class Certificate {
     if (fast) arguments.push_back("--fast");
     MpiJob job;
     job.ranks = layout.ranks();
-    const auto command = mpirun_command(job, directory.path(), arguments);
-    const int code = run_command(command);
+    const int code = run_job(job, directory.path(), arguments);
     if (code != 0) {
-      throw SystemError("the layout " + layout.text() + " ended with exit code " + std::to_string(code) +
-                        "; its ranks say why above");
+      throw Error(static_cast<ExitCode>(code), "the layout " + layout.text() + " ended with exit code " +
+                                                   std::to_string(code) + "; its ranks say why above");
     }
     return train::layout_run(read_file(file, int64_t{1} << 30), layout.text());
   }

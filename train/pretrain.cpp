@@ -306,6 +306,11 @@ ExitCode Pretrain::run() {
     issued.duration = watch.elapsed();
     const int64_t done = step + 1;
     const int signal = meet(step, share, signals.received(), issued.communication);
+    if (signal == SignalGuard::kJobEnds) {
+      throw PeerError(
+          "mpirun ends this job: it was told to, or its launcher or another rank is gone; the last "
+          "checkpoint loads, continue with --resume");
+    }
     if (tracer_) tracer_->end_step();
     if (options_.predict && step > first_step_) {
       engine_.device->synchronize(engine_.program->marks().end, Seconds(config_.train().deadline_s()));

@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "tests/core/base/io/temporary_directory.h"
 #include "tests/launch/process.h"
 
 namespace toroid::test {
@@ -93,6 +96,63 @@ TEST(Train, bad_input_is_one_sentence_and_exit_code_2) {
   expect_refused({"train", "--config", kTiny}, "the config has no data section");
   expect_refused({"prepare", "--config", kTiny}, "the config has no data section");
   expect_refused({"train", "--config", kTiny, "--again", "--resume", "x"}, "give one of them");
+}
+
+std::set<std::string> flags_of(const std::string& verb) {
+  std::set<std::string> flags;
+  std::istringstream words(toroid({verb, "--help"}).out);
+  for (std::string word; words >> word;) {
+    if (word.starts_with("--")) flags.insert(word.substr(0, word.find_first_of(",=[")));
+  }
+  return flags;
+}
+
+// Two lists would differ sooner or later.
+TEST(Launch, takes_every_flag_of_train) {
+  const std::set<std::string> train = flags_of("train"), launch = flags_of("launch");
+  EXPECT_GE(train.size(), 12u);
+  for (const std::string& flag : train) EXPECT_TRUE(launch.contains(flag)) << flag;
+  for (const char* own : {"--ranks", "--hosts", "--threads", "--print"}) {
+    EXPECT_TRUE(launch.contains(own) && !train.contains(own)) << own;
+  }
+}
+
+TEST(Launch, hands_them_to_the_ranks) {
+  const Ended ended = toroid({"launch", "--print", "--config", kTiny, "--set", "mesh.data=2", "--resume",
+                              "runs/x", "--allow-changes", "--trace", "t.json", "--out", "runs/y"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  for (const char* part : {"mpirun -n 2 ", " train --config ", "--set=mesh.data=2", "--resume runs/x",
+                           "--allow-changes", "--trace t.json", "--out runs/y"}) {
+    EXPECT_NE(ended.out.find(part), std::string::npos) << part << " is not in " << ended.out;
+  }
+}
+
+// Each verb, with the config that the run or the checkpoint stored.
+TEST(Launch, resumes_with_the_stored_config) {
+  const TemporaryDirectory run;
+  std::filesystem::copy_file(kTiny, run / "config.textproto");
+  const std::string path = run.path().string();
+  const Ended printed = toroid({"launch", "--print", "--resume", path, "--set=mesh.data=3"});
+  EXPECT_EQ(printed.code, 0) << printed.err;
+  EXPECT_NE(printed.out.find("mpirun -n 3 "), std::string::npos) << printed.out;
+  EXPECT_NE(printed.out.find(" train --set=mesh.data=3 --resume " + path), std::string::npos) << printed.out;
+  for (const char* verb : {"train", "launch"}) {
+    const Ended check = toroid({verb, "--check", "--resume", path});
+    EXPECT_EQ(check.code, 0) << check.err;
+    EXPECT_EQ(check.out, path + ": valid; 36,000 parameters, 8 steps of 128 tokens\n");
+    EXPECT_EQ(toroid({verb, "--print-config", "--resume", path, "--set=train.steps=9"}).code, 0);
+    const Ended dry = toroid({verb, "--dry-run", "--resume", path});
+    EXPECT_NE(dry.out.find("memory at the peak, by holder"), std::string::npos) << dry.err;
+    expect_refused({verb, "--resume", "no/such/run"}, "no/such/run");
+    expect_refused({verb, "--resume", path, "--again"}, "give one of them");
+  }
+}
+
+// What every rank would say of itself, before one is started.
+TEST(Launch, refuses_what_cannot_be_trained_before_ranks_start) {
+  expect_refused({"launch", "--config", kTiny, "--set=mesh.data=2"}, "the config has no data section");
+  expect_refused({"launch", "--config", "configs/gemma_2b_v5e_512.textproto"}, "use `toroid simulate");
+  expect_refused({"launch"}, "give --config FILE");
 }
 
 // Before any rank is started.
