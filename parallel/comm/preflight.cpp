@@ -24,11 +24,11 @@ namespace {
 // made only where 1.05 times its size is free. Measured in runs of 2 to 64 ranks: what a rank uses at the
 // start and in training, where most bytes go past MPI.
 constexpr int64_t kSegment = 4'194'312;
-constexpr int64_t kUsedOfSegment = 400'000;
+constexpr int64_t kUsedOfSegment = 200'000;
 
-constexpr int64_t kFilesOfRank = 64, kFilesOfMpirun = 48, kPipesOfRank = 3;
+constexpr int64_t kFilesOfRank = 40, kFilesOfMpirun = 44, kPipesOfRank = 3;
 constexpr int64_t kThreadsOfRank = 6;          // beside the compute team
-constexpr int64_t kMemoryOfRank = 50'000'000;  // of a rank without arrays
+constexpr int64_t kMemoryOfRank = 20'000'000;  // of a rank without arrays
 constexpr int kMostRanksOfCore = 64;           // beyond, a start takes minutes
 
 std::string environment(const char* name) {
@@ -40,15 +40,13 @@ std::string ranks_text(int ranks) {
   return std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks");
 }
 
-// Why a file cannot be made in `directory`; empty: it can.
+// Why nothing can be made in `directory`; empty: it can. Tried, since root is told that it may write where it
+// cannot.
 std::string problem_of(const std::string& directory) {
-  const Path path(directory);
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) {
-    return error ? std::generic_category().message(error.value()) : "it is no directory";
-  }
-  if (::access(directory.c_str(), W_OK | X_OK) == 0) return "";
-  return std::generic_category().message(errno);
+  std::string name = directory + "/toroid-trial-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) return std::generic_category().message(errno);
+  ::rmdir(name.c_str());
+  return "";
 }
 
 std::optional<int64_t> free_bytes(const std::string& directory) {
@@ -75,22 +73,14 @@ std::string mebibytes(int64_t bytes) {
   return std::to_string((bytes + bytes / 4) / (int64_t{1} << 20) + 1);
 }
 
-void check_shared_memory(const HostFacts& host, const HostNeeds& needs, std::vector<Shortage>& out) {
-  if (needs.ranks < 2) return;
-  if (!host.shared_problem.empty()) {
-    out.push_back({true, in_quotes(host.shared_directory) +
-                             ", through which the ranks of a host talk, cannot be "
-                             "written (" +
-                             host.shared_problem + "); mount a tmpfs there that this user can write"});
-    return;
-  }
-  if (!host.shared_free) return;
+void check_free_shared_memory(const HostFacts& host, const HostNeeds& needs, std::vector<Shortage>& out) {
   const int64_t start = shared_bytes_to_start(needs.ranks), most = shared_bytes_at_most(needs.ranks);
   const std::string found =
       in_quotes(host.shared_directory) + " has " + human_bytes(*host.shared_free) + " free";
-  const std::string remedy = "; enlarge it (mount -o remount,size=" + mebibytes(most) + "M " +
+  const std::string size = mebibytes(most);
+  const std::string remedy = "; enlarge it (mount -o remount,size=" + size + "M " +
                              printable(host.shared_directory) +
-                             "), or give the container --shm-size=" + mebibytes(most) + "m";
+                             "), or give the container --shm-size=" + size + "m";
   if (*host.shared_free < start) {
     out.push_back({true, found + ", but " + ranks_text(needs.ranks) + " on this host need " +
                              human_bytes(start) + " there to start and may come to need " +
@@ -99,6 +89,18 @@ void check_shared_memory(const HostFacts& host, const HostNeeds& needs, std::vec
     out.push_back({false, found + ", and " + ranks_text(needs.ranks) + " on this host may come to need " +
                               human_bytes(most) + " there: where it runs full a signal (SIGBUS) ends them" +
                               remedy});
+  }
+}
+
+void check_shared_memory(const HostFacts& host, const HostNeeds& needs, std::vector<Shortage>& out) {
+  if (needs.ranks < 2) return;
+  if (host.shared_free) check_free_shared_memory(host, needs, out);
+  if (!out.empty() && out.front().fatal) return;
+  if (!host.shared_problem.empty()) {
+    out.push_back({true, in_quotes(host.shared_directory) +
+                             ", through which the ranks of a host talk, cannot be "
+                             "written (" +
+                             host.shared_problem + "); mount a tmpfs there that this user can write"});
   }
 }
 
@@ -116,7 +118,7 @@ void check_open_files(const HostFacts& host, const HostNeeds& needs, std::vector
   out.push_back(
       {true, "a process may have " + with_commas(*host.open_files) + " files open here, but " +
                  ranks_text(needs.ranks) + " on this host need " + with_commas(files) +
-                 "; raise the limit (ulimit -n " + with_commas(files) +
+                 "; raise the limit (ulimit -n " + std::to_string(files) +
                  " where the hard limit allows it, else LimitNOFILE=, limits.conf or --ulimit nofile)"});
 }
 

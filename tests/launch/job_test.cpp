@@ -1,5 +1,5 @@
-// What starts ranks, without ranks: flags handed on, lists of nodes, how a job's end becomes an exit code, and what
-// killed jobs leave behind.
+// What starts ranks, without ranks: flags handed on, lists of nodes, how a job's end becomes an exit code,
+// and what killed jobs leave behind.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -43,7 +43,7 @@ TEST(TrainFlags, all_of_them_are_handed_on) {
     std::vector<std::string> words{option->get_name()};
     if (option->get_name() == "--set") {
       words = {"--set=a=-1", "--set=b=x y"};
-    } else if (option->get_type_size() > 0) {
+    } else if (!option->get_type_name().empty()) {
       words.push_back("value of " + option->get_name());
     }
     all.insert(all.end(), words.begin(), words.end());
@@ -79,7 +79,9 @@ TEST(NodeList, tells_a_host_of_another_job) {
   EXPECT_EQ(first_host_not_in("10.0.0.1:2", nodes), "");
 }
 
-int exited(int code) { return code << 8; }
+int exited(int code) {
+  return code << 8;
+}
 
 TEST(ExitOfJob, is_the_ranks_own) {
   for (const int code : {0, 2, 3, 75, 76, 77}) EXPECT_EQ(exit_of_job({exited(code), 0}), code);
@@ -104,7 +106,8 @@ TEST(ExitOfJob, does_not_take_mpiruns_failure_for_a_bug) {
       exit_of_job({exited(code), 0});
       ADD_FAILURE() << code;
     } catch (const SystemError& error) {
-      EXPECT_NE(std::string(error.what()).find("mpirun ended with " + std::to_string(code)), std::string::npos);
+      EXPECT_NE(std::string(error.what()).find("mpirun ended with " + std::to_string(code)),
+                std::string::npos);
     }
   }
 }
@@ -114,7 +117,8 @@ TEST(RunCommand, a_program_that_is_not_there_is_named) {
     run_command({"toroid-no-such-program"});
     ADD_FAILURE();
   } catch (const SystemError& error) {
-    EXPECT_NE(std::string(error.what()).find("'toroid-no-such-program' could not be started"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("'toroid-no-such-program' could not be started"),
+              std::string::npos);
   }
 }
 
@@ -129,9 +133,9 @@ TEST(RunCommand, what_a_rank_has_of_its_mpirun_is_left_out) {
   ::setenv("PMIX_RANK", "0", 1);
   ::setenv("OMPI_MCA_orte_hnp_uri", "1.0;tcp://127.0.0.1:1", 1);
   ::setenv("OMPI_MCA_btl_tcp_if_include", "eth0", 1);
-  const Ended ended = run_command(
-      {"/bin/sh", "-c",
-       "[ -z \"$OMPI_COMM_WORLD_RANK$PMIX_RANK$OMPI_MCA_orte_hnp_uri\" ] && [ $OMPI_MCA_btl_tcp_if_include = eth0 ]"});
+  const Ended ended = run_command({"/bin/sh", "-c",
+                                   "[ -z \"$OMPI_COMM_WORLD_RANK$PMIX_RANK$OMPI_MCA_orte_hnp_uri\" ] && [ "
+                                   "$OMPI_MCA_btl_tcp_if_include = eth0 ]"});
   for (const char* name :
        {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "OMPI_MCA_orte_hnp_uri", "OMPI_MCA_btl_tcp_if_include"}) {
     ::unsetenv(name);
@@ -203,7 +207,9 @@ TEST(JobDirectory, what_is_not_a_dead_jobs_is_left_alone) {
     make_owner(parent / "toroid-job-anothers");
     ASSERT_EQ(::chown((parent / "toroid-job-anothers").c_str(), 12345, 12345), 0);
   }
-  const auto count = [&] { return std::distance(fs::directory_iterator(parent.path()), fs::directory_iterator()); };
+  const auto count = [&] {
+    return std::distance(fs::directory_iterator(parent.path()), fs::directory_iterator());
+  };
   const auto before = count();
   sweep_abandoned(parent.path());
   EXPECT_EQ(count(), before);

@@ -28,7 +28,7 @@ mesh { torus: [1, 2] data: 2 }
 batch { tokens_per_sequence: 32 global_sequences: 8 sequences_per_replica: 1 }
 optim { schedule { constant { peak: 1e-3 } } }
 train { steps: 6 threads: 1 }
-data { directory: "none" corpus: "none" source { name: "text" path: "text" format: TEXT } }
+data { directory: "none" corpus: "none" tokenizer { train { vocab: 640 } } source { name: "text" path: "text" format: TEXT } }
 CONFIG
 launch() { "$program" launch --config "$work/run.textproto" --out "$work/run"; }
 
@@ -52,6 +52,33 @@ done <<'CODES'
 139 1
 213 3
 CODES
+
+# What the machine lacks is found before mpirun is called: exit code 3 and one sentence with the figures.
+refused() {  # TEXT COMMAND...
+  local text=$1
+  shift
+  STUB_CODE=0 "$@" >"$work/log" 2>&1
+  code=$?
+  { [ $code -eq 3 ] && [ "$(wc -l <"$work/log")" -eq 1 ] && grep -q "^toroid: .*$text" "$work/log"; } ||
+    complain "exit code $code and not 3 with '$text': $(cat "$work/log")"
+}
+with_shm() {  # OPTIONS of a tmpfs
+  unshare -m sh -c 'mount -t tmpfs -o "$1" tmpfs /dev/shm && exec "$2" launch --config "$3" --out "$4"' - \
+    "$1" "$program" "$work/run.textproto" "$work/run"
+}
+refused '16 files open here, but 2 ranks' bash -c 'ulimit -n 16; exec "$@"' - "$program" launch \
+  --config "$work/run.textproto" --out "$work/run"
+refused "'/nowhere', where mpirun" env TMPDIR=/nowhere "$program" launch --config "$work/run.textproto"
+refused "names 'c', but the environment is of Slurm job 7" env SLURM_JOB_ID=7 'SLURM_JOB_NODELIST=n[1-2],a' "$program" \
+  launch --config "$work/run.textproto" --hosts a:1,c:1
+if [ "$(id -u)" -eq 0 ] && unshare -m true 2>/dev/null; then
+  refused "'/dev/shm' has 1.05 MB free, but 2 ranks on this host need .*--shm-size=" with_shm size=1m
+  refused "'/dev/shm'.* cannot be written (Read-only file system)" with_shm ro
+  STUB_CODE=0 with_shm size=5m >"$work/log" 2>&1 || complain "refused with 5 MiB: $(cat "$work/log")"
+  grep -q 'may come to need' "$work/log" || complain "no warning with 5 MiB: $(cat "$work/log")"
+else
+  echo "without root: a /dev/shm of another size is not tried"
+fi
 
 until_begun() { for ((i = 0; i < 200; ++i)); do [ -s "$STUB_LOG" ] && return; sleep 0.05; done; complain "no start"; }
 start() {  # in a group of its own, as a shell's job
@@ -87,8 +114,7 @@ STUB_CODE=0 launch >/dev/null 2>&1
 
 # The quick start, around stubs of all that it calls.
 start_quickstart() {
-  rm -f "$STUB_LOG"
-  # Not `exec`: the stub is the program that the script has in the background.
+  rm -f "$STUB_LOG" "$work"/quick/.cache/quickstart/*.done
   "$work/quick/launch/quickstart.sh" >"$work/log" 2>&1 &
   quick=$!
 }

@@ -147,8 +147,8 @@ TEST(Launch, takes_every_flag_of_train) {
 }
 
 TEST(Launch, hands_them_to_the_ranks) {
-  const Ended ended = toroid({"launch", "--print", "--config", kTiny, "--set", "mesh.data=2", "--resume", "runs/x",
-                              "--allow-changes", "--trace", "t.json", "--out", "runs/y"});
+  const Ended ended = toroid({"launch", "--print", "--config", kTiny, "--set", "mesh.data=2", "--resume",
+                              "runs/x", "--allow-changes", "--trace", "t.json", "--out", "runs/y"});
   EXPECT_EQ(ended.code, 0) << ended.err;
   for (const char* part : {"mpirun -n 2 ", " train --config ", "--set=mesh.data=2", "--resume runs/x",
                            "--allow-changes", "--trace t.json", "--out runs/y"}) {

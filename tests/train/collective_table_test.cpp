@@ -2,11 +2,14 @@
 #include "train/collective_table.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "tests/train/config/recipe_text.h"
+#include "train/host_figures.h"
 
 namespace toroid::train {
 namespace {
@@ -145,6 +148,46 @@ TEST_F(CollectiveTable, one_that_cannot_be_read_is_as_if_there_were_none) {
   // And measured anew.
   write_collective_table(path(), kMeasured);
   EXPECT_EQ(rows(path()), 3);
+}
+
+// As in a container with another user than the one whose home it is.
+TEST_F(CollectiveTable, a_home_that_may_not_be_entered_has_no_figures) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become a user to whom a directory is closed";
+  make_directories(path().parent_path() / "toroid");
+  std::filesystem::permissions(path().parent_path(), std::filesystem::perms::owner_all);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setenv("XDG_CACHE_HOME", path().parent_path().c_str(), 1);
+    if (::setuid(65534) != 0) ::_exit(2);
+    try {
+      config::Resolved run = resolved();
+      add_collective_table(run);
+      ::_exit(run.run.mesh().collective_size() == 0 && !read_host_figures() && read_collective_times().empty()
+                  ? 0
+                  : 3);
+    } catch (...) {
+      ::_exit(4);
+    }
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(CollectiveTable, of_a_relative_home_is_not_below_the_current_directory) {
+  const auto with = [](const char* cache, const char* home) {
+    ::setenv("XDG_CACHE_HOME", cache, 1);
+    ::setenv("HOME", home, 1);
+    return host_figures_path().string();
+  };
+  const char* const home = ::getenv("HOME");
+  const std::string kept = home == nullptr ? "" : home;
+  EXPECT_EQ(with("/cache", "/home"), "/cache/toroid/host.textproto");
+  EXPECT_EQ(with("", "/home"), "/home/.cache/toroid/host.textproto");
+  EXPECT_EQ(with("cache", "/home"), "/home/.cache/toroid/host.textproto");
+  EXPECT_EQ(with("", "home"), "/tmp/.cache/toroid/host.textproto");
+  ::unsetenv("XDG_CACHE_HOME");
+  ::setenv("HOME", kept.c_str(), 1);
 }
 
 TEST_F(CollectiveTable, times_are_read_back_and_replaced_by_group_size) {

@@ -50,8 +50,9 @@ TEST(Preflight, shared_memory_is_refused_below_what_a_start_takes_and_warned_of_
     host.shared_free = mebibytes * kMebibyte;
     return find_shortages(host, ranks(count));
   };
-  expect_only(with(1, 2), true,
-              {"'/dev/shm' has 1.05 MB free", "2 ranks on this host need 4.", "remount,size=", "--shm-size="});
+  expect_only(
+      with(1, 2), true,
+      {"'/dev/shm' has 1.05 MB free", "2 ranks on this host need 4.", "remount,size=", "--shm-size="});
   expect_only(with(4, 2), true, {"4.19 MB free"});
   expect_only(with(5, 2), false, {"may come to need 8.", "SIGBUS"});
   expect_only(with(40, 16), false, {"16 ranks"});
@@ -99,7 +100,8 @@ TEST(Preflight, threads_and_cores) {
   host.tasks_left = 100;
   HostNeeds needs = ranks(16);
   needs.threads = 4;
-  expect_only(find_shortages(host, needs), true, {"100 more threads", "16 ranks of 4 threads", "--pids-limit"});
+  expect_only(find_shortages(host, needs), true,
+              {"100 more threads", "16 ranks of 4 threads", "--pids-limit"});
   host = roomy();
   host.memory.reset();
   host.memory_available.reset();

@@ -21,7 +21,10 @@ TEST(Files, links_are_followed_and_one_that_leads_nowhere_is_not_there) {
   std::ofstream(directory / "file") << "x";
   fs::create_symlink("file", directory / "link");
   fs::create_symlink("nothing", directory / "dangling");
-  for (const auto& [name, there] : {std::pair("file", true), {"link", true}, {"dangling", false}, {"none", false},
+  for (const auto& [name, there] : {std::pair("file", true),
+                                    {"link", true},
+                                    {"dangling", false},
+                                    {"none", false},
                                     {"file/below", false}}) {
     EXPECT_EQ(is_present(directory / name), there) << name;
     EXPECT_EQ(is_reachable(directory / name), there) << name;
@@ -65,13 +68,16 @@ TEST(Files, behind_a_closed_directory_what_is_optional_is_not_there_and_else_it_
   const Path file = directory / "file";
   std::ofstream(file) << "x";
   EXPECT_TRUE(holds_for_another_user([&] { return !is_reachable(file); }));
-  EXPECT_TRUE(holds_for_another_user([&] { return says([&] { (void)is_present(file); }, "cannot look for '"); }));
-  EXPECT_TRUE(holds_for_another_user([&] { return says([&] { (void)is_present_directory(file); }, "denied"); }));
+  EXPECT_TRUE(
+      holds_for_another_user([&] { return says([&] { (void)is_present(file); }, "cannot look for '"); }));
+  EXPECT_TRUE(
+      holds_for_another_user([&] { return says([&] { (void)is_present_directory(file); }, "denied"); }));
   EXPECT_TRUE(holds_for_another_user(
       [&] { return says([&] { (void)list_directory(directory.path()); }, "cannot list directory '"); }));
-  EXPECT_TRUE(holds_for_another_user([&] { return says([&] { (void)read_file(file, 10); }, "cannot open '"); }));
   EXPECT_TRUE(
-      holds_for_another_user([&] { return says([&] { make_directories(file); }, "cannot create directory '"); }));
+      holds_for_another_user([&] { return says([&] { (void)read_file(file, 10); }, "cannot open '"); }));
+  EXPECT_TRUE(holds_for_another_user(
+      [&] { return says([&] { make_directories(file); }, "cannot create directory '"); }));
 }
 
 }  // namespace
