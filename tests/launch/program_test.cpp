@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "tests/core/base/io/temporary_directory.h"
 #include "tests/launch/process.h"
 
 namespace toroid::test {
@@ -76,6 +78,19 @@ TEST(Train, print_config_reads_back) {
   EXPECT_NE(first.out.find("# --set"), std::string::npos);
   EXPECT_NE(first.out.find("# configs/tiny_gemma.textproto:"), std::string::npos);
   EXPECT_NE(first.out.find("# default"), std::string::npos);
+}
+
+TEST(Train, keeps_the_ids_of_the_model_it_starts_from) {
+  const TemporaryDirectory directory;
+  std::string text = toroid({"train", "--config", kTiny, "--print-config"}).out;
+  EXPECT_EQ(text.find("token_ids"), std::string::npos);
+  text.insert(text.find("\n}", text.find("model {")) + 1, "  token_ids { bos: 3 eos: 1 eos: 107 }\n");
+  std::ofstream(directory / "config.textproto") << text;
+  const Ended student = toroid({"train", "--config", kTiny, "--print-config", "--set",
+                                "train.init_from=" + directory.path().string()});
+  EXPECT_EQ(student.code, 0) << student.err;
+  for (const char* line : {"bos: 3 ", "eos: 1 ", "eos: 107 ", "# from "})
+    EXPECT_NE(student.out.find(line), std::string::npos) << line << student.out;
 }
 
 TEST(Train, bad_input_is_one_sentence_and_exit_code_2) {
