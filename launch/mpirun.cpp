@@ -194,6 +194,9 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
     // This machine, whatever list of nodes another job has left in the environment or the system's files.
     mca("ras", "^slurm,gridengine,tm,lsf,alps,loadleveler");
     mca("orte_default_hostfile", "none");
+  } else if (std::getenv("OMPI_MCA_plm_rsh_args") == nullptr &&
+             std::getenv("OMPI_MCA_plm_rsh_agent") == nullptr) {
+    mca("plm_rsh_args", "-o BatchMode=yes");  // a question for a password would find no terminal, and wait
   }
   if (!directory.empty()) mca("btl_vader_backing_directory", directory.string());
   out.insert(out.end(), {"--bind-to", "none", "--oversubscribe"});
