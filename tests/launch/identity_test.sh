@@ -20,7 +20,7 @@ two() {
   timeout 120 mpirun --oversubscribe --bind-to none --mca pml ob1 --mca btl vader,self --mca osc ^ucx \
     --mca mpi_yield_when_idle 1 -x OMP_NUM_THREADS=1 \
     -n 1 sh -c "$say" "$directory/code" "$TOROID" train $config --out "$directory/$name" $both : \
-    -n 1 ${isa:+-x TOROID_MAX_ISA=$isa} sh -c "$say" "$directory/code" "${other:-$TOROID}" train $config \
+    -n 1 env ${isa:+TOROID_MAX_ISA=$isa} sh -c "$say" "$directory/code" "${other:-$TOROID}" train $config \
     --out "$directory/$name" $both "$@" >"$directory/log" 2>&1
   for rank in 0 1; do
     [ "$(cat "$directory/code.$rank")" = "$code" ] ||
@@ -62,19 +62,19 @@ refuses 'program toroid [^;]*file [0-9a-f]\{32\} and rank 0 has toroid [^;]*file
 
 # Places, threads, traces and logs are a rank's own.
 cp -r "$directory/data" "$directory/elsewhere"
-two own 0 --out "$directory/unused" --set data.directory="$directory/elsewhere" --set train.threads=2 \
+two own_places 0 --out "$directory/unused" --set data.directory="$directory/elsewhere" --set train.threads=2 \
   --set train.log.every=1 --trace "$directory/never.json"
 says 'the ranks were given different traces; the first rank.s goes for all: none'
-[ -e "$directory/own/checkpoints/step-4" ] || complain "the run is not saved where the first rank was told"
+[ -e "$directory/own_places/checkpoints/step-4" ] || complain "the run is not saved where the first rank was told"
 [ -e "$directory/unused" ] && complain "another rank's --out was written to"
 
 isa=baseline two lowered 0
 TOROID_MAX_ISA=baseline two both 0
 [ "$(losses lowered)" = "$(losses both)" ] || complain "rank 1's processor is not what both ranks use"
 
-both="--resume $directory/own --set train.steps=6" two step 2 --resume "$directory/lowered"
+both="--resume $directory/own_places --set train.steps=6" two step 2 --resume "$directory/lowered"
 [ -e "$directory/step" ] && complain "a run was begun"
 refuses 'checkpoint [0-9a-f]\{32\} (step 4) and rank 0 has [0-9a-f]\{32\} (step 4)'
-both="--set train.init_from=$directory/own" two weights 2 --set train.init_from="$directory/lowered"
+both="--set train.init_from=$directory/own_places" two weights 2 --set train.init_from="$directory/lowered"
 refuses 'train.init_from [0-9a-f]\{32\} and rank 0 has [0-9a-f]\{32\}'
 exit $failed
