@@ -26,7 +26,6 @@ constexpr std::string_view kProgram = "program", kInstructions = "instructions",
 constexpr std::array kOfTheMachine{kProgram, kInstructions, kProducts};
 constexpr JsonLimits kTextLimits{.bytes = int64_t{16} << 20, .depth = 4, .values = 1'000'000};
 
-// The file of the program that runs: ranks of one version that were built from other sources differ in it.
 std::string own_file_hash() {
   const InputFile file("/proc/self/exe");
   FileHasher hasher;
@@ -109,8 +108,12 @@ std::vector<Difference> differences(const RunIdentity& before, const RunIdentity
 
 RunIdentity identity_of(const config::RunConfig& run) {
   RunIdentity out = config_of(run);
-  out.add(std::string(kProgram), "toroid " TOROID_VERSION ", file " + own_file_hash());
+  add_program(out);
   return out;
+}
+
+void add_program(RunIdentity& identity) {
+  identity.add(std::string(kProgram), "toroid " TOROID_VERSION ", file " + own_file_hash());
 }
 
 void add_processor(RunIdentity& identity) {

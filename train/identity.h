@@ -37,6 +37,8 @@ std::vector<Difference> differences(const RunIdentity& before, const RunIdentity
 // The config's values that all ranks share (config::may_differ() says which are not), and the program.
 // Whoever calls adds what else the run depends on.
 RunIdentity identity_of(const config::RunConfig& run);
+// The program and its file, which ranks of one version that were built from other sources have not alike.
+void add_program(RunIdentity& identity);
 // What follows from the processor, once the ranks have settled on instructions.
 void add_processor(RunIdentity& identity);
 // The tokenizer and every source's tokens, as they were prepared.

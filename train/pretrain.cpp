@@ -82,16 +82,17 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
 }
 
 CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
-  Meeting ranks = meet_launched_ranks(Seconds(config_.train().deadline_s()));
-  ranks.settle_instructions();
-  identity_ = identity_of(config_);
-  add_processor(identity_);
-  add_data(identity_, config_.data());
+  // What this rank alone can find wrong comes before it meets the others.
   const bool resumes = !options_.resume.empty();
+  identity_ = identity_of(config_);
+  add_data(identity_, config_.data());
   if (!resumes && !config_.train().init_from().empty()) {
     from_.emplace(config_.train().init_from(), Verify::headers);
     identity_.add("train.init_from", weights_hash(*from_));
   }
+  Meeting ranks = meet_launched_ranks(Seconds(config_.train().deadline_s()));
+  ranks.settle_instructions();
+  add_processor(identity_);
   RunIdentity start = identity_;
   start.add("--resume", resumes ? "given" : "not given");
   start.add("--allow-changes", options_.allow_changes ? "given" : "not given");

@@ -108,18 +108,18 @@ TEST_F(SavedIdentity, IsTheManifestsBesideItsConfig) {
 }
 
 TEST_F(SavedIdentity, GoesOnWithWhatDoesNotDecideTheWeights) {
-  const Changes found = changes_since(saved({}), resolved().run,
-                                      identity({"train.steps=100", "train.remat=FULL", "train.threads=7"}));
+  const Changes found =
+      changes_since(saved({}), resolved().run,
+                    identity({"train.checkpoint.every=9", "train.remat=FULL", "train.threads=7"}));
   EXPECT_TRUE(found.of_weights.empty());
   EXPECT_TRUE(found.of_machine.empty());
 }
 
 TEST_F(SavedIdentity, EachChangeIsNamed) {
-  const Changes found =
-      changes_since(saved({}), resolved().run,
-                    identity({"optim.adamw.beta1=0.8", "data.validation_fraction=0.5"}, "cd34", "AMX"));
-  EXPECT_EQ(found.of_weights, (std::vector<std::string>{"optim.adamw.beta1 was 0.9 and is 0.8",
-                                                        "data.validation_fraction was not set and is 0.5",
+  const Changes found = changes_since(
+      saved({}), resolved().run, identity({"optim.adamw.beta1=0.8", "model.activation=SILU"}, "cd34", "AMX"));
+  EXPECT_EQ(found.of_weights, (std::vector<std::string>{"model.activation was GELU_TANH and is SILU",
+                                                        "optim.adamw.beta1 was 0.9 and is 0.8",
                                                         "data.source[a].train_tokens was ab12 and is cd34"}));
   EXPECT_EQ(found.of_machine, (std::vector<std::string>{"instructions was AVX2 and is AMX"}));
 }

@@ -9,6 +9,7 @@
 #include "tests/parallel/rank_threads.h"
 #include "tests/train/runs.h"
 #include "train/first_rank.h"
+#include "train/ranks.h"
 
 namespace toroid::train {
 namespace {
