@@ -2,15 +2,12 @@
 // notices when it was taken.
 #include "core/base/io/directory_lock.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cerrno>
 #include <csignal>
 #include <fstream>
 #include <functional>
@@ -20,45 +17,8 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "tests/core/base/io/file_calls.h"
 #include "tests/core/base/io/temporary_directory.h"
-
-namespace {
-
-std::atomic<bool> links_work{true};  // cleared: as a file system without hard links answers
-std::atomic<int> calls_to_live{-1};  // the call that takes it to 0 is not made: the process is killed
-
-void count_call() {
-  if (calls_to_live > 0 && --calls_to_live == 0) ::raise(SIGKILL);
-}
-
-template <class Function>
-Function real(const char* name) {
-  return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
-}
-
-}  // namespace
-
-// These stand in for the C library's.
-extern "C" {
-
-int link(const char* from, const char* to) noexcept {
-  count_call();
-  if (links_work) return real<int (*)(const char*, const char*)>("link")(from, to);
-  errno = EPERM;
-  return -1;
-}
-
-int rename(const char* from, const char* to) noexcept {
-  count_call();
-  return real<int (*)(const char*, const char*)>("rename")(from, to);
-}
-
-int unlink(const char* path) noexcept {
-  count_call();
-  return real<int (*)(const char*)>("unlink")(path);
-}
-
-}  // extern "C"
 
 namespace toroid {
 namespace {
@@ -264,8 +224,8 @@ TEST(DirectoryLock, WhatIsNoFileIsNotTouched) {
 
 class TakeOver : public testing::TestWithParam<bool> {
  protected:
-  void SetUp() override { links_work = GetParam(); }
-  void TearDown() override { links_work = true; }
+  void SetUp() override { test::allow_links(GetParam()); }
+  void TearDown() override { test::allow_links(true); }
 };
 
 TEST_P(TakeOver, OneOfManyWins) {
@@ -292,18 +252,7 @@ TEST_P(TakeOver, IsTakenOverFromWhomeverDiedWhileTakingItOver) {
     const TemporaryDirectory directory;
     write_lock(directory.path(), lock.dump(), 0);
     for (int times = 0; times < 2; ++times) {  // and the next one dies there too
-      const pid_t child = ::fork();
-      if (child == 0) {
-        calls_to_live = deaths + 1;
-        try {
-          const DirectoryLock taken(directory.path());
-        } catch (const std::exception&) {
-          ::_exit(1);
-        }
-        ::_exit(0);
-      }
-      int status = 0;
-      ::waitpid(child, &status, 0);
+      const int status = test::killed_at(deaths + 1, [&] { const DirectoryLock taken(directory.path()); });
       died = WIFSIGNALED(status);
       ASSERT_TRUE(died || WEXITSTATUS(status) == 0) << deaths;
     }
