@@ -62,7 +62,9 @@ void let_the_first_rank_speak() {
 
 int fail(ExitCode code, const std::string& message) {
   std::cout.flush();
-  if (code == ExitCode::bad_input || code == ExitCode::system_error) let_the_first_rank_speak();
+  if (code == ExitCode::bad_input || code == ExitCode::system_error || message.empty())
+    let_the_first_rank_speak();
+  if (message.empty()) return exit_code(code);  // the first rank says why
   std::cerr << "toroid: " << message << "\n";
   return exit_code(code);
 }

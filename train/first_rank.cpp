@@ -59,7 +59,7 @@ CheckpointReader open_resumed(Meeting& ranks, const Path& resume) {
   const std::string mine = reader ? reader->directory().filename().string() : "";
   const std::string step = ranks.exchange(mine, "the step to resume")[0];
   if (!reader) {
-    const bool is_step = std::filesystem::exists(resume / Manifest::kName);
+    const bool is_step = is_present(resume / Manifest::kName);
     if (!is_step && !valid_checkpoint_name(step)) {
       throw UserError("rank 0 resumes " + in_quotes(step) +
                       ", which is no step of a run; give all ranks the same "

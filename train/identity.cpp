@@ -12,7 +12,6 @@
 #include "core/device/cpu/instruction_set.h"
 #include "data/prepare/contents.h"
 #include "train/checkpoint/file_digest.h"
-#include "train/checkpoint/manifest.h"
 #include "train/config/changes.h"
 
 namespace toroid::train {
@@ -135,8 +134,8 @@ std::string weights_hash(const CheckpointReader& checkpoint) {
 }
 
 std::string step_hash(const CheckpointReader& checkpoint) {
-  const Manifest manifest = read_manifest(checkpoint.directory());
-  return xxh3_hex(manifest_text(manifest)) + " (step " + std::to_string(manifest.state.step) + ")";
+  const CheckpointId id = checkpoint.id();
+  return id.seal + " (step " + std::to_string(id.step) + ")";
 }
 
 std::string to_text(const RunIdentity& identity) {

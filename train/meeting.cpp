@@ -46,6 +46,11 @@ std::vector<std::string> Meeting::exchange(const std::string& text, const std::s
   return train::exchange(*device_, *all_, text, what);
 }
 
+void Meeting::first_alone(const std::string& what, const std::function<void()>& work) {
+  if (all_ == nullptr) return work();
+  first_rank_alone(*world_, *device_, *all_, what, work);
+}
+
 void Meeting::settle_instructions() {
   const cpu::Instructions mine = cpu::available_instructions();
   const std::vector<std::string> said = exchange(to_text(mine), "the ranks' processors");

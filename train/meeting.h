@@ -2,6 +2,7 @@
 // at all.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,6 +38,8 @@ class Meeting {
 
   // Every rank's text, on every rank; blocks. `what` names it in reports.
   std::vector<std::string> exchange(const std::string& text, const std::string& what);
+  // first_rank_alone() of these ranks.
+  void first_alone(const std::string& what, const std::function<void()>& work);
   // Unlike processors use the instructions that all of them have, so that one computes what another would. To
   // be called before kernels are made.
   void settle_instructions();

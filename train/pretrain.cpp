@@ -17,7 +17,6 @@
 #include "train/huggingface/inheritance.h"
 #include "train/memory_report.h"
 #include "train/model_flops.h"
-#include "train/run_directory.h"
 #include "train/signals.h"
 #include "train/snapshot.h"
 
@@ -54,7 +53,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
     : options_(options),
       plugins_(plugins),
       config_(options.config),
-      directory_(options.out.empty() ? run_of_checkpoint(options.resume) : options.out),
+      directory_(run_directory_of(options.out, options.resume)),
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       mesh_(config_.mesh()),
@@ -98,6 +97,9 @@ CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
   start.add("--allow-changes", options_.allow_changes ? "given" : "not given");
   ranks.agree(start);
   trace = agreed_trace(ranks, trace);
+  // Before the step to resume is looked for: what another process writes is not read.
+  ranks.first_alone("the run directory",
+                    [this] { run_directory_.emplace(directory_, options_.again, options_.resume); });
   if (resumes) from_.emplace(open_resumed(ranks, options_.resume));
   return leave_as_rank(std::move(ranks), config_, plugins_);
 }
@@ -105,6 +107,7 @@ CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
 void Pretrain::start() {
   StepProgram& program = *engine_.program;
   data_.skips = skip_list(config_.data());
+  lineage_.run = new_run_id();
   if (!options_.resume.empty()) {
     resume();
   } else {
@@ -115,17 +118,20 @@ void Pretrain::start() {
     }
   }
   from_.reset();
-  if (leads_) {
-    claim_run_directory(directory_, options_.config_text, options_.again, !options_.resume.empty());
+  const auto prepare = [this] {
+    run_directory_->begin(first_step_, options_.config_text);
     huggingface::inherit_files(config_, options_.resume, directory_);
     metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
-  }
+  };
+  first_rank_alone(*engine_.world, *engine_.device, *engine_.groups.all, "the run directory", prepare);
   if (engine_.world->size() > 1) {
     const std::string claimed = leads_ ? describe_claimed(directory_) : "";
     const auto all = exchange(*engine_.device, *engine_.groups.all, claimed, "the run directory");
     if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
-  checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()));
+  checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()), lineage_, [this] {
+    if (leads_) run_directory_->confirm();
+  });
 }
 
 void Pretrain::resume() {
@@ -144,6 +150,8 @@ void Pretrain::resume() {
   resume_data(checkpoint, saved.run);
   restore_snapshot(*engine_.device, *engine_.program, checkpoint);
   first_step_ = saved_step_ = state.step;
+  if (goes_on_in(directory_, options_.resume) && !state.lineage.run.empty()) lineage_.run = state.lineage.run;
+  lineage_.parent = checkpoint.id();
   const auto counter = [&](const char* name) {
     const auto found = state.counters.find(name);
     return found == state.counters.end() ? 0 : found->second;
@@ -213,6 +221,15 @@ int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommuni
   return signal;
 }
 
+template <class Row>
+void Pretrain::keep(const Row& row) {
+  if (!leads_) return;
+  // The lock is looked at every ten seconds; a look before that is not for nothing where this process was
+  // stopped.
+  run_directory_->confirm(std::chrono::seconds(20));
+  metrics_->write(row);
+}
+
 bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   const StepResult result = engine_.program->result(steps_ago);
   skips_.see(step + 1, result.skipped, issued.taken);
@@ -228,7 +245,7 @@ bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   row.communication = issued.communication;
   row.skipped = result.skipped;
   row.skipped_total = skips_.total();
-  if (leads_) metrics_->write(row);
+  keep(row);
   if (result.skipped) log::warn("step {} skipped: {}", step + 1, reason_text(result.reason));
   finish_line(step, row);
   return !skips_.stops();
@@ -272,8 +289,8 @@ void Pretrain::validate(int64_t step) {
   row.validation_loss = targets > 0 ? loss / static_cast<double>(targets) : std::nan("");
   row.perplexity = std::exp(row.validation_loss);
   row.bits_per_byte = bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
+  keep(row);
   if (!leads_) return;
-  metrics_->write(row);
   std::printf("step: %5lld  validation_loss: %.4f  perplexity: %.2f  bits_per_byte: %.4f\n",
               static_cast<long long>(step), row.validation_loss, row.perplexity, row.bits_per_byte);
   std::fflush(stdout);
@@ -311,7 +328,7 @@ void Pretrain::report_prediction(int64_t step, double bytes_peak) {
   comparison.measured.bytes = bytes_peak;
   comparison.steps = static_cast<int64_t>(phases_.size());
   print_comparison(std::cout, comparison);
-  metrics_->write(PredictionRow{step, comparison});
+  keep(PredictionRow{step, comparison});
 }
 
 void Pretrain::report_memory(int64_t step) {

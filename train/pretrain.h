@@ -15,6 +15,7 @@
 #include "train/identity.h"
 #include "train/metrics.h"
 #include "train/run.h"
+#include "train/run_directory.h"
 #include "train/skip_watch.h"
 #include "train/step_meter.h"
 #include "train/trace.h"
@@ -53,6 +54,9 @@ class Pretrain {
   void report_memory(int64_t step);
   // And of the step, what options_.predict says.
   void report_prediction(int64_t step, double bytes_peak);
+  // A line of metrics.jsonl, where this rank leads.
+  template <class Row>
+  void keep(const Row& row);
   void finish_line(int64_t step, const StepRow& row);
 
   const TrainOptions& options_;
@@ -69,6 +73,8 @@ class Pretrain {
   StragglerWatch stragglers_;
   std::optional<Tracer> tracer_;
   bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
+  std::optional<RunDirectory> run_directory_;  // where it leads; given back after the files below
+  Lineage lineage_;
   std::optional<Checkpoints> checkpoints_;
   std::optional<MetricsFile> metrics_;
   int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;

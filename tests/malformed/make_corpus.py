@@ -182,7 +182,7 @@ def manifest():
     case("not_a_manifest", lambda m: {"weight_map": {}})
     case("list", lambda m: [m])
     case("other_format", put("format", "another checkpoint"))
-    for name, version in {"future": 2, "far_future": 1 << 62, "zero": 0, "negative": -1, "string": "1", "float": 1.0}.items():
+    for name, version in {"future": 3, "far_future": 1 << 62, "zero": 0, "negative": -1, "string": "1", "float": 1.0}.items():
         case(f"version_{name}", put("version", version))
     for name, size in {"0": 0, "minus": -1, "2_31": 1 << 31, "2_63": (1 << 63) - 1, "more_than_files": 2, "float": 1.5}.items():
         case(f"world_size_{name}", put("world_size", size))
@@ -221,6 +221,12 @@ def manifest():
     case("counter_float", put("counters", "updates", 7.5))
     case("scalar_number", put("scalars", "z_mean", 3.0))
     case("scalar_text", put("scalars", "z_mean", "three"))
+    case("run_short", put("run", "0" * 31))
+    case("run_number", put("run", 7))
+    for name, parent in {"list": [3, "0" * 32], "step_negative": {"step": -1, "seal": "0" * 32},
+                         "seal_short": {"step": 3, "seal": "0"}, "without_seal": {"step": 3},
+                         "unknown_key": {"step": 3, "seal": "0" * 32, "run": "0" * 32}}.items():
+        case(f"parent_{name}", put("parent", parent))
     text = json.dumps(MANIFEST)
     write("manifest/cut.json", text[:200])
     write("manifest/empty.json", "")

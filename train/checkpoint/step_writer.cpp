@@ -134,7 +134,8 @@ RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
   return report;
 }
 
-void commit_step(const Path& temporary, const CheckpointState& state, std::span<const RankReport> reports) {
+std::string commit_step(const Path& temporary, const CheckpointState& state,
+                        std::span<const RankReport> reports) {
   Manifest manifest;
   manifest.state = state;
   manifest.world_size = static_cast<int>(reports.size());
@@ -182,6 +183,7 @@ void commit_step(const Path& temporary, const CheckpointState& state, std::span<
     fs::remove_all(temporary, ignored);
   }
   sync_directory(checkpoints);
+  return manifest.seal;
 }
 
 }  // namespace toroid

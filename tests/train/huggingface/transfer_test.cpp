@@ -17,6 +17,7 @@
 #include "tests/train/huggingface/small_model.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/load.h"
+#include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/model_config.h"
 
@@ -126,6 +127,25 @@ TEST(Transfer, AnImportedRunIsOneLikeAnyOther) {
               import_model({.model = golden_models().at(0), .out = directory / "run"});
             }).find("not empty"),
             std::string::npos);
+}
+
+// Two imports or exports to one directory.
+TEST(Transfer, ADirectoryIsFilledByOneAtATime) {
+  const TemporaryDirectory directory;
+  const Path out = directory / "out";
+  {
+    FreshDirectory first(out);
+    EXPECT_NE(refusal([&] { FreshDirectory second(out); }).find("is in use by process"), std::string::npos);
+    write_file(out / "weights", "half");
+  }
+  EXPECT_FALSE(fs::exists(out)) << "what was not kept is gone";
+  {
+    FreshDirectory first(out);
+    write_file(out / "weights", "whole");
+    first.keep();
+  }
+  EXPECT_EQ(contents(out).size(), 1U);
+  EXPECT_NE(refusal([&] { FreshDirectory second(out); }).find("not empty"), std::string::npos);
 }
 
 TEST_F(ImportTest, NamesTheTensorThatIsMissing) {
