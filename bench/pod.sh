@@ -27,7 +27,7 @@ train { steps: 12 seed: 3 threads: 1 log { every: 1 } }
 data { directory: "$work/data" corpus: "$work" tokenizer { train { vocab: 640 } }
        source { name: "text" path: "corpus" format: TEXT } }
 CONFIG
-"$toroid" prepare --config "$work/pod.textproto" > "$work/prepare.log" 2>&1 || { cat "$work/prepare.log" >&2; exit 1; }
+"$toroid" prepare --config "$work/pod.textproto" > "$work/prepare.log" 2>&1 || { code=$?; cat "$work/prepare.log" >&2; exit $code; }
 
 available() { awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo; }
 
@@ -47,7 +47,7 @@ for ((round = 1; round <= rounds; ++round)); do
     fi
     sleep 0.2
   done
-  wait $job || { cat "$work/log" >&2; exit 1; }
+  wait $job || { code=$?; cat "$work/log" >&2; exit $code; }
   steps=$(sed -n 's/.*"step_s":\([0-9.e-]*\).*/\1/p' "$out/metrics.jsonl")
   first=$(head -1 <<< "$steps")
   median=$(tail -n +2 <<< "$steps" | sort -g | awk '{ s[NR] = $1 } END { print s[int((NR + 1) / 2)] }')

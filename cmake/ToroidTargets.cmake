@@ -119,10 +119,10 @@ function(toroid_test name)
   endif()
 endfunction()
 
-# toroid_fuzz(NAME SOURCE file LIBS ... [CORPUS directory]): a libFuzzer target where TOROID_FUZZ is on, built by the
-# target `fuzzers`, and a CTest entry labelled fuzz that runs it for TOROID_FUZZ_SECONDS on its seeds.
+# toroid_fuzz(NAME SOURCE file LIBS ... [CORPUS directory] [FLAGS ...]): a libFuzzer target where TOROID_FUZZ is on, built
+# by the target `fuzzers`, and a CTest entry labelled fuzz that runs it for TOROID_FUZZ_SECONDS on its seeds.
 function(toroid_fuzz name)
-  cmake_parse_arguments(ARG "" "SOURCE;CORPUS" "LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "SOURCE;CORPUS" "LIBS;FLAGS" ${ARGN})
   if(NOT TOROID_FUZZ)
     return()
   endif()
@@ -139,6 +139,7 @@ function(toroid_fuzz name)
   set(found ${CMAKE_BINARY_DIR}/fuzz/${name}.found)
   file(MAKE_DIRECTORY ${found})
   add_test(NAME ${name}
-           COMMAND ${name} -max_total_time=${TOROID_FUZZ_SECONDS} -timeout=5 -rss_limit_mb=512 ${found} ${ARG_CORPUS})
+           COMMAND ${name} -max_total_time=${TOROID_FUZZ_SECONDS} -timeout=5 -rss_limit_mb=512 ${ARG_FLAGS} ${found}
+                   ${ARG_CORPUS})
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 600)
 endfunction()

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
+#include "data/batch/skip_list.h"
 #include "data/data.pb.h"
 #include "data/tokenizer/train_tokenizer.h"
 
@@ -65,8 +66,14 @@ void check_tokenizer(const config::TokenizerConfig& tokenizer) {
     throw UserError("data.tokenizer has neither model nor train; set one, such as train { vocab: 8192 }");
   }
   const config::TrainTokenizerConfig& train = tokenizer.train();
-  check_range("data.tokenizer.train.vocab", int64_t{train.vocab()}, int64_t{fixed_pieces()} + 1, kMostPieces);
+  check_trained_vocab(train.vocab());
+  check_range("data.tokenizer.train.vocab", int64_t{train.vocab()}, int64_t{1}, kMostPieces);
   check_range("data.tokenizer.train.input_megabytes", train.input_megabytes(), 1e-3, 1e4);
+}
+
+void check_skip(const std::string& path, const config::SkipRange& skip) {
+  check_range(path + ".first", skip.has_first(), skip.first(), int64_t{0}, SkipList::kMostIndex - 1);
+  check_range(path + ".last", skip.has_last(), skip.last(), skip.first() + 1, SkipList::kMostIndex);
 }
 
 }  // namespace
@@ -91,6 +98,7 @@ void check(const config::DataConfig& data) {
   check_range("data.minimum_document_bytes", int64_t{data.minimum_document_bytes()}, int64_t{0},
               int64_t{1} << 30);
   check_range("data.threads", int64_t{data.threads()}, int64_t{0}, int64_t{4096});
+  for (int i = 0; i < data.skip_size(); ++i) check_skip("data.skip[" + std::to_string(i) + "]", data.skip(i));
 }
 
 }  // namespace toroid::data

@@ -10,7 +10,6 @@
 #include "launch/verb.h"
 #include "train/bench/step_bench.h"
 #include "train/best_of.h"
-#include "train/bf16_products.h"
 #include "train/collective_table.h"
 #include "train/simulate/host_chip.h"
 
@@ -163,7 +162,6 @@ ExitCode bench_step_verb(const Flags& flags) {
   }
   config::Resolved resolved = load_config(flags.config);
   train::add_collective_table(resolved);
-  train::settle_bf16_products(resolved);
   train::StepBenchOptions options;
   options.steps = flags.steps;
   options.with_operators = flags.operators;

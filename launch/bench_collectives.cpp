@@ -175,9 +175,7 @@ ExitCode bench_collectives_verb(const Flags& flags) {
   if (flags.write) arguments.push_back("--write");
   MpiJob job = flags.job;
   job.ranks = options.shape.size();
-  const JobDirectory directory;
-  return static_cast<ExitCode>(
-      run_command(mpirun_command(job, job.hosts.empty() ? directory.path() : Path(), arguments)));
+  return static_cast<ExitCode>(run_job(job, arguments));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/config_flags.h"
+#include "launch/job_directory.h"
 #include "launch/mpirun.h"
 #include "launch/verb.h"
 #include "train/certify/certificate.h"
@@ -28,9 +29,19 @@ struct Flags {
   int64_t sequences = 0;
 };
 
+// Where the certificate is longer than the run, what follows from the run's length follows from it: a
+// schedule that ended before would let the layouts agree at rate 0.
+config::RunConfig load_run(const Flags& flags) {
+  config::RunConfig run = load_config(flags.config).run;
+  if (flags.steps <= run.train().steps()) return run;
+  ConfigFlags longer = flags.config;
+  longer.overrides.push_back("train.steps=" + std::to_string(flags.steps));
+  return load_config(longer).run;
+}
+
 // One rank of one layout.
 ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
-  config::RunConfig run = load_config(flags.config).run;
+  config::RunConfig run = load_run(flags);
   const train::Layout layout = train::parse_layouts(flags.layout).at(0);
   run = train::certified_config(run, {layout}, flags.steps);
   run.mutable_batch()->set_global_sequences(flags.sequences);
@@ -49,7 +60,7 @@ class Certificate {
  public:
   explicit Certificate(const Flags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     check_range("--steps", flags.steps, 1, 1'000'000);
-    run_ = train::certified_config(load_config(flags.config).run, layouts_, flags.steps);
+    run_ = train::certified_config(load_run(flags), layouts_, flags.steps);
     // All of them now: a layout that does not fit would else end the certificate after those before it. Of
     // the list that nobody asked for, those are left out.
     const bool asked = flags.layouts != kLayouts;
@@ -128,11 +139,10 @@ class Certificate {
     if (fast) arguments.push_back("--fast");
     MpiJob job;
     job.ranks = layout.ranks();
-    const auto command = mpirun_command(job, directory.path(), arguments);
-    const int code = run_command(command);
+    const int code = run_job(job, directory.path(), arguments);
     if (code != 0) {
-      throw SystemError("the layout " + layout.text() + " ended with exit code " + std::to_string(code) +
-                        "; its ranks say why above");
+      throw Error(static_cast<ExitCode>(code), "the layout " + layout.text() + " ended with exit code " +
+                                                   std::to_string(code) + "; its ranks say why above");
     }
     return train::layout_run(read_file(file, int64_t{1} << 30), layout.text());
   }

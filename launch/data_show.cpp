@@ -1,4 +1,4 @@
-// toroid data show: a step's batch with the documents it was cut from.
+// toroid data show: the sequences of a batch with the documents they were cut from.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cinttypes>
@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 
+#include "core/base/range.h"
 #include "core/base/text.h"
 #include "data/batch/dataset.h"
 #include "data/prepare/prepare.h"
@@ -18,6 +19,7 @@ namespace {
 struct Flags {
   ConfigFlags config;
   int64_t step = 0;
+  int64_t at = -1;         // a global index; -1: what `step` begins with
   int64_t sequences = 0;   // 0: all
   int64_t characters = 0;  // 0: all
 };
@@ -56,20 +58,37 @@ std::string hex(uint64_t value) {
   return text;
 }
 
+// How many sequences were taken before the one that is shown first.
+int64_t position_of(const Flags& flags, const config::RunConfig& run) {
+  const SkipList skips = skip_list(run.data());
+  if (flags.at < 0) {
+    check_range("--step", flags.step, int64_t{0}, SkipList::kMostIndex / run.batch().global_sequences());
+    return flags.step * run.batch().global_sequences();
+  }
+  check_range("--at", flags.at, int64_t{0}, SkipList::kMostIndex);
+  if (const auto range = skips.range_of(flags.at)) {
+    throw UserError("--at is " + std::to_string(flags.at) +
+                    ", but data.skip leaves out the global sequences " + to_text({*range}) +
+                    "; give another one, or take the range out");
+  }
+  return skips.position(flags.at);
+}
+
 ExitCode run(const Flags& flags) {
-  if (flags.step < 0) throw UserError("--step is " + std::to_string(flags.step) + ", but steps begin at 0");
   const config::RunConfig run = load_config(flags.config).run;
   need_data(run);
-  const BatchShape shape{run.batch().global_sequences(), run.batch().tokens_per_sequence(),
-                         static_cast<int32_t>(run.model().vocab()), run.train().seed()};
+  const int64_t position = position_of(flags, run);
+  const BatchShape shape{run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()),
+                         run.train().seed()};
   const auto source = open_dataset(run.data(), shape);
   const Tokenizer tokenizer = open_tokenizer(run.data());
-  const Batch batch = source->batch(flags.step);
-  const std::vector<SequenceProvenance> provenance = source->provenance(flags.step);
+  const Batch batch = source->batch(position, run.batch().global_sequences());
+  const std::vector<SequenceProvenance> provenance = source->provenance(position, batch.sequences);
 
-  std::cout << "step " << flags.step << ": " << batch.sequences << " sequences of " << batch.tokens
-            << " tokens, " << with_commas(batch.target_count) << " targets, "
-            << with_commas(batch.target_bytes) << " bytes of text\n";
+  std::cout << (flags.at < 0 ? "step " + std::to_string(flags.step) : "from " + std::to_string(flags.at))
+            << ": " << batch.sequences << " sequences of " << batch.tokens << " tokens, "
+            << with_commas(batch.target_count) << " targets, " << with_commas(batch.target_bytes)
+            << " bytes of text\n";
   const int64_t shown = flags.sequences > 0 ? std::min(flags.sequences, batch.sequences) : batch.sequences;
   for (int64_t i = 0; i < shown; ++i) {
     const SequenceProvenance& from = provenance[static_cast<size_t>(i)];
@@ -92,10 +111,17 @@ ExitCode run(const Flags& flags) {
 
 void add_data_show(Verbs& verbs) {
   auto flags = std::make_shared<Flags>();
-  CLI::App& app = verbs.add("data show", "Print a step's batch with its documents", "Data",
-                            [flags] { return run(*flags); });
+  CLI::App& app =
+      verbs.add("data show", "Print a batch with its documents", "Data", [flags] { return run(*flags); });
   add_config_flags(app, flags->config);
-  app.add_option("--step", flags->step, "Optimizer step, from 0")->capture_default_str();
+  CLI::Option* step = app.add_option("--step", flags->step,
+                                     "Optimizer step, from 0, of a run that takes this batch at every step")
+                          ->capture_default_str();
+  app.add_option("--at", flags->at,
+                 "Global index of the first sequence, such as a checkpoint's data.next_sequence")
+      ->type_name("SEQUENCE")
+      ->check(CLI::NonNegativeNumber)
+      ->excludes(step);
   app.add_option("--sequences", flags->sequences, "Print this many sequences (0: all)")
       ->capture_default_str();
   app.add_option("--bytes", flags->characters,

@@ -42,8 +42,7 @@ bool program_exists(const std::string& name) {
   while (!rest.empty()) {
     const size_t colon = rest.find(':');
     const Path candidate = Path(rest.substr(0, colon)) / name;
-    std::error_code error;
-    if (std::filesystem::exists(candidate, error)) return true;
+    if (is_reachable(candidate)) return true;
     rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
   }
   return false;

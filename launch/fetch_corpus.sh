@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches the quick start corpus: real documents from Debian packages, unpacked and never installed.
 #
-#   fetch_corpus.sh [DIRECTORY]     default: ${XDG_CACHE_HOME:-$HOME/.cache}/toroid/corpus
+#   fetch_corpus.sh [DIRECTORY]     default: ${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/toroid/corpus
 #   fetch_corpus.sh --list          the packages, one a line: group, package, licence, wanted files
 #
 # Needs apt-get and dpkg-deb, no root. About 25 MB to download, 140 MB on disk. Run again after an interruption:
@@ -31,7 +31,7 @@ case "${1:-}" in
   -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
   -*) echo "fetch_corpus: unknown option '$1'; see --help" >&2; exit 2 ;;
 esac
-corpus=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/toroid/corpus}
+corpus=${1:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/toroid/corpus}
 for program in apt-get dpkg-deb; do
   command -v "$program" >/dev/null || {
     echo "fetch_corpus: $program not found; this corpus comes from Debian packages, see docs/corpus.md for others" >&2

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 
 #include "core/base/log.h"
@@ -11,6 +12,7 @@
 #include "train/engine.h"
 #include "train/generate/generator.h"
 #include "train/generate/sampler.h"
+#include "train/huggingface/token_ids.h"
 
 namespace toroid::launch {
 namespace {
@@ -54,7 +56,7 @@ class TextStream {
 Tokenizer find_tokenizer(const Flags& flags, const config::RunConfig& run) {
   if (!flags.tokenizer.empty()) return Tokenizer::load(flags.tokenizer);
   const Path beside = run_of_checkpoint(flags.checkpoint) / "tokenizer.model";
-  if (std::filesystem::exists(beside)) return Tokenizer::load(beside);
+  if (is_present(beside)) return Tokenizer::load(beside);
   return open_tokenizer(run.data());
 }
 
@@ -73,7 +75,10 @@ ExitCode generate(const Flags& flags) {
   const Tokenizer tokenizer = find_tokenizer(flags, run);
   Encoder encoder(tokenizer);
   std::vector<int32_t> ids;
-  if (!flags.no_bos) ids.push_back(tokenizer.special().bos);
+  if (!flags.no_bos) {
+    if (tokenizer.special().bos < 0) throw UserError("the tokenizer has no <bos>; pass --no-bos");
+    ids.push_back(tokenizer.special().bos);
+  }
   encoder.encode(flags.prompt, ids);
   if (ids.empty()) throw UserError("there is nothing to continue: --prompt is empty and --no-bos is given");
 
@@ -83,6 +88,7 @@ ExitCode generate(const Flags& flags) {
   generator.start(static_cast<int64_t>(ids.size()) + flags.tokens);
   std::cout << printable_lines(flags.prompt) << std::flush;
   TextStream text;
+  const std::vector<int64_t> ends = huggingface::token_ids(run.model(), &tokenizer).eos;
   std::span<const int32_t> fresh = ids;
   for (int64_t i = 0; i < flags.tokens; ++i) {
     std::vector<float> logits;
@@ -93,7 +99,7 @@ ExitCode generate(const Flags& flags) {
       logits = generator.extend(fresh);
     }
     const int32_t next = train::sample(logits, sample, static_cast<uint64_t>(i));
-    if (next == tokenizer.special().eos || next >= tokenizer.vocab_size()) break;
+    if (std::find(ends.begin(), ends.end(), next) != ends.end() || next >= tokenizer.vocab_size()) break;
     ids.push_back(next);
     fresh = std::span(ids).last(1);
     text.add(tokenizer, next);

@@ -2,6 +2,7 @@
 // (docs/exit_codes.md).
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -14,8 +15,10 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "launch/mpirun.h"
 #include "launch/verb.h"
 #include "launch/version.h"
+#include "train/meeting.h"
 #include "train/plugins.h"
 
 namespace {
@@ -27,7 +30,7 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_data_show(verbs);
   launch::add_data_entropy(verbs);
   launch::add_train(verbs, plugins);
-  launch::add_launch(verbs);
+  launch::add_launch(verbs, plugins);
   launch::add_certify(verbs, plugins);
   launch::add_mesh(verbs);
   launch::add_simulate(verbs, plugins);
@@ -40,20 +43,28 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_bench_collectives(verbs);
 }
 
+// One of the ranks that mpirun started: its number; nullptr: not one of several processes.
+const char* rank_of_mpirun() {
+  return std::getenv("OMPI_COMM_WORLD_RANK");
+}
+
 int exit_code(ExitCode code) {
+  if (code == ExitCode::internal_error && rank_of_mpirun() != nullptr) return launch::kInternalErrorOfARank;
   return static_cast<int>(code);
 }
 
 // What is wrong with a config is wrong for every rank: the first one says so, and its end ends the others
 // while they wait. What is wrong on another rank alone is said by that one.
 void let_the_first_rank_speak() {
-  const char* const rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  const char* const rank = rank_of_mpirun();
   if (rank != nullptr && std::strcmp(rank, "0") != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
 int fail(ExitCode code, const std::string& message) {
   std::cout.flush();
-  if (code == ExitCode::bad_input) let_the_first_rank_speak();
+  if (code == ExitCode::bad_input || code == ExitCode::system_error || message.empty())
+    let_the_first_rank_speak();
+  if (message.empty()) return exit_code(code);  // the first rank says why
   std::cerr << "toroid: " << message << "\n";
   return exit_code(code);
 }
@@ -148,12 +159,19 @@ int run(std::vector<std::string> arguments) {
 int main(int argc, char** argv) {
   try {
     return run({argv + 1, argv + argc});
+  } catch (const train::RanksDisagree& error) {
+    // Every rank has found the same and ends with the same code. The launcher, which ends the others once one
+    // has failed, is not to turn theirs into a signal's.
+    std::signal(SIGTERM, SIG_IGN);
+    return error.speaks() ? fail(error.code(), error.what()) : exit_code(error.code());
   } catch (const Error& error) {
     return fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return fail(ExitCode::system_error, "there is not enough memory");
   } catch (const std::filesystem::filesystem_error& error) {
-    return fail(ExitCode::system_error, printable(error.what(), 500));
+    // Ours to have asked for with a sentence (core/base/io/file.h).
+    return fail(ExitCode::system_error,
+                "cannot use " + in_quotes(error.path1().string()) + ": " + printable(error.code().message()));
   } catch (const std::exception& error) {
     return fail(ExitCode::internal_error, "internal error: " + printable(error.what(), 500));
   }

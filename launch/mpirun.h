@@ -1,42 +1,49 @@
 // The ranks of a job on one machine or several, through OpenMPI's mpirun.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/base/io/file.h"
 
 namespace toroid::launch {
 
 struct MpiJob {
   int ranks = 1;
-  std::string hosts;  // mpirun's --host list ("a:2,b:2"); empty: this machine
-  int threads = 0;    // of each rank's compute team; 0: the cores of a host over its ranks
+  std::string hosts;           // mpirun's --host list ("a:2,b:2"); empty: this machine
+  int threads = 0;             // of each rank's compute team; 0: the cores of a host over its ranks
+  int64_t bytes_per_rank = 0;  // of its arrays, where that is known
 };
 
-// Shared memory of one job: OpenMPI's segments lie in a directory of their own, which goes with this object,
-// so that nothing of a killed job is left and nothing of another one is touched.
-class JobDirectory {
- public:
-  JobDirectory();
-  ~JobDirectory();
-  JobDirectory(const JobDirectory&) = delete;  // owns a directory
-  JobDirectory& operator=(const JobDirectory&) = delete;
-  const Path& path() const { return path_; }
+// What a rank ends with for an internal error (ExitCode::internal_error): mpirun's own reports end with 1.
+inline constexpr int kInternalErrorOfARank = 70;
 
- private:
-  Path path_;
-};
-
-// mpirun with the flags that OpenMPI 4.1 needs, then this program with `arguments`. `directory` empty: none
-// is named.
+// mpirun with the flags that OpenMPI 4.1 needs, then this program with `arguments`. `directory`, where the
+// ranks' shared memory lies, empty: none is named.
 std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory,
                                         const std::vector<std::string>& arguments);
 // As one would type it, each word quoted where a shell would need it.
 std::string shell_text(const std::vector<std::string>& command);
-// Runs it to its end, passing on SIGINT and SIGUSR1, and SIGTERM as SIGUSR1 when it comes first; its exit
-// code, or 128 + the signal that ended it, and the lost peer's (76) where mpirun says that a rank was killed.
-// SystemError where it cannot be started.
-int run_command(const std::vector<std::string>& command);
+
+// How the command ended.
+struct Ended {
+  int status = 0;     // of waitpid
+  int signalled = 0;  // the last signal that this process was sent meanwhile; 0: none
+};
+// Runs it to its end, passing on SIGINT and SIGUSR1, and SIGTERM as SIGUSR1 when it comes first. Where this
+// process is killed, the command gets SIGTERM. SystemError where it cannot be started.
+Ended run_command(const std::vector<std::string>& command);
+
+// The exit code of a job whose mpirun ended so, by the table of docs/exit_codes.md: the ranks' own where they
+// have one. SystemError where mpirun failed and not a rank.
+int exit_of_job(const Ended& ended);
+
+// All of it: looks whether this machine has what the ranks need (SystemError says what it lacks), sweeps what
+// killed jobs left, runs them, and returns what the ranks ended with, or 128 + the signal that ended them.
+int run_job(const MpiJob& job, const std::vector<std::string>& arguments);
+// The same in a directory that the caller has, of ranks on this machine.
+int run_job(const MpiJob& job, const Path& directory, const std::vector<std::string>& arguments);
 
 }  // namespace toroid::launch

@@ -4,6 +4,8 @@
 #   ./launch/quickstart.sh           goes on where an earlier call stopped; what is finished is skipped
 #   ./launch/quickstart.sh --again   trains again from the start (tokenizer and shards too)
 #
+# SIGTERM and SIGUSR1 reach the program that runs; training saves and this ends with 75 (docs/exit_codes.md).
+#
 # What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 600 steps of 8192 tokens on a
 # model of 6.6 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/,
 # figures of this machine to ~/.cache/toroid/ where there are none yet, and nowhere else.
@@ -19,7 +21,7 @@ again=
 for argument in "$@"; do
   case "$argument" in
     --again) again=yes ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
 done
 mkdir -p "$state"
@@ -28,7 +30,41 @@ if [ -n "$again" ]; then rm -f "$state"/prepare.done "$state"/entropy.done "$sta
 begin=$SECONDS
 report=()
 stage=
-trap 'if [ -n "$stage" ]; then echo "quickstart: the stage \"$stage\" failed; call again to go on from there" >&2; fi' EXIT
+stopped=
+child=
+
+# How it ended, with the code of the program that ended it.
+say_how() {
+  local code=$?
+  [ -n "$stage" ] || return 0
+  case "$code" in
+    75) echo "quickstart: the training was saved on a signal; call again to go on from there" >&2 ;;
+    130 | 138 | 143) echo "quickstart: stopped in the stage \"$stage\"; call again to go on from there" >&2 ;;
+    *) echo "quickstart: the stage \"$stage\" failed (exit code $code); call again to go on from there" >&2 ;;
+  esac
+  exit "$code"
+}
+trap say_how EXIT
+
+# Runs a program so that a signal to this script reaches it: bash alone would look at the signal only when the program has
+# ended. `wait` returns early when one arrives, so it is asked until the program has really ended.
+program() {
+  local code=0
+  "$@" &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
+  wait "$child" || code=$?
+  child=
+  if [ -n "$stopped" ] && [ "$code" -eq 0 ]; then code=$stopped; fi  # ended all the same; what follows is not begun
+  return "$code"
+}
+pass_on() {  # SIGNAL EXIT_CODE
+  stopped=$2
+  if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null || true; else exit "$2"; fi
+}
+trap 'pass_on TERM 143' TERM
+trap 'pass_on TERM 130' INT  # which a program in the background does not see
+trap 'pass_on USR1 138' USR1
 
 # A stage is finished while its stamp holds what it was made from.
 finished() { [ -f "$state/$1.done" ] && [ "$(cat "$state/$1.done")" = "$2" ]; }
@@ -52,22 +88,32 @@ dependencies() { ./launch/install_dependencies.sh; }
 
 build() {
   # The program alone; ./launch/test.sh switches the tests on in the same directory.
-  [ -f build/release/CMakeCache.txt ] || cmake --preset release -DTOROID_TESTS=OFF -Wno-dev
-  cmake --build build/release --target toroid -j "$(nproc)"
+  [ -f build/release/CMakeCache.txt ] || program cmake --preset release -DTOROID_TESTS=OFF -Wno-dev
+  program cmake --build build/release --target toroid -j "$(nproc)"
 }
 
-corpus() { ./launch/fetch_corpus.sh "$state/corpus"; }
+corpus() { program ./launch/fetch_corpus.sh "$state/corpus"; }
 
-prepare() { "$toroid" prepare --config "$config"; }
+prepare() { program "$toroid" prepare --config "$config"; }
 
-entropy() { "$toroid" data entropy --config "$config" | tee "$state/entropy.txt"; }
+entropy() {
+  program "$toroid" data entropy --config "$config" >"$state/entropy.txt"
+  cat "$state/entropy.txt"
+}
+
+# The figures only tell more; where they cannot be kept (exit code 3, such as a home that cannot be written), go on.
+unmeasured() {
+  [ "$1" -eq 3 ] || return "$1"
+  echo "quickstart: going on without figures of this machine"
+}
 
 # What the step that training prints at the end is predicted from (docs/performance.md).
 measure() {
-  local figures=${XDG_CACHE_HOME:-$HOME/.cache}/toroid
-  if ! grep -qs '^op {' "$figures/host.textproto"; then "$toroid" doctor --quick; fi
+  local figures=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/toroid
+  if ! grep -qs '^op {' "$figures/host.textproto"; then program "$toroid" doctor --quick || unmeasured $?; fi
   if ! grep -qs '^timing {' "$figures/collectives.textproto"; then
-    "$toroid" bench collectives --config "$config" --sizes 16K,256K,4M --rounds 3 --write
+    program "$toroid" bench collectives --config "$config" --sizes 16K,256K,4M --rounds 3 --write ||
+      unmeasured $?
   fi
 }
 
@@ -82,7 +128,7 @@ train() {
     fi
   fi
   echo "$prepared" >"$state/started.done"
-  "$toroid" launch --config "$config" "${mode[@]}"
+  program "$toroid" launch --config "$config" "${mode[@]}"
 }
 
 # A field's last value in a file of JSON objects, one a line.
@@ -106,7 +152,7 @@ samples() {
   local prompt
   for prompt in 'The CREATE TABLE statement' 'Theorem. Let G be a finite group' 'def __init__(self'; do
     echo "-- $prompt"
-    "$toroid" generate --checkpoint "$run" --prompt "$prompt" --tokens 96 --temperature 0.7 --top-p 0.95 --seed 1
+    program "$toroid" generate --checkpoint "$run" --prompt "$prompt" --tokens 96 --temperature 0.7 --top-p 0.95 --seed 1
     echo
   done
 }

@@ -13,9 +13,6 @@ config=$1 run=$2
 shift 2
 toroid=${TOROID:-$(dirname "${BASH_SOURCE[0]}")/../build/release/bin/toroid}
 
-# Each rank has sockets and segments for every other one; the soft limit of 1024 ends near 240 ranks.
-ulimit -n "$(ulimit -Hn)"
-
 # With the config as well: what may change between two starts (steps, layout, logging) is read from it again.
 mode=(--out "$run")
 if compgen -G "$run/checkpoints/step-*" >/dev/null; then

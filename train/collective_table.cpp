@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "parallel/mesh/mesh.h"
@@ -55,7 +56,24 @@ sim::CollectiveTime time_of(const config::CollectiveTiming& row, const std::stri
   return {row.operation(), row.way(), checked.ranks, row.bytes(), row.seconds()};
 }
 
-config::CollectiveTable read_table(const Path& path) {
+// It only makes runs faster, so that nothing ends over it: one that cannot be read is as if there were none.
+std::optional<config::CollectiveTable> read_optional_table(const Path& path) {
+  if (!is_reachable(path)) return std::nullopt;
+  try {
+    return read_collective_table(path);
+  } catch (const Error& error) {
+    log::warn("{}; going on without it (`toroid bench collectives --write` makes it anew)", error.what());
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+Path collective_table_path() {
+  return host_figures_path().parent_path() / "collectives.textproto";
+}
+
+config::CollectiveTable read_collective_table(const Path& path) {
   config::CollectiveTable table;
   config::read_text(read_file(path, config::kLargestFile), path.string(), table);
   for (int i = 0; i < table.collective_size(); ++i) {
@@ -68,26 +86,19 @@ config::CollectiveTable read_table(const Path& path) {
   return table;
 }
 
-}  // namespace
-
-Path collective_table_path() {
-  return host_figures_path().parent_path() / "collectives.textproto";
-}
-
 void write_collective_table(const Path& path, const std::vector<Choice>& rows,
                             const std::vector<sim::CollectiveTime>& times, int ranks_per_host) {
   config::CollectiveTable table;
-  if (std::filesystem::exists(path)) {
-    const config::CollectiveTable before = read_table(path);
+  if (const std::optional<config::CollectiveTable> before = read_optional_table(path)) {
     const auto measured_again = [&](const auto& old) {
       return std::any_of(rows.begin(), rows.end(), [&](const Choice& row) {
         return row.ranks == old.ranks() && row.ranks_per_host == old.ranks_per_host();
       });
     };
-    for (const config::CollectiveChoice& old : before.collective()) {
+    for (const config::CollectiveChoice& old : before->collective()) {
       if (!measured_again(old)) *table.add_collective() = old;
     }
-    for (const config::CollectiveTiming& old : before.timing()) {
+    for (const config::CollectiveTiming& old : before->timing()) {
       if (!measured_again(old)) *table.add_timing() = old;
     }
   }
@@ -116,9 +127,9 @@ void write_collective_table(const Path& path, const std::vector<Choice>& rows,
 
 std::vector<sim::CollectiveTime> read_collective_times(const Path& path) {
   std::vector<sim::CollectiveTime> out;
-  if (!std::filesystem::exists(path)) return out;
-  const config::CollectiveTable table = read_table(path);
-  for (const config::CollectiveTiming& row : table.timing()) {
+  const std::optional<config::CollectiveTable> table = read_optional_table(path);
+  if (!table) return out;
+  for (const config::CollectiveTiming& row : table->timing()) {
     if (row.ranks_per_host() == row.ranks()) out.push_back(time_of(row, "timing"));
   }
   return out;
@@ -145,12 +156,15 @@ std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh)
 void add_collective_table(config::Resolved& resolved, const Path& path) {
   config::MeshConfig& mesh = *resolved.run.mutable_mesh();
   (void)choices_of(mesh);
-  if (mesh.collective_size() > 0 || resolved.run.train().deterministic()) return;
+  if (resolved.run.train().deterministic()) return;
   const mesh::Mesh layout(mesh);
-  if (layout.world_size() == 1 || !std::filesystem::exists(path)) return;
-  const std::set<int64_t> sizes{layout.data(), layout.model(), layout.pods(), layout.world_size()};
-  const config::CollectiveTable table = read_table(path);
-  for (const config::CollectiveChoice& row : table.collective()) {
+  std::set<int64_t> sizes{layout.data(), layout.model(), layout.pods(), layout.world_size()};
+  // Rows that are there stay. A stored config that goes on under another layout has none of its sizes.
+  for (const config::CollectiveChoice& row : mesh.collective()) sizes.erase(row.ranks());
+  if (layout.world_size() == 1 || sizes.empty()) return;
+  const std::optional<config::CollectiveTable> table = read_optional_table(path);
+  if (!table) return;
+  for (const config::CollectiveChoice& row : table->collective()) {
     if (!sizes.contains(row.ranks())) continue;
     const std::string here = "mesh.collective[" + std::to_string(mesh.collective_size()) + "]";
     *mesh.add_collective() = row;

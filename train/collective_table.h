@@ -17,7 +17,10 @@ Path collective_table_path();
 // `ranks_per_host` ranks on each host, like those of `rows`.
 void write_collective_table(const Path& path, const std::vector<Choice>& rows,
                             const std::vector<sim::CollectiveTime>& times = {}, int ranks_per_host = 0);
-// What collectives of groups on one host took; empty where there is no file. UserError where one is no time.
+// UserError with the row where the file is no such table.
+config::CollectiveTable read_collective_table(const Path& path);
+// What collectives of groups on one host took; empty where there is no file, or none that can be read (a
+// warning).
 std::vector<sim::CollectiveTime> read_collective_times(const Path& path = collective_table_path());
 
 // The config's rows as the communicators use them. UserError with the row and what is wrong with it.
@@ -25,9 +28,9 @@ std::vector<Choice> choices_of(const config::MeshConfig& mesh);
 // The same of the first rank, on all of them; blocks.
 std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh);
 
-// Fills in mesh.collective from the file where the config says nothing of it and the mesh has groups of the
-// sizes that were measured, with its origin. UserError where the file, or what the config says, is no such
-// table.
+// Fills in mesh.collective from the file, with its origin, for the sizes of groups that the mesh has and of
+// which the config has no row. A file that is no such table is passed over with a warning; UserError where
+// what the config says is none.
 void add_collective_table(config::Resolved& resolved, const Path& path = collective_table_path());
 
 }  // namespace toroid::train

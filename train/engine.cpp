@@ -91,24 +91,37 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   return engine;
 }
 
-CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins) {
-  const auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
+CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
+                      const Plugins& plugins) {
+  Meeting::Parted ranks = meeting.part();
   CpuRank rank;
-  rank.world = make_world(transfers, Seconds(run.train().deadline_s()));
+  rank.world = std::move(ranks.world);
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
-  rank.bf16_products = agreed_bf16_products(*rank.world, run.train());
-  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads, rank.bf16_products), transfers,
+  rank.bf16_products = products;
+  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads, products), ranks.transfers,
                                             rank.world->pages());
   return rank;
 }
 
-std::unique_ptr<BatchSource> synthetic_batches(const config::RunConfig& run) {
+CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,
+                    const std::vector<RunIdentity::Part>& more) {
+  Meeting ranks = meet_launched_ranks(Seconds(run.train().deadline_s()));
+  ranks.settle_instructions();
+  const Bf16Products products = agreed_bf16_products(ranks, run.train());
+  RunIdentity identity = identity_of(run);
+  add_processor(identity, products);
+  identity.parts.insert(identity.parts.end(), more.begin(), more.end());
+  ranks.agree(identity);
+  return leave_as_rank(std::move(ranks), run, products, plugins);
+}
+
+Batch synthetic_batch(const config::RunConfig& run, int64_t step) {
   SyntheticTokens tokens;
-  tokens.global_sequences = run.batch().global_sequences();
   tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
   tokens.vocab = static_cast<int32_t>(run.model().vocab());
   tokens.seed = run.train().seed();
-  return synthetic_batches(tokens);
+  const int64_t sequences = run.batch().global_sequences();
+  return synthetic_batches(tokens)->batch(step * sequences, sequences);
 }
 
 HostBatch host_batch(const Batch& batch) {

@@ -7,6 +7,7 @@
 #include "configs/run.pb.h"
 #include "core/device/cpu/cpu_device.h"
 #include "data/batch/batch.h"
+#include "train/meeting.h"
 #include "train/plugins.h"
 #include "train/ranks.h"
 #include "train/step/step_program.h"
@@ -42,12 +43,17 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
 struct CpuRank {
   std::unique_ptr<World> world;
   std::unique_ptr<CpuDevice> device;
-  Bf16Products bf16_products;  // that all ranks agreed on
+  Bf16Products bf16_products = Bf16Products::widened;  // that all ranks agreed on
 };
-CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins);
+CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
+                      const Plugins& plugins);
+// Meets the ranks that were launched, and goes on with them where they have the same config, program and
+// `more`. RanksDisagree where not.
+CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,
+                    const std::vector<RunIdentity::Part>& more = {});
 
-// Random tokens in the shape of the config's batches.
-std::unique_ptr<BatchSource> synthetic_batches(const config::RunConfig& run);
+// Random tokens: the batch of `step` of a run that takes the config's batch at every step.
+Batch synthetic_batch(const config::RunConfig& run, int64_t step);
 
 HostBatch host_batch(const Batch& batch);
 

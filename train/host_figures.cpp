@@ -7,20 +7,27 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/range.h"
+#include "core/base/text.h"
 
 namespace toroid::train {
 
 Path host_figures_path() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
-    return Path(cache) / "toroid" / "host.textproto";
+  // Relative ones would mean another directory wherever the program is started.
+  const auto directory = [](const char* variable) {
+    const char* const value = std::getenv(variable);
+    return value != nullptr && *value == '/' ? Path(value) : Path();
+  };
+  Path cache = directory("XDG_CACHE_HOME");
+  if (cache.empty()) {
+    const Path home = directory("HOME");
+    cache = (home.empty() ? Path("/tmp") : home) / ".cache";
   }
-  const char* home = std::getenv("HOME");
-  return Path(home != nullptr ? home : "/tmp") / ".cache" / "toroid" / "host.textproto";
+  return cache / "toroid" / "host.textproto";
 }
 
 std::optional<config::HostFigures> read_host_figures() {
   const Path path = host_figures_path();
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  if (!is_reachable(path)) return std::nullopt;
   config::HostFigures figures;
   google::protobuf::TextFormat::Parser parser;
   parser.SetRecursionLimit(16);
@@ -30,7 +37,8 @@ std::optional<config::HostFigures> read_host_figures() {
     log::warn("{}", error.what());
     return std::nullopt;
   }
-  log::warn("{} is not a file of `toroid doctor`; run it again to measure this machine", path.string());
+  log::warn("{} is not a file of `toroid doctor`; run it again to measure this machine",
+            printable(path.string()));
   return std::nullopt;
 }
 

@@ -10,7 +10,8 @@
 
 namespace toroid::train {
 
-// $XDG_CACHE_HOME/toroid/host.textproto, or ~/.cache/... where that is unset.
+// $XDG_CACHE_HOME/toroid/host.textproto, or ~/.cache/... where that is unset or relative; below /tmp where
+// HOME is so too.
 Path host_figures_path();
 
 // Nothing where doctor has not run, or where the file is not one of its files (a warning says so).

@@ -1,11 +1,13 @@
 #include "train/metrics.h"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace toroid::train {
 namespace {
@@ -21,18 +23,33 @@ int64_t step_of(std::string_view line) {
   return row["step"].get<int64_t>();
 }
 
+struct Rows {
+  std::string kept, later;
+};
+
+Rows split(const Path& path, int64_t last_step) {
+  Rows rows;
+  if (!is_present(path)) return rows;
+  std::ifstream in(path);
+  if (!in) throw SystemError("cannot open " + in_quotes(path.string()), errno);
+  for (std::string text; std::getline(in, text);) {
+    const int64_t step = step_of(text);
+    if (step >= 0) (step <= last_step ? rows.kept : rows.later) += text + "\n";
+  }
+  return rows;
+}
+
 }  // namespace
 
+void move_later_rows(const Path& metrics, int64_t step, const Path& to) {
+  const Rows rows = split(metrics, step);
+  if (rows.later.empty()) return;
+  write_file(to, rows.later);
+  write_file(metrics, rows.kept);
+}
+
 MetricsFile::MetricsFile(const Path& path, int64_t steps_done) : path_(path) {
-  std::string kept;
-  if (std::filesystem::exists(path)) {
-    std::ifstream in(path);
-    for (std::string text; std::getline(in, text);) {
-      const int64_t step = step_of(text);
-      if (step >= 0 && step <= steps_done) kept += text + "\n";
-    }
-  }
-  write_file(path, kept);
+  write_file(path, split(path, steps_done).kept);
   out_.open(path, std::ios::app);
 }
 

@@ -36,6 +36,10 @@ struct PredictionRow {
   Comparison comparison;
 };
 
+// Moves the rows of steps later than `step` from `metrics` to the file `to`, which is written only where
+// there are any. A stop in between leaves them in one of both files at least.
+void move_later_rows(const Path& metrics, int64_t step, const Path& to);
+
 class MetricsFile {
  public:
   // Keeps the rows of steps up to `steps_done` of an earlier run and drops later ones, which will come again.

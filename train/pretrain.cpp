@@ -12,12 +12,11 @@
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
 #include "train/bf16_products.h"
-#include "train/config/changes.h"
 #include "train/config/load.h"
 #include "train/dry_run.h"
+#include "train/huggingface/inheritance.h"
 #include "train/memory_report.h"
 #include "train/model_flops.h"
-#include "train/run_directory.h"
 #include "train/signals.h"
 #include "train/snapshot.h"
 
@@ -25,8 +24,7 @@ namespace toroid::train {
 namespace {
 
 BatchShape batch_shape(const config::RunConfig& run) {
-  return {run.batch().global_sequences(), run.batch().tokens_per_sequence(),
-          static_cast<int32_t>(run.model().vocab()), run.train().seed()};
+  return {run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()), run.train().seed()};
 }
 
 constexpr size_t kMostPhases = 1000;  // steps whose median is compared with the prediction
@@ -47,21 +45,24 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
     : options_(options),
       plugins_(plugins),
       config_(options.config),
-      directory_(options.out.empty() ? run_of_checkpoint(options.resume) : options.out),
+      config_text_(options.config_text),
+      directory_(run_directory_of(options.out, options.resume)),
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       mesh_(config_.mesh()),
-      stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()) {
-  CpuRank rank = join_on_cpu(config_, plugins);
-  config_.mutable_train()->set_bf16_products(to_config(rank.bf16_products));
+      stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
+      skips_(config_.optim().skip().max_consecutive()) {
+  TraceRequest trace{options.trace, config_.train().trace()};
+  CpuRank rank = meet_ranks(trace);
   CpuDevice& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   meter_.emplace(device, *engine_.world, mesh_);
-  if (!options.trace.empty()) {
-    tracer_.emplace(options.trace, config_.train().trace(), device, engine_, mesh_);
-  }
+  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh_);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
+  for (const std::string& warning : options.warnings) {
+    if (leads_) log::warn("{}", warning);
+  }
   const StepOptions& step = engine_.program->options();
   flops_per_step_ =
       model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
@@ -72,55 +73,85 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
 }
 
+CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
+  // What this rank alone can find wrong comes before it meets the others.
+  const bool resumes = !options_.resume.empty();
+  identity_ = identity_of(config_);
+  add_data(identity_, config_.data());
+  if (!resumes && !config_.train().init_from().empty()) {
+    from_.emplace(config_.train().init_from(), Verify::headers);
+    identity_.add("train.init_from", weights_hash(*from_));
+  }
+  Meeting ranks = meet_launched_ranks(Seconds(config_.train().deadline_s()));
+  ranks.settle_instructions();
+  const Bf16Products products = agreed_bf16_products(ranks, config_.train());
+  settle_bf16_products(config_, config_text_, products);
+  add_processor(identity_, products);
+  RunIdentity start = identity_;
+  start.add("--resume", resumes ? "given" : "not given");
+  start.add("--allow-changes", options_.allow_changes ? "given" : "not given");
+  ranks.agree(start);
+  trace = agreed_trace(ranks, trace);
+  // Before the step to resume is looked for: what another process writes is not read.
+  ranks.first_alone("the run directory",
+                    [this] { run_directory_.emplace(directory_, options_.again, options_.resume); });
+  if (resumes) from_.emplace(open_resumed(ranks, options_.resume));
+  return leave_as_rank(std::move(ranks), config_, products, plugins_);
+}
+
 void Pretrain::start() {
   StepProgram& program = *engine_.program;
+  data_.skips = skip_list(config_.data());
+  lineage_.run = new_run_id();
   if (!options_.resume.empty()) {
     resume();
   } else {
     program.initialise(config_.train().seed());
-    if (!config_.train().init_from().empty()) {
-      CheckpointReader weights(config_.train().init_from(), Verify::headers);
-      restore_weights(*engine_.device, program.zero(), weights, "master");
-      log::info("weights from {}", printable(weights.directory().string()));
+    if (from_) {
+      restore_weights(*engine_.device, program.zero(), *from_, "master");
+      log::info("weights from {}", printable(from_->directory().string()));
     }
   }
-  if (leads_) {
-    claim_run_directory(directory_, options_.config_text, options_.again, !options_.resume.empty());
+  from_.reset();
+  const auto prepare = [this] {
+    run_directory_->begin(first_step_, config_text_);
+    huggingface::inherit_files(config_, options_.resume, directory_);
     metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
+  };
+  first_rank_alone(*engine_.world, *engine_.device, *engine_.groups.all, "the run directory", prepare);
+  if (engine_.world->size() > 1) {
+    const std::string claimed = leads_ ? describe_claimed(directory_) : "";
+    const auto all = exchange(*engine_.device, *engine_.groups.all, claimed, "the run directory");
+    if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
-  checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()));
+  checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()), lineage_, [this] {
+    if (leads_) run_directory_->confirm();
+  });
 }
 
 void Pretrain::resume() {
-  // The first rank picks the step and checks all of it; the others read theirs of the same one.
-  const bool many = engine_.world->size() > 1;
-  Path step = options_.resume;
-  if (leads_ && many) step = CheckpointReader(options_.resume, Verify::all).directory();
-  if (many) step = exchange(*engine_.device, *engine_.groups.all, step.string(), "the step to resume")[0];
-  CheckpointReader checkpoint(step, Verify::headers);
+  CheckpointReader& checkpoint = *from_;
   const CheckpointState& state = checkpoint.state();
-  const auto saved = config::load_text(state.config, "the config of " + checkpoint.directory().string());
-  const auto changed = config::changes(saved.run, config_);
-  if (!changed.empty() && !options_.allow_changes) {
+  const std::string origin = checkpoint.directory().string();
+  const auto saved = config::load_text(state.config, "the config of " + origin);
+  const Changes changes = changes_since(state, saved.run, identity_);
+  if (!changes.of_weights.empty() && !options_.allow_changes) {
     std::string all;
-    for (const std::string& line : changed) all += "\n  " + line;
-    throw UserError("the config differs from the checkpoint's in what decides the weights:" + all +
-                    "\nresume with the checkpoint's config, or pass --allow-changes");
+    for (const std::string& line : changes.of_weights) all += "\n  " + line;
+    throw UserError("this run differs from " + in_quotes(origin) + " in what decides the weights:" + all +
+                    "\nresume with the checkpoint's config and prepared data, or pass --allow-changes");
   }
-  const auto fingerprint = state.texts.find("data_fingerprint");
-  if (fingerprint != state.texts.end() && fingerprint->second != std::to_string(batches_->fingerprint()) &&
-      !options_.allow_changes) {
-    throw UserError("the prepared data is not what " + checkpoint.directory().string() +
-                    " was trained on; prepare it again as it was, or pass --allow-changes");
-  }
+  for (const std::string& line : changes.of_machine) log::info("since the checkpoint, {}", line);
+  resume_data(checkpoint, saved.run);
   restore_snapshot(*engine_.device, *engine_.program, checkpoint);
   first_step_ = saved_step_ = state.step;
+  if (goes_on_in(directory_, options_.resume) && !state.lineage.run.empty()) lineage_.run = state.lineage.run;
+  lineage_.parent = checkpoint.id();
   const auto counter = [&](const char* name) {
     const auto found = state.counters.find(name);
     return found == state.counters.end() ? 0 : found->second;
   };
-  skipped_total_ = counter("skipped_total");
-  skipped_in_a_row_ = counter("skipped_in_a_row");
+  skips_.resume(counter("skipped_total"), counter("skipped_in_a_row"));
   const int64_t pods = engine_.program->pods();
   const auto saved_pods = state.counters.find("pods");
   if (leads_ && engine_.program->zero().keeps_pods() && saved_pods != state.counters.end() &&
@@ -128,7 +159,34 @@ void Pretrain::resume() {
     log::warn("{} is of {} pods and this run has {}: a pod that it lacks begins as pod 0, without a residual",
               printable(checkpoint.directory().string()), saved_pods->second, pods);
   }
-  log::info("resumed step {} of {}", state.step, printable(checkpoint.directory().string()));
+  log::info("resumed step {} of {}; the data goes on at global sequence {}", state.step,
+            printable(checkpoint.directory().string()), data_.next_index());
+}
+
+void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved) {
+  const std::string name = printable(checkpoint.directory().string());
+  const bool same = same_sequences(checkpoint.state(), saved, *batches_);
+  if (!same && !options_.allow_changes) {
+    throw UserError("the prepared data is not what " + name +
+                    " was trained on; prepare it again as it was, or pass --allow-changes");
+  }
+  const SkipList wanted = skip_list(config_.data());
+  data_ = resumed_position(checkpoint.state(), saved, wanted, name);
+  batches_->skip(data_.skips);
+  saved_sequence_ = checkpoint.state().next_sequence;
+  if (!leads_) return;
+  if (!same) {
+    log::warn(
+        "the sequences are not those that {} was trained on: the data goes on at number {} of other ones, so "
+        "some text may come again and some may be left out",
+        name, data_.next_index());
+  }
+  std::vector<SkipList::Range> kept = data_.skips.beyond(wanted);
+  std::erase_if(kept, [&](const SkipList::Range& range) { return range.last <= data_.next_index(); });
+  if (!kept.empty()) {
+    log::warn("{} leaves out the global sequences {}, which data.skip does not have; they stay left out",
+              name, to_text(kept));
+  }
 }
 
 StepShare Pretrain::issue(int64_t step, const Batch& batch) {
@@ -158,27 +216,34 @@ int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommuni
   return signal;
 }
 
+template <class Row>
+void Pretrain::keep(const Row& row) {
+  if (!leads_) return;
+  // The lock is looked at every ten seconds; a look before that is not for nothing where this process was
+  // stopped.
+  run_directory_->confirm(std::chrono::seconds(20));
+  metrics_->write(row);
+}
+
 bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   const StepResult result = engine_.program->result(steps_ago);
-  skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
-  skipped_total_ += result.skipped ? 1 : 0;
+  skips_.see(step + 1, result.skipped, issued.taken);
   StepRow row;
   row.step = step + 1;
   row.loss = result.loss;
   row.gradient_norm = result.gradient_norm;
   row.learning_rate = result.rate;
-  row.tokens = static_cast<int64_t>(tokens_per_step_) * (step + 1);
+  row.tokens = issued.tokens;
   row.step_s = issued.duration.count();
   row.tokens_per_s = tokens_per_step_ / row.step_s;
   row.mfu = peak_.share(flops_per_step_ / row.step_s);
   row.communication = issued.communication;
   row.skipped = result.skipped;
-  row.skipped_total = skipped_total_;
-  if (leads_) metrics_->write(row);
+  row.skipped_total = skips_.total();
+  keep(row);
   if (result.skipped) log::warn("step {} skipped: {}", step + 1, reason_text(result.reason));
   finish_line(step, row);
-  const int64_t most = config_.optim().skip().max_consecutive();
-  return most == 0 || skipped_in_a_row_ < most;
+  return !skips_.stops();
 }
 
 void Pretrain::finish_line(int64_t step, const StepRow& row) {
@@ -219,8 +284,8 @@ void Pretrain::validate(int64_t step) {
   row.validation_loss = targets > 0 ? loss / static_cast<double>(targets) : std::nan("");
   row.perplexity = std::exp(row.validation_loss);
   row.bits_per_byte = bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
+  keep(row);
   if (!leads_) return;
-  metrics_->write(row);
   std::printf("step: %5lld  validation_loss: %.4f  perplexity: %.2f  bits_per_byte: %.4f\n",
               static_cast<long long>(step), row.validation_loss, row.perplexity, row.bits_per_byte);
   std::fflush(stdout);
@@ -230,10 +295,10 @@ void Pretrain::save(int64_t step) {
   if (saved_step_ == step) return;
   CheckpointState state;
   state.step = step;
-  state.config = options_.config_text;
-  state.next_sequence = step * config_.batch().global_sequences();
-  state.counters = {{"skipped_total", skipped_total_}, {"skipped_in_a_row", skipped_in_a_row_}};
-  state.texts["data_fingerprint"] = std::to_string(batches_->fingerprint());
+  state.config = config_text_;
+  state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
+  record(data_, *batches_, state);
+  store(identity_, state.texts);
   std::vector<std::vector<std::byte>> copies;
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state, copies);
   const World& world = *engine_.world;
@@ -242,6 +307,7 @@ void Pretrain::save(int64_t step) {
                                                        "checkpoint");
                                      }});
   saved_step_ = step;
+  saved_sequence_ = state.next_sequence;
   log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
 }
 
@@ -257,7 +323,7 @@ void Pretrain::report_prediction(int64_t step, double bytes_peak) {
   comparison.measured.bytes = bytes_peak;
   comparison.steps = static_cast<int64_t>(phases_.size());
   print_comparison(std::cout, comparison);
-  metrics_->write(PredictionRow{step, comparison});
+  keep(PredictionRow{step, comparison});
 }
 
 void Pretrain::report_memory(int64_t step) {
@@ -279,7 +345,9 @@ ExitCode Pretrain::run() {
     log::info("the run has its {} steps already", steps);
     return ExitCode::done;
   }
-  Loader loader(*batches_, first_step_, steps, std::max(1, static_cast<int>(config_.data().threads())));
+  const config::BatchConfig& size = config_.batch();
+  Loader loader(*batches_, data_.sequences, size.global_sequences(), steps - first_step_,
+                std::max(1, static_cast<int>(config_.data().threads())));
   const int64_t validate_every = config_.train().validate().every();
   const int64_t save_every = config_.train().checkpoint().every();
   ExitCode code = ExitCode::done;
@@ -296,9 +364,18 @@ ExitCode Pretrain::run() {
     if (unread && !report(step - 1, 1, issued)) code = ExitCode::too_many_skips;
     if (step + 1 < steps) batch = loader.next();
     unread = true;
+    issued.taken.first = data_.next_index();
+    data_.take(size.global_sequences(), size.tokens_per_sequence());
+    issued.taken.last = data_.skips.index(data_.sequences - 1) + 1;
+    issued.tokens = data_.tokens;
     issued.duration = watch.elapsed();
     const int64_t done = step + 1;
     const int signal = meet(step, share, signals.received(), issued.communication);
+    if (signal == SignalGuard::kJobEnds) {
+      throw PeerError(
+          "mpirun ends this job: it was told to, or its launcher or another rank is gone; the last "
+          "checkpoint loads, continue with --resume");
+    }
     if (tracer_) tracer_->end_step();
     if (options_.predict && step > first_step_) {
       engine_.device->synchronize(engine_.program->marks().end, Seconds(config_.train().deadline_s()));
@@ -322,10 +399,7 @@ ExitCode Pretrain::run() {
     }
   }
   if (code == ExitCode::too_many_skips) {
-    log::error(
-        "training stopped: {} steps in a row were skipped (optim.skip.max_consecutive); the newest "
-        "checkpoint is from before them",
-        skipped_in_a_row_);
+    log::error("{}", skips_.reason(saved_step_, saved_sequence_));
   }
   if (tracer_) tracer_->close();
   report_memory(step);

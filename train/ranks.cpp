@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/base/error.h"
 
@@ -36,6 +37,23 @@ AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, boo
   groups.pod = make(Queue::pod, mesh::Axis::pod);
   groups.all = world.group(device, Queue::pod, "all", everybody, {1, world.size()}, {});
   return groups;
+}
+
+void first_rank_alone(World& world, Device& device, Communicator& all, const std::string& what,
+                      const std::function<void()>& work) {
+  if (world.size() == 1) return work();
+  std::optional<Error> own;
+  if (world.rank() == 0) {
+    try {
+      work();
+    } catch (const Error& error) {
+      own = error;
+    }
+  }
+  const double mine = own ? static_cast<double>(own->code()) : 0;
+  const int code = static_cast<int>(exchange(device, all, std::span(&mine, 1), what)[0]);
+  if (own) throw Error(*own);
+  if (code != 0) throw Error(static_cast<ExitCode>(code), "");
 }
 
 std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,

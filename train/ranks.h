@@ -2,6 +2,7 @@
 // step.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,6 +24,11 @@ struct AxisGroups {
 // UserError where the mesh is not of as many chips as the world has ranks.
 AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic,
                        std::vector<Choice> choices = {});
+
+// Runs `work` on the first rank; where it throws an Error there, every other rank throws one of the same exit
+// code without a word, since the first one says why. Blocks. `what` names it in reports.
+void first_rank_alone(World& world, Device& device, Communicator& all, const std::string& what,
+                      const std::function<void()>& work);
 
 // Every rank's text, on every rank, in the order of the ranks; blocks. `what` names it in reports.
 std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "configs/run.pb.h"
 #include "core/base/error.h"
@@ -23,7 +24,8 @@ struct TrainOptions {
       false;             // resume although the config differs from the checkpoint's in what decides results
   bool dry_run = false;  // record the step on a device without memory and print it
   bool record = false;   // print the operators of a real step
-  Predict predict;       // asked when the run is over, where its ranks share one machine
+  std::vector<std::string> warnings;  // of the config, for the first rank to print
+  Predict predict;                    // asked when the run is over, where its ranks share one machine
 };
 
 // done, saved_on_signal or too_many_skips; everything else is thrown.

@@ -105,8 +105,9 @@ Tracer::Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, 
       engine_(engine),
       mesh_(mesh),
       notes_(std::make_shared<Notes>()) {
-  const Path directory = std::filesystem::absolute(file_).parent_path();
-  if (engine.world->rank() == 0 && !std::filesystem::is_directory(directory)) {
+  const Path parent = file_.parent_path();
+  const Path directory = parent.empty() ? Path(".") : parent;
+  if (engine.world->rank() == 0 && !is_present_directory(directory)) {
     throw UserError("--trace " + in_quotes(file_.string()) + ": there is no directory " +
                     in_quotes(directory.string()));
   }

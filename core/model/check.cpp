@@ -63,10 +63,18 @@ void check_pattern(const config::ModelConfig& m) {
   }
 }
 
+void check_token_ids(const config::ModelConfig::TokenIds& ids) {
+  constexpr int64_t kNone = -1, kMost = int64_t{1} << 31;
+  if (ids.has_bos()) check_range("model.token_ids.bos", ids.bos(), kNone, kMost);
+  if (ids.has_pad()) check_range("model.token_ids.pad", ids.pad(), kNone, kMost);
+  for (const int64_t eos : ids.eos()) check_range("model.token_ids.eos", eos, kNone, kMost);
+}
+
 }  // namespace
 
 void check(const config::ModelConfig& m) {
   check_shape(m);
+  check_token_ids(m.token_ids());
   check_numbers(m);
   check_pattern(m);
   const int64_t parameters = count_parameters(m).total();

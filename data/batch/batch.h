@@ -1,4 +1,8 @@
-// A step's batch, a function of (seed, step) and the recorded skip list: never of threads, ranks or resuming.
+// A batch, a function of the seed, the position in the data, its size and the skip list: never of threads,
+// ranks, resuming, or the batches before it. A position counts the sequences that training has taken,
+// whatever the steps were that took them, so that a run whose batch changes neither repeats nor leaves out a
+// sequence. Sequence k of those taken has the k-th global index that is not left out
+// (data/batch/skip_list.h).
 //
 // Packing: a source is the stream of its documents, each `bos text eos`, cut every T tokens. Token i's target
 // is token i + 1 of the stream where both are of the same document, across the cut too (one token more than T
@@ -13,11 +17,13 @@
 #include <string>
 #include <vector>
 
+#include "data/batch/skip_list.h"
+
 namespace toroid {
 
 // Row-major [sequences, tokens].
 struct Batch {
-  int64_t sequences = 0;  // G, in the global order of the step
+  int64_t sequences = 0;  // in the order of their global indices; G of an optimizer step
   int64_t tokens = 0;     // T, each
   std::vector<int32_t> ids;
   std::vector<int32_t> targets;          // -1: masked
@@ -43,24 +49,28 @@ struct SequenceProvenance {
   std::vector<DocumentSpan> documents;
 };
 
-// Every method may be called from any thread.
+// Every method that is const may be called from any thread.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  // The global_sequences sequences of optimizer step `step` (from 0).
-  virtual Batch batch(int64_t step) const = 0;
+  // The `count` sequences that are taken after `position` of them.
+  virtual Batch batch(int64_t position, int64_t count) const = 0;
   // Sequences of the documents that are never trained on; 0 where there are none.
   virtual int64_t validation_sequences() const = 0;
   virtual Batch validation(int64_t first, int64_t count) const = 0;
-  virtual std::vector<SequenceProvenance> provenance(int64_t step) const = 0;
-  // Hash of everything that decides the batches but the skip list; a checkpoint stores it and resuming
+  virtual std::vector<SequenceProvenance> provenance(int64_t position, int64_t count) const = 0;
+  // Leaves out these ranges from now on, in place of those of before.
+  virtual void skip(const SkipList& skips) = 0;
+  // Hash of everything that decides which sequence a global index has; a checkpoint stores it and resuming
   // refuses another one.
   virtual uint64_t fingerprint() const = 0;
+  // What fingerprint() was while the size of a step's batch went into it: older checkpoints hold that.
+  virtual uint64_t fingerprint_with_batch(int64_t global_sequences) const = 0;
 };
 
 // Uniform random tokens without documents' ends, for `bench step` and tests: each sequence is one document.
 struct SyntheticTokens {
-  int64_t global_sequences = 1, tokens_per_sequence = 1;
+  int64_t tokens_per_sequence = 1;
   int32_t vocab = 2;
   uint64_t seed = 0;
   int64_t validation_sequences = 0;

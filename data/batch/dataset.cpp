@@ -3,7 +3,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 
 #include "core/base/error.h"
@@ -37,9 +36,8 @@ class Dataset : public BatchSource {
   Dataset(const Path& directory, const std::vector<DatasetSource>& sources, const BatchShape& shape,
           const SkipList& skips)
       : shape_(shape), skips_(skips), mixture_(weights_of(sources)) {
-    if (shape.global_sequences <= 0 || shape.tokens_per_sequence <= 0) {
-      throw UserError("a batch needs at least one sequence of one token, but " +
-                      std::to_string(shape.global_sequences) + " of " +
+    if (shape.tokens_per_sequence <= 0) {
+      throw UserError("a sequence needs at least one token, but " +
                       std::to_string(shape.tokens_per_sequence) + " are asked for");
     }
     const Tokenizer tokenizer = Tokenizer::load(tokenizer_path(directory));
@@ -54,12 +52,10 @@ class Dataset : public BatchSource {
     for (size_t i = 0; i < sources.size(); ++i) add_source(directory, sources[i], tokenizer.vocab_size());
   }
 
-  Batch batch(int64_t step) const override {
-    require(step >= 0 && step <= std::numeric_limits<int64_t>::max() / shape_.global_sequences - 1,
-            "a step is not negative and its sequences can be counted");
-    Batch batch = empty_batch(shape_.global_sequences, shape_.tokens_per_sequence);
-    for (int64_t i = 0; i < shape_.global_sequences; ++i) {
-      const Place place = place_of(step * shape_.global_sequences + i);
+  Batch batch(int64_t position, int64_t count) const override {
+    Batch batch = empty_batch(count, shape_.tokens_per_sequence);
+    for (int64_t i = 0; i < count; ++i) {
+      const Place place = place_of(position + i);
       pack_sequence(*place.source->train, place.sequence, pad_, row_of(batch, i));
     }
     count_targets(batch);
@@ -88,21 +84,26 @@ class Dataset : public BatchSource {
     return batch;
   }
 
-  std::vector<SequenceProvenance> provenance(int64_t step) const override {
-    require(step >= 0, "a step is not negative");
+  std::vector<SequenceProvenance> provenance(int64_t position, int64_t count) const override {
     std::vector<SequenceProvenance> all;
-    for (int64_t i = 0; i < shape_.global_sequences; ++i) {
-      const Place place = place_of(step * shape_.global_sequences + i);
+    for (int64_t i = 0; i < count; ++i) {
+      const Place place = place_of(position + i);
       all.push_back({place.global_index, place.source->name, place.epoch, place.sequence,
                      packed_documents(*place.source->train, place.sequence, shape_.tokens_per_sequence)});
     }
     return all;
   }
 
-  uint64_t fingerprint() const override {
-    std::string text = "packed batches 1";
+  void skip(const SkipList& skips) override { skips_ = skips; }
+
+  uint64_t fingerprint() const override { return fingerprint_after("packed sequences 1"); }
+  uint64_t fingerprint_with_batch(int64_t global_sequences) const override {
+    return fingerprint_after("packed batches 1|" + std::to_string(global_sequences));
+  }
+
+ private:
+  uint64_t fingerprint_after(std::string text) const {
     const auto add = [&text](const auto& value) { text += '|' + std::to_string(value); };
-    add(shape_.global_sequences);
     add(shape_.tokens_per_sequence);
     add(shape_.seed);
     add(tokenizer_hash_);
@@ -115,7 +116,6 @@ class Dataset : public BatchSource {
     return XXH3_64bits(text.data(), text.size());
   }
 
- private:
   struct Source {
     std::string name;
     std::optional<ShardReader> train, validation;
@@ -146,8 +146,8 @@ class Dataset : public BatchSource {
     }
   }
 
-  // `position` counts the sequences that training takes, from the first step on.
   Place place_of(int64_t position) const {
+    require(position >= 0, "a position is not negative");
     const int64_t index = skips_.index(position);
     const Mixture::Place place = mixture_.place(index);
     const Source& source = sources_[static_cast<size_t>(place.source)];
@@ -183,8 +183,7 @@ std::unique_ptr<BatchSource> open_dataset(const Path& directory, const std::vect
   return std::make_unique<Dataset>(directory, sources, shape, skips);
 }
 
-std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, const BatchShape& shape,
-                                          const SkipList& skips) {
+std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, const BatchShape& shape) {
   const PreparedManifest manifest = check_prepared(config);
   std::vector<DatasetSource> sources;
   for (int i = 0; i < config.source_size(); ++i) {
@@ -193,12 +192,18 @@ std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, cons
         source.may_be_missing() && manifest.sources.at(static_cast<size_t>(i)).train.documents == 0;
     sources.push_back({source.name(), missing ? 0 : source.weight()});
   }
-  return open_dataset(Path(config.directory()), sources, shape, skips);
+  return open_dataset(Path(config.directory()), sources, shape, skip_list(config));
+}
+
+SkipList skip_list(const config::DataConfig& config) {
+  std::vector<SkipList::Range> ranges;
+  for (const config::SkipRange& range : config.skip()) ranges.push_back({range.first(), range.last()});
+  return SkipList(std::move(ranges));
 }
 
 Tokenizer open_tokenizer(const config::DataConfig& config) {
   const Path file = tokenizer_path(config.directory());
-  if (!std::filesystem::exists(file)) {
+  if (!is_present(file)) {
     throw UserError("'" + printable(config.directory(), 4096) +
                     "' holds no tokenizer.model; run `toroid prepare` with this config first");
   }

@@ -18,7 +18,7 @@ class DataConfig;
 namespace toroid {
 
 struct BatchShape {
-  int64_t global_sequences = 1, tokens_per_sequence = 1;
+  int64_t tokens_per_sequence = 1;
   int32_t vocab = 0;  // the model's; at least the tokenizer's
   uint64_t seed = 0;
 };
@@ -33,9 +33,12 @@ struct DatasetSource {
 std::unique_ptr<BatchSource> open_dataset(const Path& directory, const std::vector<DatasetSource>& sources,
                                           const BatchShape& shape, const SkipList& skips = {});
 
-// The same with the directory, names and weights of a config. UserError where `toroid prepare` has not run.
-std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, const BatchShape& shape,
-                                          const SkipList& skips = {});
+// The same with the directory, names, weights and skipped ranges of a config. UserError where `toroid
+// prepare` has not run.
+std::unique_ptr<BatchSource> open_dataset(const config::DataConfig& config, const BatchShape& shape);
+
+// data.skip
+SkipList skip_list(const config::DataConfig& config);
 
 // The tokenizer of the prepared directory.
 Tokenizer open_tokenizer(const config::DataConfig& config);

@@ -12,12 +12,17 @@
 
 namespace toroid {
 
-// Threads claim steps in order and each builds a whole batch, so a batch never depends on who built it. At
-// most `ahead` steps are claimed beyond the one that next() returns.
+// Threads claim batches in order and each builds a whole one, so a batch never depends on who built it. At
+// most `ahead` of them are claimed beyond the one that next() returns.
 class Loader::State {
  public:
-  State(const BatchSource& source, int64_t first, int64_t last, int threads, int ahead)
-      : source_(source), claim_(first), return_(first), last_(last), ahead_(std::max(ahead, 1)) {
+  State(const BatchSource& source, int64_t position, int64_t sequences, int64_t batches, int threads,
+        int ahead)
+      : source_(source),
+        position_(position),
+        sequences_(sequences),
+        batches_(batches),
+        ahead_(std::max(ahead, 1)) {
     const int count = std::clamp(threads, 1, std::max(ahead, 1));
     for (int i = 0; i < count; ++i) threads_.emplace_back([this] { work(); });
   }
@@ -33,7 +38,7 @@ class Loader::State {
 
   Batch next() {
     std::unique_lock lock(mutex_);
-    require(return_ < last_, "the loader is asked for no more steps than it was made for");
+    require(return_ < batches_, "the loader is asked for no more batches than it was made for");
     changed_.wait(lock, [this] { return ready_.contains(return_); });
     Result result = std::move(ready_.extract(return_).mapped());
     ++return_;
@@ -52,18 +57,18 @@ class Loader::State {
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      changed_.wait(lock, [this] { return stop_ || claim_ == last_ || claim_ < return_ + ahead_; });
-      if (stop_ || claim_ == last_) return;
-      const int64_t step = claim_++;
+      changed_.wait(lock, [this] { return stop_ || claim_ == batches_ || claim_ < return_ + ahead_; });
+      if (stop_ || claim_ == batches_) return;
+      const int64_t claimed = claim_++;
       lock.unlock();
       Result result;
       try {
-        result.batch = source_.batch(step);
+        result.batch = source_.batch(position_ + claimed * sequences_, sequences_);
       } catch (...) {
         result.error = std::current_exception();
       }
       lock.lock();
-      ready_.emplace(step, std::move(result));
+      ready_.emplace(claimed, std::move(result));
       changed_.notify_all();
     }
   }
@@ -72,14 +77,16 @@ class Loader::State {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<int64_t, Result> ready_;
-  int64_t claim_, return_, last_;
-  int64_t ahead_;
+  int64_t position_, sequences_, batches_, ahead_;
+  int64_t claim_ = 0, return_ = 0;  // the batch that is claimed next, and that is returned next
   bool stop_ = false;
   std::vector<std::thread> threads_;  // last: they use what stands above
 };
 
-Loader::Loader(const BatchSource& source, int64_t first_step, int64_t last_step, int threads, int ahead)
-    : state_(std::make_unique<State>(source, first_step, std::max(first_step, last_step), threads, ahead)) {}
+Loader::Loader(const BatchSource& source, int64_t position, int64_t sequences, int64_t batches, int threads,
+               int ahead)
+    : state_(std::make_unique<State>(source, position, sequences, std::max(batches, int64_t{0}), threads,
+                                     ahead)) {}
 Loader::~Loader() = default;
 
 Batch Loader::next() {

@@ -21,7 +21,7 @@ constexpr int64_t kMost = int64_t{1} << 60;
 constexpr const char* kFormat = "toroid prepared data";
 
 // Names and places of the counts, once for writing and reading.
-constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 10> kCounts = {{
+constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 16> kCounts = {{
     {"files", &SourceCounts::files},
     {"file_bytes", &SourceCounts::file_bytes},
     {"documents", &SourceCounts::documents},
@@ -31,7 +31,13 @@ constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 10> kCount
     {"dropped_invalid", &SourceCounts::dropped_invalid},
     {"dropped_tangled", &SourceCounts::dropped_tangled},
     {"dropped_empty", &SourceCounts::dropped_empty},
+    {"dropped_not_json", &SourceCounts::dropped_not_json},
+    {"dropped_no_text", &SourceCounts::dropped_no_text},
+    {"dropped_long", &SourceCounts::dropped_long},
     {"repaired", &SourceCounts::repaired},
+    {"not_utf8", &SourceCounts::not_utf8},
+    {"bad_escapes", &SourceCounts::bad_escapes},
+    {"nul", &SourceCounts::nul},
 }};
 
 Json to_json(const PreparedSplit& split) {
@@ -44,6 +50,7 @@ Json to_json(const PreparedSplit& split) {
 Json to_json(const PreparedSource& source) {
   Json counts;
   for (const auto& [name, member] : kCounts) counts[name] = source.counts.*member;
+  if (!source.counts.first_skipped.empty()) counts["first_skipped"] = source.counts.first_skipped;
   return {{"name", source.name},
           {"counts", counts},
           {"duplicates", source.duplicates},
@@ -64,7 +71,12 @@ PreparedSplit split_from(const JsonView& json) {
 PreparedSource source_from(const JsonView& json) {
   PreparedSource source;
   source.name = json.at("name").as_string();
-  for (const auto& [name, member] : kCounts) source.counts.*member = count(json.at("counts"), name);
+  const JsonView counts = json.at("counts");
+  for (const auto& [name, member] : kCounts) {
+    // A manifest of an earlier version has fewer.
+    if (counts.find(name)) source.counts.*member = count(counts, name);
+  }
+  if (const auto why = counts.find("first_skipped")) source.counts.first_skipped = why->as_string();
   source.duplicates = count(json, "duplicates");
   source.duplicate_bytes = count(json, "duplicate_bytes");
   source.train = split_from(json.at("train"));
@@ -106,6 +118,8 @@ void add_source(const config::SourceConfig& source, Fields& fields) {
          << source.maximum_megabytes();
   fields.list(source.html().drop());
   fields << int64_t{source.html().keep_page_furniture()} << source.jsonl().text_field();
+  // Only where it is not the default, so that data prepared before there was such a field stays valid.
+  if (source.jsonl().on_bad_line() != config::JsonlConfig::REFUSE) fields << std::string("on_bad_line: SKIP");
 }
 
 }  // namespace
@@ -142,9 +156,8 @@ void write_prepared_manifest(const Path& directory, const PreparedManifest& mani
 }
 
 std::optional<PreparedManifest> read_prepared_manifest(const Path& directory) {
-  std::error_code error;
   const Path path = manifest_path(directory);
-  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  if (!is_present(path)) return std::nullopt;
   const JsonDocument document = JsonDocument::read(path);
   const JsonView root = document.root();
   if (root.at("format").as_string() != kFormat)

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -248,6 +249,12 @@ Tokenizer make_tokenizer(const config::DataConfig& config, const std::string& gi
   Tokenizer tokenizer = train_tokenizer([&](std::string_view& text) { return sample.next(text); }, training);
   progress.add(tokenizer.vocab_size());
   progress.finish();
+  if (tokenizer.vocab_size() < train.vocab()) {
+    log::warn(
+        "data.tokenizer.train.vocab is {}, but the text gives no more than {} pieces, and the tokenizer has "
+        "so many; give it more text, or set it and model.vocab to that",
+        with_commas(train.vocab()), with_commas(tokenizer.vocab_size()));
+  }
   return tokenizer;
 }
 
@@ -359,11 +366,14 @@ void write_shards(const config::DataConfig& config, const Texts& texts, const To
 // What launch/fetch_corpus.sh recorded, if it made the corpus.
 std::vector<std::string> packages_of(const config::DataConfig& config) {
   const Path path = Path(config.corpus()) / "PACKAGES.tsv";
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return {};
   std::vector<std::string> lines;
-  std::istringstream text(read_file(path, int64_t{1} << 20));
-  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  if (!is_reachable(path)) return lines;
+  try {
+    std::istringstream text(read_file(path, int64_t{1} << 20));
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+  } catch (const Error& error) {
+    log::warn("where the corpus is from is not recorded: {}", error.what());
+  }
   return lines;
 }
 
@@ -387,6 +397,33 @@ class Scratch {
   Path path_;
 };
 
+// "links 3, binary files 2": the counts that are not 0.
+std::string listed(std::initializer_list<std::pair<const char*, int64_t>> counts) {
+  std::string list;
+  for (const auto& [what, count] : counts) {
+    if (count > 0) list += (list.empty() ? "" : ", ") + std::string(what) + " " + with_commas(count);
+  }
+  return list;
+}
+
+std::string left_out(const SourceCounts& c) {
+  return listed({{"symbolic links", c.skipped_links},
+                 {"special files", c.skipped_special},
+                 {"binary files", c.dropped_binary},
+                 {"damaged text", c.dropped_invalid},
+                 {"tangled HTML", c.dropped_tangled},
+                 {"empty or short", c.dropped_empty},
+                 {"lines that are not JSON", c.dropped_not_json},
+                 {"lines without a text", c.dropped_no_text},
+                 {"lines above the limit", c.dropped_long}});
+}
+
+std::string damage(const SourceCounts& c) {
+  return listed({{"bytes that are not UTF-8", c.not_utf8},
+                 {"escapes of half a surrogate pair or of no character", c.bad_escapes},
+                 {"NUL", c.nul}});
+}
+
 void require_training_text(const config::DataConfig& config, const PreparedManifest& manifest,
                            const Texts& texts) {
   for (size_t s = 0; s < manifest.sources.size(); ++s) {
@@ -397,10 +434,13 @@ void require_training_text(const config::DataConfig& config, const PreparedManif
       log::warn("source '{}' holds no document; going on without it", source.name);
       continue;
     }
+    const std::string omitted = left_out(source.counts), &first = source.counts.first_skipped;
     throw UserError("source '" + source.name + "' has a weight but no training document: " +
                     with_commas(source.counts.files) + " files gave " + with_commas(source.counts.documents) +
-                    " documents, of which " + with_commas(source.duplicates) +
-                    " were duplicates; check its path and format, or give it weight 0");
+                    " documents, of which " + with_commas(source.duplicates) + " were duplicates" +
+                    (omitted.empty() ? "" : "; left out: " + omitted) +
+                    (first.empty() ? "" : " (" + printable(first, 1000) + ")") +
+                    "; check its path and format, or give it weight 0");
   }
 }
 
@@ -490,18 +530,14 @@ std::string prepared_table(const PreparedManifest& manifest) {
   }
   line("all", all);
   const SourceCounts& c = all.counts;
-  const std::pair<const char*, int64_t> left_out[] = {
-      {"symbolic links", c.skipped_links}, {"special files", c.skipped_special},
-      {"binary files", c.dropped_binary},  {"not UTF-8", c.dropped_invalid},
-      {"tangled HTML", c.dropped_tangled}, {"empty or short", c.dropped_empty},
-  };
-  std::string omitted;
-  for (const auto& [what, count] : left_out) {
-    if (count > 0) omitted += (omitted.empty() ? "" : ", ") + std::string(what) + " " + with_commas(count);
+  if (const std::string list = left_out(c); !list.empty()) out << "left out: " << list << '\n';
+  if (!c.first_skipped.empty()) {
+    out << "the first line left out: " << printable(c.first_skipped, 1000) << '\n';
   }
-  if (!omitted.empty()) out << "left out: " << omitted << '\n';
-  if (c.repaired > 0)
-    out << "documents with bytes that were not UTF-8, replaced: " << with_commas(c.repaired) << '\n';
+  if (c.repaired > 0) {
+    out << "documents with damaged text, repaired with U+FFFD: " << with_commas(c.repaired) << '\n';
+  }
+  if (const std::string list = damage(c); !list.empty()) out << "documents by damage: " << list << '\n';
   return out.str();
 }
 

@@ -15,7 +15,8 @@ class ByteStream {
  public:
   virtual ~ByteStream() = default;
   // Fills some of `out` and returns how much; 0 at the end. UserError naming the file where its data is
-  // damaged.
+  // damaged or empty (compressed data has at least one frame), or is not what the name promises, or is whole
+  // but beyond what can be read here; each says which.
   virtual size_t read(std::span<char> out) = 0;
 };
 
@@ -31,17 +32,23 @@ std::string read_all(const Path& path, int64_t limit);
 class LineReader {
  public:
   LineReader(const Path& path, int64_t limit);
-  // False at the end. UserError naming file and line where the line is longer than the limit.
+  // False at the end. Of a line longer than the limit, `line` is empty and too_long() true; the next call
+  // passes over the rest of it.
   bool next(std::string& line);
+  bool too_long() const { return too_long_; }
+  // The first bytes of the file, before any line is read; "" where it is empty.
+  std::string_view beginning();
   int64_t line_number() const { return line_number_; }  // of the last line returned, from 1
   int64_t bytes() const { return bytes_; }              // decompressed so far
 
  private:
-  Path path_;
+  bool fill();
+
   int64_t limit_, line_number_ = 0, bytes_ = 0;
   std::unique_ptr<ByteStream> stream_;
   std::string buffer_;
   size_t begin_ = 0, end_ = 0;
+  bool too_long_ = false;
 };
 
 }  // namespace toroid

@@ -26,9 +26,11 @@ using ReadFile = std::function<void(const FoundFile& file, const DocumentSink& s
 std::unique_ptr<Source> make_file_source(const config::SourceConfig& config, const Path& path,
                                          const std::vector<std::string>& names, ReadFile read);
 
-// The files' bytes as clean text by the rules of `config`, or false (and counted) where they are to be
-// dropped.
-bool clean(const config::SourceConfig& config, std::string& text, SourceCounts& counts);
+// Bytes of a file as clean text by the rules of `config`, or false (and counted) where they are to be
+// dropped. `bad_escapes` of the text stood for no character and became U+FFFD already. UserError with
+// `place`, such as "file 'a.txt'", where the text is damaged and the config refuses that.
+bool clean(const config::SourceConfig& config, const std::string& place, int64_t bad_escapes,
+           std::string& text, SourceCounts& counts);
 
 std::unique_ptr<Source> make_text_source(const config::SourceConfig& config, const Path& path);
 std::unique_ptr<Source> make_code_source(const config::SourceConfig& config, const Path& path);

@@ -70,7 +70,7 @@ FileList list_files(const Path& root, const FilePatterns& wanted) {
                     "); give a folder or a file, or set data.corpus");
   }
   FileList list;
-  if (!fs::is_directory(start)) {
+  if (!is_present_directory(start)) {
     consider(start, start.filename().string(), list);
     if (list.files.empty()) {
       throw UserError("source path " + quoted(root) + " is neither a folder nor a regular file");

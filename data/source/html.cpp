@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -313,6 +314,33 @@ std::string without_instructions(std::string_view html) {
 }
 
 }  // namespace
+
+int64_t replace_bad_references(std::string& html) {
+  int64_t replaced = 0;
+  std::string out;
+  size_t copied = 0;
+  for (size_t begin = html.find("&#"); begin != std::string::npos; begin = html.find("&#", begin + 2)) {
+    size_t at = begin + 2;
+    const bool hexadecimal = at < html.size() && (html[at] == 'x' || html[at] == 'X');
+    if (hexadecimal) ++at;
+    const size_t digits = at;
+    uint32_t c = 0;
+    for (; at < html.size(); ++at) {
+      const auto d = static_cast<unsigned char>(html[at]);
+      const bool letter = hexadecimal && std::isxdigit(d) != 0;
+      if (std::isdigit(d) == 0 && !letter) break;
+      const uint32_t digit = std::isdigit(d) != 0 ? d - '0' : (d | 0x20u) - 'a' + 10;
+      c = std::min<uint32_t>(c * (hexadecimal ? 16 : 10) + digit, 0x110000);
+    }
+    if (at == digits || !(c == 0 || (c >= 0xD800 && c < 0xE000) || c > 0x10FFFF)) continue;
+    if (at < html.size() && html[at] == ';') ++at;
+    out.append(html, copied, begin - copied).append("\xEF\xBF\xBD");
+    copied = at;
+    ++replaced;
+  }
+  if (replaced > 0) html = out.append(html, copied);
+  return replaced;
+}
 
 std::optional<std::string> html_text(std::string_view source, const HtmlOptions& options) {
   std::string stripped;

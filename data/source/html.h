@@ -1,6 +1,7 @@
 // The text of an HTML document: what a reader sees, without menus and scripts.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,10 @@ struct HtmlOptions {
   // Keep nav, header, footer, aside, form and button.
   bool keep_page_furniture = false;
 };
+
+// Numeric character references to no character (half a surrogate pair, NUL, beyond U+10FFFF), which the
+// parser would leave out without a word, become U+FFFD, as HTML's standard has it. Returns how many.
+int64_t replace_bad_references(std::string& html);
 
 // Block elements give line breaks, paragraphs blank lines, list items "- ", cells tabs; <pre> is kept as it
 // is, other white space is folded, character references are decoded. `source` is UTF-8 whatever its <meta>

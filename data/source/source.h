@@ -16,16 +16,24 @@ struct Document {
 
 // What a source met. Everything that is left out is counted.
 struct SourceCounts {
-  int64_t files = 0;            // read
-  int64_t file_bytes = 0;       // read, after decompression
-  int64_t documents = 0;        // handed on
-  int64_t skipped_links = 0;    // symbolic links to folders, to nothing, or out of the source's folder
-  int64_t skipped_special = 0;  // FIFOs, sockets, devices
-  int64_t dropped_binary = 0;   // files with NUL bytes near their start
-  int64_t dropped_invalid = 0;  // not UTF-8, where the config says DROP
-  int64_t dropped_tangled = 0;  // HTML nested so deeply that reading it would not end
-  int64_t dropped_empty = 0;    // no text, or less than the config's minimum
-  int64_t repaired = 0;         // documents with bytes that became U+FFFD
+  int64_t files = 0;             // read
+  int64_t file_bytes = 0;        // read, after decompression
+  int64_t documents = 0;         // handed on
+  int64_t skipped_links = 0;     // symbolic links to folders, to nothing, or out of the source's folder
+  int64_t skipped_special = 0;   // FIFOs, sockets, devices
+  int64_t dropped_binary = 0;    // files with NUL bytes near their start
+  int64_t dropped_invalid = 0;   // damaged text, where the config says DROP
+  int64_t dropped_tangled = 0;   // HTML nested so deeply that reading it would not end
+  int64_t dropped_empty = 0;     // no text, or less than the config's minimum
+  int64_t dropped_not_json = 0;  // lines of JSONL, where the config says SKIP: no JSON,
+  int64_t dropped_no_text = 0;   // no object with a text in the wanted field,
+  int64_t dropped_long = 0;      // or above the limit
+  int64_t repaired = 0;          // documents with damage that became U+FFFD
+  // Documents, repaired or dropped, by what was damaged; one may have several.
+  int64_t not_utf8 = 0;       // bytes that are not UTF-8
+  int64_t bad_escapes = 0;    // half a surrogate pair (JSON's \ud83d), HTML's references to no character
+  int64_t nul = 0;            // NUL characters
+  std::string first_skipped;  // why the first line that was left out was, with its place
 
   SourceCounts& operator+=(const SourceCounts& other);
   bool operator==(const SourceCounts&) const = default;

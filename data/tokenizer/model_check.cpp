@@ -4,7 +4,6 @@
 #include <bit>
 #include <bitset>
 #include <cmath>
-#include <cstring>
 #include <unordered_set>
 
 #include "core/base/error.h"
@@ -16,11 +15,9 @@ namespace {
 constexpr size_t kModelBytes = size_t{256} << 20;
 constexpr size_t kPieces = size_t{1} << 21;
 constexpr size_t kPieceBytes = 512;
-constexpr size_t kCharsmapBytes = size_t{4} << 20;
 constexpr size_t kSelfTestBytes = size_t{1} << 20;
-// SentencePiece collects matches in arrays of 32 (normaliser) and 64 (user-defined pieces) and reads past
-// their end where there are more.
-constexpr int kCharsmapMatches = 32;
+// SentencePiece collects matches of user-defined pieces in an array of 64 and reads past its end where there
+// are more.
 constexpr int kUserDefinedMatches = 64;
 
 class Refusal {
@@ -137,93 +134,6 @@ ModelPiece read_piece(std::string_view bytes, size_t id, const Refusal& refuse) 
   return piece;
 }
 
-// The double array of a normaliser (darts-clone): a unit's low bits say where its children lie and which
-// label led to it. Everything a look-up can touch is checked to be inside, and no path may hold more matches
-// than SentencePiece has room for.
-class Charsmap {
- public:
-  Charsmap(std::string_view blob, const Refusal& refuse) : refuse_(refuse) {
-    if (blob.size() > kCharsmapBytes) {
-      refuse("its normaliser table has " + human_bytes(static_cast<int64_t>(blob.size())) + ", but at most " +
-             human_bytes(kCharsmapBytes) + " are allowed");
-    }
-    uint32_t trie_bytes = 0;
-    if (blob.size() <= sizeof trie_bytes) refuse("its normaliser table is too short");
-    std::memcpy(&trie_bytes, blob.data(), sizeof trie_bytes);
-    blob.remove_prefix(sizeof trie_bytes);
-    if (trie_bytes >= blob.size() || trie_bytes < 1024 || trie_bytes % 1024 != 0) {
-      refuse("its normaliser table states a trie of " + std::to_string(trie_bytes) +
-             " bytes, but must be whole blocks of 1024 and leave room for the replacements");
-    }
-    units_.resize(trie_bytes / 4);
-    std::memcpy(units_.data(), blob.data(), trie_bytes);
-    replacements_ = blob.substr(trie_bytes);
-    if (replacements_.back() != '\0') refuse("its normaliser table's last replacement does not end");
-    check();
-  }
-
- private:
-  static uint32_t offset(uint32_t unit) { return (unit >> 10) << ((unit & (1U << 9)) >> 6); }
-  static bool has_leaf(uint32_t unit) { return (unit >> 8 & 1) != 0; }
-  static uint32_t label(uint32_t unit) { return unit & (1U << 31 | 0xff); }
-
-  // Depth first over the nodes that a look-up can reach; `matches_` of a node counts leaves below it on one
-  // path.
-  void check() {
-    enum : uint8_t { fresh, open, done };
-    std::vector<uint8_t> state(units_.size(), fresh);
-    std::vector<uint8_t> matches(units_.size(), 0);
-    struct Frame {
-      uint32_t node;
-      uint32_t next_label;
-    };
-    std::vector<Frame> stack{{0, 0}};
-    state[0] = open;
-    enter(0);
-    while (!stack.empty()) {
-      Frame& frame = stack.back();
-      const uint32_t base = frame.node ^ offset(units_[frame.node]);
-      if (frame.next_label == 256) {
-        const int count = matches[frame.node] + (has_leaf(units_[frame.node]) ? 1 : 0);
-        if (count > kCharsmapMatches)
-          refuse_("its normaliser table has too many replacements with one prefix");
-        matches[frame.node] = static_cast<uint8_t>(count);
-        state[frame.node] = done;
-        stack.pop_back();
-        if (!stack.empty()) {
-          uint8_t& above = matches[stack.back().node];
-          above = std::max(above, static_cast<uint8_t>(count));
-        }
-        continue;
-      }
-      const uint32_t wanted = frame.next_label++;
-      const uint32_t child = base ^ wanted;
-      if (label(units_[child]) != wanted) continue;
-      if (state[child] == open) refuse_("its normaliser table's trie leads back to itself");
-      if (state[child] == done) {
-        matches[frame.node] = std::max(matches[frame.node], matches[child]);
-        continue;
-      }
-      state[child] = open;
-      enter(child);
-      stack.push_back({child, 0});
-    }
-  }
-
-  void enter(uint32_t node) const {
-    const uint32_t unit = units_[node];
-    const uint64_t base = node ^ offset(unit);
-    if ((base | 255) >= units_.size()) refuse_("its normaliser table's trie points outside itself");
-    if (has_leaf(unit) && (units_[base] & 0x7fffffffU) >= replacements_.size()) {
-      refuse_("its normaliser table points at a replacement that is not there");
-    }
-  }
-
-  const Refusal& refuse_;
-  std::vector<uint32_t> units_;
-  std::string_view replacements_;
-};
-
 void read_trainer(std::string_view bytes, ModelOutline& outline, const Refusal& refuse) {
   Walk walk(bytes, refuse);
   for (Field field; walk.next(field);) {
@@ -237,24 +147,29 @@ void read_trainer(std::string_view bytes, ModelOutline& outline, const Refusal& 
     if (field.number == 41 && number) outline.bos_id = value;
     if (field.number == 42 && number) outline.eos_id = value;
     if (field.number == 43 && number) outline.pad_id = value;
+    if (field.wire != 2) continue;
+    if (field.number == 45) outline.unk_piece = field.bytes;
+    if (field.number == 46) outline.bos_piece = field.bytes;
+    if (field.number == 47) outline.eos_piece = field.bytes;
+    if (field.number == 48) outline.pad_piece = field.bytes;
   }
 }
 
-// Returns the table, the last where it stands more than once.
-std::string_view read_normaliser(std::string_view bytes, ModelOutline* outline, const Refusal& refuse) {
-  std::string_view charsmap;
+// Returns whether there is a table of replacements.
+bool read_normaliser(std::string_view bytes, ModelOutline* outline, const Refusal& refuse) {
+  bool has_charsmap = false;
   Walk walk(bytes, refuse);
   for (Field field; walk.next(field);) {
     if (field.number == 2) {
       expect_wire(field, 2, "the normaliser table", refuse);
-      charsmap = field.bytes;
+      has_charsmap = has_charsmap || !field.bytes.empty();
     }
     if (outline == nullptr || field.wire != 0) continue;
     if (field.number == 3) outline->add_dummy_prefix = field.value != 0;
     if (field.number == 4) outline->remove_extra_whitespaces = field.value != 0;
     if (field.number == 5) outline->escape_whitespaces = field.value != 0;
   }
-  return charsmap;
+  return has_charsmap;
 }
 
 // The byte of "<0x41>", or -1 where the text is none.
@@ -325,7 +240,6 @@ ModelOutline check_model(std::string_view model, const std::string& name) {
            human_bytes(kModelBytes) + " are allowed");
   }
   ModelOutline outline;
-  std::string_view charsmap, reverse_charsmap;
   size_t self_test_bytes = 0;
   Walk walk(model, refuse);
   for (Field field; walk.next(field);) {
@@ -339,21 +253,16 @@ ModelOutline check_model(std::string_view model, const std::string& name) {
     } else if (field.number == 2) {
       read_trainer(field.bytes, outline, refuse);
     } else if (field.number == 3) {
-      const std::string_view table = read_normaliser(field.bytes, &outline, refuse);
-      if (!table.empty()) charsmap = table;
+      outline.has_charsmap |= read_normaliser(field.bytes, &outline, refuse);
     } else if (field.number == 4) {
       self_test_bytes += field.bytes.size();
       if (self_test_bytes > kSelfTestBytes) refuse("its self-test data exceed 1 MiB");
     } else {
-      const std::string_view table = read_normaliser(field.bytes, nullptr, refuse);
-      if (!table.empty()) reverse_charsmap = table;
+      outline.has_reverse_charsmap |= read_normaliser(field.bytes, nullptr, refuse);
     }
   }
   if (outline.pieces.empty()) refuse("it has no pieces (it is not a SentencePiece model)");
   check_pieces(outline, refuse);
-  outline.has_charsmap = !charsmap.empty();
-  if (!charsmap.empty()) Charsmap(charsmap, refuse);
-  if (!reverse_charsmap.empty()) Charsmap(reverse_charsmap, refuse);
   return outline;
 }
 

@@ -50,17 +50,14 @@ class Lines : public sentencepiece::SentenceIterator {
 
 }  // namespace
 
-std::string train_sentencepiece(const std::vector<std::pair<std::string, std::string>>& settings,
-                                const std::function<bool(std::string& line)>& next_line) {
+TrainedModel train_sentencepiece(const std::vector<std::pair<std::string, std::string>>& settings,
+                                 const std::function<bool(std::string& line)>& next_line) {
   Lines lines(next_line);
-  std::string model;
+  TrainedModel trained;
   const std::unordered_map<std::string, std::string> arguments(settings.begin(), settings.end());
-  const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &lines, &model);
-  if (!status.ok()) {
-    throw UserError(std::string("SentencePiece cannot train the tokenizer: ") +
-                    printable(status.message(), 300) + "; give it more text or another vocabulary size");
-  }
-  return model;
+  const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &lines, &trained.bytes);
+  if (!status.ok()) return {"", status.ToString()};
+  return trained;
 }
 
 }  // namespace toroid

@@ -30,9 +30,13 @@ class SentencePieceModel {
   std::unique_ptr<State> state_;
 };
 
-// Trains and returns the serialized model. `next_line` sets a line that stays valid until its next call, or
-// returns false. UserError with SentencePiece's reason where the text or the settings do not allow it.
-std::string train_sentencepiece(const std::vector<std::pair<std::string, std::string>>& settings,
-                                const std::function<bool(std::string& line)>& next_line);
+struct TrainedModel {
+  std::string bytes;    // serialized; "" where SentencePiece would not train
+  std::string refusal;  // its reason then, in words of its own and with options that Toroid does not have
+};
+
+// `next_line` sets a line that stays valid until its next call, or returns false.
+TrainedModel train_sentencepiece(const std::vector<std::pair<std::string, std::string>>& settings,
+                                 const std::function<bool(std::string& line)>& next_line);
 
 }  // namespace toroid

@@ -25,6 +25,12 @@ void check_faithful(const ModelOutline& outline, const std::string& name) {
   if (outline.model_type != 1 && outline.model_type != 2) {
     refuse("its type is " + std::to_string(outline.model_type) + ", but BPE (2) or unigram (1) is needed");
   }
+  if (outline.has_charsmap) {
+    refuse(
+        "it rewrites text before it encodes it (its normaliser, such as NFKC); train it with "
+        "normalization_rule_name=identity");
+  }
+  if (outline.has_reverse_charsmap) refuse("it rewrites text after it decodes it (its denormaliser)");
   if (!outline.byte_fallback) refuse("it has no byte fallback, so unknown characters would be lost");
   if (outline.add_dummy_prefix)
     refuse("it adds a space before the text; train it with add_dummy_prefix=false");
@@ -95,30 +101,33 @@ TokenizerModel::TokenizerModel(std::string model, const std::string& name)
       tags.push_back(piece_text);
     }
   }
-  const auto find = [&](int stated, const char* piece) {
-    if (stated >= 0 && stated < static_cast<int>(outline.pieces.size())) {
-      const uint8_t type = outline.pieces[static_cast<size_t>(stated)].type;
-      if (type == static_cast<uint8_t>(PieceType::control) ||
-          type == static_cast<uint8_t>(PieceType::unknown)) {
-        return static_cast<int32_t>(stated);
-      }
-    }
-    const auto found = id_of.find(piece);
+  // As SentencePiece does: the piece that the settings name, where it is no text. Where they name none that
+  // is there, the id that they state.
+  const auto find = [&](std::string_view wanted, int stated, PieceType type) {
+    const auto is = [&](int id) {
+      return id >= 0 && id < static_cast<int>(outline.pieces.size()) &&
+             outline.pieces[static_cast<size_t>(id)].type == static_cast<uint8_t>(type);
+    };
+    const auto named = id_of.find(wanted);
+    if (named != id_of.end() && is(named->second)) return named->second;
+    return is(stated) ? stated : -1;
+  };
+  special.pad = find(outline.pad_piece, outline.pad_id, PieceType::control);
+  special.eos = find(outline.eos_piece, outline.eos_id, PieceType::control);
+  special.bos = find(outline.bos_piece, outline.bos_id, PieceType::control);
+  special.unk = find(outline.unk_piece, outline.unk_id, PieceType::unknown);
+  const auto id_or_none = [&](std::string_view wanted) {
+    const auto found = id_of.find(wanted);
     return found == id_of.end() ? -1 : found->second;
   };
-  special.pad = find(outline.pad_id, "<pad>");
-  special.eos = find(outline.eos_id, "<eos>");
-  special.bos = find(outline.bos_id, "<bos>");
-  special.unk = find(outline.unk_id, "<unk>");
-  special.start_of_turn = find(-1, "<start_of_turn>");
-  special.end_of_turn = find(-1, "<end_of_turn>");
-  // Only for BPE is there a proof (cuts.h). A normaliser may look across a cut, and an unused piece is taken
-  // apart in the way that was remembered last, wherever in the text that was.
+  special.start_of_turn = id_or_none("<start_of_turn>");
+  special.end_of_turn = id_or_none("<end_of_turn>");
+  // Only for BPE is there a proof (cuts.h). An unused piece is taken apart in the way that was remembered
+  // last, wherever in the text that was.
   const bool has_unused = std::any_of(
       outline.pieces.begin(), outline.pieces.end(),
       [](const ModelPiece& piece) { return piece.type == static_cast<uint8_t>(PieceType::unused); });
-  if (outline.model_type == 2 && !outline.has_charsmap && !has_unused)
-    cuts = std::make_unique<const Cuts>(*this);
+  if (outline.model_type == 2 && !has_unused) cuts = std::make_unique<const Cuts>(*this);
 }
 
 TokenizerModel::~TokenizerModel() = default;

@@ -1,6 +1,7 @@
 #include "data/tokenizer/train_tokenizer.h"
 
 #include <algorithm>
+#include <charconv>
 #include <vector>
 
 #include "core/base/error.h"
@@ -105,23 +106,59 @@ class LineCutter {
   std::string_view rest_;
 };
 
+// Why SentencePiece did not train, in the words of the config. It counts what it needs at least: "Vocabulary
+// size is smaller than required_chars. 290 vs 291. ...".
+[[noreturn]] void refuse_training(const std::string& refusal, int32_t vocab, int32_t tail) {
+  const std::string field = "data.tokenizer.train.vocab is " + with_commas(vocab);
+  constexpr std::string_view kBefore = " vs ";
+  const size_t at = refusal.find("required_chars. ");
+  const size_t number = at == std::string::npos ? at : refusal.find(kBefore, at);
+  if (number != std::string::npos) {
+    int32_t needed = 0;
+    const char* const begin = refusal.data() + number + kBefore.size();
+    if (std::from_chars(begin, refusal.data() + refusal.size(), needed).ec == std::errc()) {
+      needed += tail;
+      throw UserError(field + ", but this text needs at least " + with_commas(needed) +
+                      " pieces: " + with_commas(fixed_pieces()) +
+                      " are fixed (control pieces, tags, runs of white space, " + "bytes) and " +
+                      with_commas(needed - fixed_pieces()) +
+                      " are its characters; raise it, the more the better for the text's words");
+    }
+  }
+  // What the library says first is a place in its source, in brackets, and its advice names its own options.
+  const size_t place = refusal.rfind("] ");
+  std::string reason = place == std::string::npos ? refusal : refusal.substr(place + 2);
+  reason.erase(std::min(reason.find("--"), reason.size()));
+  throw UserError("the tokenizer cannot be trained: " + field +
+                  ", and SentencePiece refuses it with this text (" + printable(reason, 200) +
+                  "); try another number or other text");
+}
+
 }  // namespace
 
 int32_t fixed_pieces() {
   return static_cast<int32_t>(4 + leading_pieces().size() + 256 + trailing_pieces().size());
 }
 
+void check_trained_vocab(int32_t vocab) {
+  if (vocab > fixed_pieces()) return;
+  throw UserError("data.tokenizer.train.vocab is " + with_commas(vocab) + ", but " +
+                  with_commas(fixed_pieces()) +
+                  " pieces are fixed (control pieces, tags, runs of white space, bytes), and the text's "
+                  "characters need some; raise it");
+}
+
 Tokenizer train_tokenizer(const TextStream& text, const TokenizerTraining& training) {
-  if (training.vocab <= fixed_pieces()) {
-    throw UserError("a vocabulary of " + std::to_string(training.vocab) +
-                    " pieces is too small: " + std::to_string(fixed_pieces()) +
-                    " are fixed (control pieces, tags, whitespace runs, bytes)");
-  }
+  check_trained_vocab(training.vocab);
   const std::vector<std::string> tail = trailing_pieces();
   LineCutter lines(text);
   bool any = false;
-  const auto next_line = [&](std::string& line) { return lines.next(line) && (any = true); };
-  std::string model =
+  const auto next_line = [&](std::string& line) {
+    if (!lines.next(line)) return false;
+    any = any || line.find_first_not_of(" \t\r\f\v") != std::string::npos;
+    return true;
+  };
+  TrainedModel trained =
       train_sentencepiece({{"model_type", "bpe"},
                            {"vocab_size", std::to_string(training.vocab - static_cast<int32_t>(tail.size()))},
                            {"hard_vocab_limit", "false"},
@@ -148,9 +185,17 @@ Tokenizer train_tokenizer(const TextStream& text, const TokenizerTraining& train
                            {"max_sentence_length", "4192"},
                            {"minloglevel", "2"}},
                           next_line);
-  if (!any) throw UserError("there is no text to train the tokenizer on");
-  for (const std::string& piece : tail) append_piece(piece, model);
-  return Tokenizer::from_bytes(std::move(model), "the model just trained");
+  if (!any) {
+    throw UserError(
+        "there is no text to train the tokenizer on, white space apart; give the sources more of it, or "
+        "raise "
+        "data.tokenizer.train.input_megabytes");
+  }
+  if (!trained.refusal.empty()) {
+    refuse_training(trained.refusal, training.vocab, static_cast<int32_t>(tail.size()));
+  }
+  for (const std::string& piece : tail) append_piece(piece, trained.bytes);
+  return Tokenizer::from_bytes(std::move(trained.bytes), "the model just trained");
 }
 
 }  // namespace toroid

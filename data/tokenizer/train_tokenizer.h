@@ -18,13 +18,17 @@ struct TokenizerTraining {
   int threads = 1;  // the pieces do not depend on it, but the model's bytes record the number
 };
 
-// The pieces that are there whatever the text is; a vocabulary must be larger.
+// The pieces that are there whatever the text is.
 int32_t fixed_pieces();
+// UserError unless a vocabulary of this size has room for more than the fixed pieces.
+void check_trained_vocab(int32_t vocab);
 
 // Gives the training text bit by bit: sets `text` (valid until the next call) and returns true, or false at
 // the end. Bits are cut at line ends and at 4 KiB, so a bit may be a whole document.
 using TextStream = std::function<bool(std::string_view& text)>;
 
+// UserError, in the config's words, where there is no text but white space or the vocabulary is too small for
+// the text's characters. The tokenizer has fewer pieces than `vocab` where the text gives no more.
 Tokenizer train_tokenizer(const TextStream& text, const TokenizerTraining& training);
 
 }  // namespace toroid

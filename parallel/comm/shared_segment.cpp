@@ -1,6 +1,7 @@
 #include "parallel/comm/shared_segment.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -81,6 +82,8 @@ SharedSegment::SharedSegment(std::string name, bool creates, int64_t bytes) : Sh
   descriptor_ = ::shm_open(name_.c_str(), creates ? O_CREAT | O_EXCL | O_RDWR : O_RDWR, 0600);
   if (descriptor_ < 0) throw SystemError("cannot open shared memory " + name_, errno);
   named_ = creates;
+  // Held while this process lives, by which launch/job_directory.h tells a name that it has left.
+  if (creates) (void)::flock(descriptor_, LOCK_EX | LOCK_NB);
   // Reserved, not only promised: a full /dev/shm is an error here and not a signal later.
   if (creates) {
     const int error = ::posix_fallocate(descriptor_, 0, bytes);

@@ -76,6 +76,18 @@ says 'already holds a run'
 expect 2 launch $config --resume "$directory/nowhere"
 says 'there is no checkpoint at'
 
+# On ranks as on one: what differs needs --allow-changes, and without a config it is that of the run or of the step.
+lower='--set optim.schedule.cosine.peak=1e-3'
+rm -rf "$directory/on"
+cp -r "$directory/four" "$directory/on"
+expect 2 launch $config $lower --set train.steps=7 --resume "$directory/on"
+says 'pass --allow-changes'
+expect 0 launch $config $lower --set train.steps=7 --resume "$directory/on" --allow-changes
+expect 0 launch --resume "$directory/on" --set train.steps=8
+says 'resumed step 7'
+expect 0 launch --resume "$directory/four/checkpoints/step-3" --out "$directory/again"
+[ "$(losses "$directory/four" | tail -n 3)" = "$(losses "$directory/again")" ] || complain "other losses from a step alone"
+
 timeout 120 "$(dirname "$0")/../parallel/comm/run_ranks.sh" 4 "$program" bench step $config --steps 2 --json \
   >"$directory/log" 2>&1 || complain "bench step on 4 ranks"
 says '"communication_s":[0-9.e-]*[1-9]'

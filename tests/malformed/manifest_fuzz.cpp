@@ -8,10 +8,10 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
-    const toroid::Manifest first =
-        toroid::parse_manifest({reinterpret_cast<const char*>(data), size}, "fuzz");
+    toroid::Manifest first = toroid::parse_manifest({reinterpret_cast<const char*>(data), size}, "fuzz");
     const std::string text = toroid::manifest_text(first);
-    if (toroid::manifest_text(toroid::parse_manifest(text, "fuzz")) != text) __builtin_trap();
+    toroid::Manifest second = toroid::parse_manifest(text, "fuzz");
+    if (toroid::manifest_text(second) != text) __builtin_trap();
   } catch (const toroid::UserError&) {
   }
   return 0;

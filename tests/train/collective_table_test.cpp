@@ -2,11 +2,14 @@
 #include "train/collective_table.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "tests/train/config/recipe_text.h"
+#include "train/host_figures.h"
 
 namespace toroid::train {
 namespace {
@@ -25,10 +28,7 @@ class CollectiveTable : public ::testing::Test {
   }
   std::string refused(const std::string& text) const {
     write_file(path(), text);
-    return refusal([&] {
-      config::Resolved run = resolved();
-      add_collective_table(run, path());
-    });
+    return refusal([&] { (void)read_collective_table(path()); });
   }
   Path path() const { return directory_ / "collectives.textproto"; }
 
@@ -97,6 +97,12 @@ TEST_F(CollectiveTable, what_the_config_says_goes_before_the_file) {
   row->set_way("ring");
   add_collective_table(run, path());
   ASSERT_EQ(run.run.mesh().collective_size(), 1);
+  // As where a run that is stored with its rows goes on under another layout: they say nothing of its groups.
+  row->set_ranks(8);
+  row->set_ranks_per_host(8);
+  add_collective_table(run, path());
+  EXPECT_EQ(run.run.mesh().collective_size(), 1 + 3);
+  EXPECT_EQ(run.run.mesh().collective(0).ranks(), 8);
   row->set_way("rnig");
   EXPECT_NE(refusal([&] { add_collective_table(run, path()); }).find("mesh.collective[0].way is 'rnig'"),
             std::string::npos);
@@ -121,6 +127,67 @@ TEST_F(CollectiveTable, a_file_that_is_none_is_refused_with_the_row) {
   EXPECT_EQ(spoiled("up_to_bytes: 64", "up_to_bytes: -1").find(where + ".up_to_bytes is -1"), 0u);
   EXPECT_NE(refused("collective { operation").find(path().string()), std::string::npos);
   EXPECT_NE(refused("learning_rate: 3").find("learning_rate"), std::string::npos);
+}
+
+// It makes runs faster and decides nothing: whatever is wrong with it, training goes on without it.
+TEST_F(CollectiveTable, one_that_cannot_be_read_is_as_if_there_were_none) {
+  const auto rows = [&](const Path& at) {
+    config::Resolved run = resolved();
+    add_collective_table(run, at);
+    EXPECT_TRUE(read_collective_times(at).empty());
+    return run.run.mesh().collective_size();
+  };
+  make_directories(path().parent_path());
+  write_file(path(), "collective { operation: \"all_gather\" way: \"raed\" }");
+  EXPECT_EQ(rows(path()), 0);
+  EXPECT_EQ(rows(path() / "below_a_file"), 0);
+  EXPECT_EQ(rows(path().parent_path()), 0);  // a directory
+  const Path link = path().parent_path() / "link";
+  std::filesystem::create_symlink("nowhere", link);
+  EXPECT_EQ(rows(link), 0);
+  // And measured anew.
+  write_collective_table(path(), kMeasured);
+  EXPECT_EQ(rows(path()), 3);
+}
+
+// As in a container with another user than the one whose home it is.
+TEST_F(CollectiveTable, a_home_that_may_not_be_entered_has_no_figures) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become a user to whom a directory is closed";
+  make_directories(path().parent_path() / "toroid");
+  std::filesystem::permissions(path().parent_path(), std::filesystem::perms::owner_all);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setenv("XDG_CACHE_HOME", path().parent_path().c_str(), 1);
+    if (::setuid(65534) != 0) ::_exit(2);
+    try {
+      config::Resolved run = resolved();
+      add_collective_table(run);
+      ::_exit(run.run.mesh().collective_size() == 0 && !read_host_figures() && read_collective_times().empty()
+                  ? 0
+                  : 3);
+    } catch (...) {
+      ::_exit(4);
+    }
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(CollectiveTable, of_a_relative_home_is_not_below_the_current_directory) {
+  const auto with = [](const char* cache, const char* home) {
+    ::setenv("XDG_CACHE_HOME", cache, 1);
+    ::setenv("HOME", home, 1);
+    return host_figures_path().string();
+  };
+  const char* const home = ::getenv("HOME");
+  const std::string kept = home == nullptr ? "" : home;
+  EXPECT_EQ(with("/cache", "/home"), "/cache/toroid/host.textproto");
+  EXPECT_EQ(with("", "/home"), "/home/.cache/toroid/host.textproto");
+  EXPECT_EQ(with("cache", "/home"), "/home/.cache/toroid/host.textproto");
+  EXPECT_EQ(with("", "home"), "/tmp/.cache/toroid/host.textproto");
+  ::unsetenv("XDG_CACHE_HOME");
+  ::setenv("HOME", kept.c_str(), 1);
 }
 
 TEST_F(CollectiveTable, times_are_read_back_and_replaced_by_group_size) {

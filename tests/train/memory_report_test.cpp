@@ -31,9 +31,8 @@ std::vector<Rank> train(const std::string& layout_text, const LocalJob::Options&
     const Plugins plugins;
     const Engine engine = make_engine(run, job.world(rank), local_device(plugins), plugins);
     engine.program->initialise(1);
-    const auto batches = synthetic_batches(run);
     for (int64_t step = 0; step < 3; ++step) {
-      engine.program->upload(host_batch(batches->batch(step)), 1e-3);
+      engine.program->upload(host_batch(synthetic_batch(run, step)), 1e-3);
       engine.program->step();
     }
     (void)engine.program->result(0);

@@ -44,7 +44,7 @@ struct Rank {
   void step(int64_t step, int64_t first = 0, int64_t count = 0) const {
     config::RunConfig whole = run;
     whole.mutable_batch()->set_global_sequences(8);
-    Batch batch = synthetic_batches(whole)->batch(step);
+    Batch batch = synthetic_batch(whole, step);
     for (size_t i = 0; i < batch.targets.size(); i += 1 + i % 7) batch.targets[i] = -1;  // unevenly
     const auto T = static_cast<size_t>(batch.tokens);
     const auto cut = [&](std::vector<int32_t>& all) {

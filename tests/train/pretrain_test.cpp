@@ -134,11 +134,14 @@ TEST_F(PretrainTest, TooManySkippedStepsStopTheRun) {
 
 TEST_F(PretrainTest, StartsFromImportedWeights) {
   EXPECT_EQ(run(options("teacher")), ExitCode::done);
+  make_directories(root_ / "teacher/huggingface");
+  write_file(root_ / "teacher/huggingface/generation_config.json", "{}");
   TrainOptions student = options("student", {"train.init_from=" + (root_ / "teacher").string(),
                                              "train.steps=1", "optim.schedule.cosine.peak=1e-12",
                                              "optim.schedule.cosine.warmup=0", "optim.adamw.weight_decay=0"});
   EXPECT_EQ(run(student), ExitCode::done);
   EXPECT_EQ(CheckpointReader(root_ / "student").state().step, 1);
+  EXPECT_EQ(read_file(root_ / "student/huggingface/generation_config.json", 100), "{}");  // for an export
   std::vector<float> from(32), to(32);
   CheckpointReader(root_ / "teacher")
       .read("model.norm.weight", "master", 0, std::as_writable_bytes(std::span(from)));

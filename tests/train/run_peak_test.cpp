@@ -60,7 +60,7 @@ TEST(PeakOfARun, FiguresOfAnotherMachineAreNone) {
   EXPECT_EQ(why, "its figures are of 1 threads and the run computes on 4");
   figures.set_cpu("another\n");
   EXPECT_FALSE(peak_of(figures, host, {DType::bf16, 1, 1}, why));
-  EXPECT_NE(why.find("its figures are of another machine, \"another\\n\"; this is \"a processor\""),
+  EXPECT_NE(why.find("its figures are of another machine, 'another\\n'; this is 'a processor'"),
             std::string::npos)
       << why;
   figures.clear_bf16_flops_per_s();

@@ -17,7 +17,7 @@
 
 namespace toroid::train {
 
-class RunsTest : public testing::Test {
+class RunsTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     root_ = std::filesystem::temp_directory_path() / ("toroid_runs." + std::to_string(::getpid()));

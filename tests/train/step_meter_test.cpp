@@ -99,7 +99,7 @@ TEST(StepMeter, CountsTheBytesOfAStepByDimension) {
       flat[static_cast<size_t>(rank)] += static_cast<double>(unit.flat_elements);
     }
     StepMeter meter(cpu, *engine.world, mesh::Mesh(run.mesh()));
-    engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 1e-3);
+    engine.program->upload(host_batch(synthetic_batch(run, 0)), 1e-3);
     meter.begin();
     engine.program->step();
     shares[static_cast<size_t>(rank)] = meter.end();

@@ -83,7 +83,7 @@ Traced trace(const std::string& layout, const LocalJob::Options& options = {}) {
     Tracer tracer(file, run.train().trace(), *cpu, engine, mesh);
     engine.program->initialise(1);
     for (int64_t step = 0; step < 5; ++step) {
-      engine.program->upload(host_batch(synthetic_batches(run)->batch(step)), 1e-3);
+      engine.program->upload(host_batch(synthetic_batch(run, step)), 1e-3);
       tracer.begin_step(step + 1);
       recorder.keep_records(step == 2 || step == 3);
       engine.program->step();

@@ -13,6 +13,7 @@
 #include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/world.h"
 #include "train/bench/product_rate.h"
+#include "train/meeting.h"
 
 namespace toroid::train {
 namespace {
@@ -37,10 +38,10 @@ struct Contestant {
 
 class Bench {
  public:
-  explicit Bench(const CollectiveBenchOptions& options)
+  Bench(const CollectiveBenchOptions& options, Meeting::Parted ranks)
       : options_(options),
-        transfers_(std::make_shared<cpu::TransferThread>()),
-        world_(make_world(transfers_, kPatience)),
+        transfers_(std::move(ranks.transfers)),
+        world_(std::move(ranks.world)),
         device_(std::make_shared<KernelRegistry>(), transfers_, world_->pages()) {
     if (world_->size() != options.shape.size()) {
       throw UserError("the shape has " + std::to_string(options.shape.size()) + " ranks, but " +
@@ -264,7 +265,16 @@ std::vector<sim::CollectiveTime> CollectiveBench::times() const {
 }
 
 CollectiveBench bench_collectives(const CollectiveBenchOptions& options) {
-  return Bench(options).run();
+  Meeting ranks = meet_launched_ranks(kPatience);
+  RunIdentity identity;
+  identity.add("shape", std::to_string(options.shape.rows) + " x " + std::to_string(options.shape.columns));
+  std::string sizes;
+  for (const int64_t bytes : options.sizes) sizes += (sizes.empty() ? "" : ",") + std::to_string(bytes);
+  identity.add("--sizes", sizes);
+  identity.add("--rounds", std::to_string(options.rounds));
+  add_program(identity);
+  ranks.agree(identity);
+  return Bench(options, ranks.part()).run();
 }
 
 }  // namespace toroid::train

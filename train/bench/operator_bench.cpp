@@ -44,11 +44,10 @@ double time_model(const std::string& text, int threads, int repetitions, Timings
   recorder->keep_records(false);
   const Engine engine = make_engine(run, make_single_world(), std::move(device), plugins);
   engine.program->initialise(run.train().seed());
-  const auto batches = synthetic_batches(run);
   BestOf steps;
   for (int i = 0; i <= repetitions; ++i) {
     recorder->clear();
-    const Batch batch = batches->batch(i);
+    const Batch batch = synthetic_batch(run, i);
     engine.program->upload(host_batch(batch), 1e-4);
     recorder->keep_records(i > 0);  // the first warms up
     const Stopwatch watch;

@@ -95,7 +95,7 @@ std::optional<double> StepBench::floor_s() const {
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
-  auto [world, cpu, products] = join_on_cpu(run, plugins);
+  auto [world, cpu, products] = join_on_cpu(run, plugins, {{"--steps", std::to_string(options.steps)}});
   if (run.train().precision() == config::TrainConfig::BF16) out.bf16_products = name_of(products);
   out.rank = world->rank();
   out.ranks = world->size();
@@ -111,7 +111,6 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     decoder = program.config();
     step_options = program.options();
     program.initialise(run.train().seed());
-    const auto batches = synthetic_batches(run);
     const double rate = plugins.schedules.make(run.optim().schedule())(0);
     out.tokens = step_options.global_sequences * step_options.tokens_per_sequence;
     out.model_flops =
@@ -125,7 +124,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     std::vector<double> seconds, forward, backward, optimizer;
     OperatorTable table;
     for (int64_t s = 0; s <= options.steps; ++s) {
-      const Batch batch = batches->batch(s);
+      const Batch batch = synthetic_batch(run, s);
       program.upload(host_batch(batch), rate);
       recorder->clear();
       if (tracer) tracer->begin_step(s);

@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/tensor_hash.h"
 #include "core/base/text.h"
+#include "train/checkpoint/aside.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
 #include "train/checkpoint/step_writer.h"
@@ -20,26 +21,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// N of "step-N" as a save spells it.
-std::optional<int64_t> step_of(const Path& directory) {
-  const std::string name = directory.filename().string();
-  constexpr std::string_view prefix = "step-";
-  if (!name.starts_with(prefix)) return std::nullopt;
-  int64_t step = 0;
-  const char* end = name.data() + name.size();
-  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, step);
-  if (error != std::errc() || stop != end || step < 0 || name != step_name(step)) return std::nullopt;
-  return step;
-}
-
 // A trailing slash would leave no file name.
 Path without_slash(const Path& path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
 bool is_there(const Path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+  std::error_code error;
+  const fs::file_type type = fs::symlink_status(path, error).type();
+  if (error && type == fs::file_type::none) {
+    throw SystemError("cannot look for " + in_quotes(path.string()), error.value());
+  }
+  return type != fs::file_type::not_found;
 }
 
 bool is_step(const Path& path) {
@@ -63,16 +56,6 @@ void remove_step(const Path& checkpoints, int64_t step) {
   fs::rename(checkpoints / step_name(step), aside, error);
   if (!error) fs::remove_all(aside, error);
   if (error) log::warn("cannot remove the old checkpoint {}: {}", step_name(step), error.message());
-}
-
-std::vector<int64_t> steps_in(const Path& checkpoints) {
-  std::vector<int64_t> steps;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
-    if (const auto step = step_of(entry.path())) steps.push_back(*step);
-  }
-  std::sort(steps.begin(), steps.end());
-  return steps;
 }
 
 // Runs `work` on every rank and gives each all results. Where it fails on one, all throw: a rank that failed
@@ -104,13 +87,26 @@ std::vector<std::string> together(const SaveGroup& group, const std::function<st
 
 }  // namespace
 
-Checkpoints::Checkpoints(const Path& run, int keep) : directory_(run / "checkpoints"), keep_(keep) {
+Checkpoints::Checkpoints(const Path& run, int keep, Lineage lineage, std::function<void()> may_write)
+    : directory_(run / "checkpoints"),
+      keep_(keep),
+      lineage_(std::move(lineage)),
+      may_write_(may_write ? std::move(may_write) : [] {}) {
   if (keep < 1)
     throw UserError("checkpoints to keep: " + std::to_string(keep) + ", but at least 1 must be kept");
 }
 
 Checkpoints::~Checkpoints() {
   wait();
+}
+
+bool Checkpoints::is_ours() const noexcept {
+  try {
+    may_write_();
+    return true;
+  } catch (...) {
+    return false;
+  }
 }
 
 bool Checkpoints::wait() {
@@ -123,8 +119,10 @@ void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice
   wait();
   const bool leads = group.rank.rank == 0;
   const Path temporary = saving_directory(directory_, state.step);
+  CheckpointId saved{state.step, {}};
   try {
     together(group, [&] {
+      if (leads) may_write_();
       if (leads) begin_step(directory_, state.step);
       return std::string();
     });
@@ -136,14 +134,18 @@ void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice
       for (size_t rank = 0; rank < texts.size(); ++rank) {
         reports.push_back(parse_report(texts[rank], {static_cast<int>(rank), group.rank.world_size}));
       }
-      commit_step(temporary, state, reports);
+      CheckpointState with_lineage = state;
+      with_lineage.lineage = lineage_;
+      may_write_();
+      saved.seal = commit_step(temporary, with_lineage, reports);
       return std::string();
     });
   } catch (...) {
     std::error_code ignored;
-    if (leads) fs::remove_all(temporary, ignored);
+    if (leads && is_ours()) fs::remove_all(temporary, ignored);
     throw;
   }
+  if (!lineage_.run.empty()) lineage_.parent = saved;
   if (!leads) return;
   background_ = std::thread([this, step = state.step] { verify_and_prune(step); });
 }
@@ -160,8 +162,15 @@ void Checkpoints::verify_and_prune(int64_t step) {
     log::error("the checkpoint just saved does not verify, so older ones are kept: {}", error.what());
     return;
   }
+  std::vector<int64_t> steps;
+  try {
+    steps = steps_in(directory_);
+  } catch (const SystemError& error) {
+    log::warn("older checkpoints are kept: {}", error.what());
+    return;
+  }
+  if (!is_ours()) return;  // which the run finds out by itself
   // Steps after this one are of a run that went back; they are not this save's to remove.
-  std::vector<int64_t> steps = steps_in(directory_);
   std::erase_if(steps, [step](int64_t other) { return other > step; });
   for (size_t i = 0; i + static_cast<size_t>(keep_) < steps.size(); ++i) remove_step(directory_, steps[i]);
 }
@@ -270,15 +279,24 @@ struct CheckpointReader::Impl {
 
 CheckpointReader::CheckpointReader(const Path& run_or_step, Verify verify) {
   const Path path = without_slash(run_or_step);
-  if (!is_there(path))
-    throw UserError("there is no checkpoint at " + in_quotes(path.string()) + ": it does not exist");
+  if (!is_there(path)) {
+    const std::optional<Path> aside = is_step(path) ? find_aside(path) : std::nullopt;
+    throw UserError(
+        "there is no checkpoint at " + in_quotes(path.string()) + ": it does not exist" +
+        (aside ? " since the run went back and set it aside as " + in_quotes(aside->string()) : ""));
+  }
   if (is_step(path)) {
     impl_ = std::make_unique<Impl>(path, verify);
     return;
   }
   const Path checkpoints = path.filename() == "checkpoints" ? path : path / "checkpoints";
-  std::vector<int64_t> steps = steps_in(checkpoints);
+  const std::vector<int64_t> steps = steps_of_run(checkpoints);
+  const std::vector<int64_t> newest = newest_first(known_steps(checkpoints, steps));
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    if (std::find(newest.begin(), newest.end(), *step) == newest.end()) {
+      log::warn("{} is of a branch that the run has left and is passed over", step_name(*step));
+      continue;
+    }
     try {
       impl_ = std::make_unique<Impl>(checkpoints / step_name(*step), Verify::all);
       return;
@@ -297,6 +315,9 @@ CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
 
 const CheckpointState& CheckpointReader::state() const {
   return impl_->manifest.state;
+}
+CheckpointId CheckpointReader::id() const {
+  return {impl_->manifest.state.step, impl_->manifest.seal};
 }
 const Path& CheckpointReader::directory() const {
   return impl_->directory;
@@ -355,15 +376,22 @@ void CheckpointReader::read(std::string_view name, std::string_view part, int64_
 }
 
 Path run_of_checkpoint(const Path& run_or_step) {
-  const Path path = without_slash(run_or_step);
-  if (path.filename() == "checkpoints") return path.parent_path();
-  if (is_step(path) && path.parent_path().filename() == "checkpoints")
-    return path.parent_path().parent_path();
-  return path;
+  Path path = without_slash(run_or_step);
+  const bool step = is_step(path);
+  if (!step && path.filename() != "checkpoints") return path;
+  // What a short relative name leaves out is what tells.
+  if (path.is_relative() && std::distance(path.begin(), path.end()) < 4) path = fs::current_path() / path;
+  if (!step) return path.parent_path();
+  const Path folder = is_aside(path.parent_path()) ? path.parent_path().parent_path() : path.parent_path();
+  return folder.filename() == "checkpoints" ? folder.parent_path() : path;
+}
+
+bool is_checkpoint(const Path& run_or_step) {
+  return is_step(without_slash(run_or_step));
 }
 
 std::vector<int64_t> checkpoint_steps(const Path& run) {
-  return steps_in(run / "checkpoints");
+  return steps_of_run(run / "checkpoints");
 }
 
 }  // namespace toroid

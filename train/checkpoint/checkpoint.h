@@ -21,6 +21,7 @@
 
 #include "core/base/io/file.h"
 #include "core/base/io/safetensors.h"
+#include "train/checkpoint/lineage.h"
 
 namespace toroid {
 
@@ -45,6 +46,7 @@ struct SequenceRange {
 // Everything about a step that is not a tensor. Scalars come back bit for bit, infinities and NaN included.
 struct CheckpointState {
   int64_t step = 0;
+  Lineage lineage;
   std::string config;                        // resolved config text, each value with its origin
   int64_t next_sequence = 0;                 // data position: the first global sequence not yet trained on
   std::vector<SequenceRange> skipped;        // data that the run was told to skip
@@ -69,8 +71,10 @@ struct SaveGroup {
 // The checkpoints of one run directory. Saving is for one thread at a time.
 class Checkpoints {
  public:
-  // Keeps the newest `keep` steps (at least 1).
-  Checkpoints(const Path& run, int keep);
+  // Keeps the newest `keep` steps (at least 1). `lineage` goes into the first save, and each save is the
+  // parent of the next. `may_write` is asked by the first rank before it changes anything in the directory,
+  // also from the thread that verifies; it throws where another job has taken the directory.
+  Checkpoints(const Path& run, int keep, Lineage lineage = {}, std::function<void()> may_write = {});
   ~Checkpoints();                            // waits for the background verification
   Checkpoints(const Checkpoints&) = delete;  // one owner of the directory
   Checkpoints& operator=(const Checkpoints&) = delete;
@@ -86,8 +90,11 @@ class Checkpoints {
 
  private:
   void verify_and_prune(int64_t step);
+  bool is_ours() const noexcept;
   Path directory_;
   int keep_;
+  Lineage lineage_;
+  std::function<void()> may_write_;
   bool verified_ = true;  // written by background_, read after it was joined
   std::thread background_;
 };
@@ -115,14 +122,15 @@ enum class Verify : uint8_t {
 // pieces) and the sum is not the manifest's, read() throws a UserError naming the file.
 class CheckpointReader {
  public:
-  // `run_or_step` is a run directory (its newest step that verifies is taken; damaged ones are named in the
-  // log and passed over) or a step directory (refused where it is damaged). UserError where there is nothing
-  // to load.
+  // `run_or_step` is a run directory (the newest step of its branch that verifies is taken; damaged ones and
+  // those of a branch that the run has left are named in the log and passed over) or a step directory
+  // (refused where it is damaged). UserError where there is nothing to load.
   explicit CheckpointReader(const Path& run_or_step, Verify verify = Verify::all);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 
   const CheckpointState& state() const;
+  CheckpointId id() const;
   const Path& directory() const;                         // of the step
   const std::vector<CheckpointTensor>& tensors() const;  // sorted by part, then name
   const CheckpointTensor* find(std::string_view name, std::string_view part) const;
@@ -137,9 +145,11 @@ class CheckpointReader {
   std::unique_ptr<Impl> impl_;
 };
 
-// The run directory that a `--checkpoint` argument belongs to: itself, or the parent of checkpoints/step-N
-// where it has that form; else the argument itself.
+// The run directory that a `--checkpoint` argument belongs to: itself, or the parent of checkpoints/step-N or
+// checkpoints/aside-K/step-N where it has that form; else the argument itself.
 Path run_of_checkpoint(const Path& run_or_step);
+// Whether the argument is one checkpoint and not a run.
+bool is_checkpoint(const Path& run_or_step);
 
 // Steps under run/checkpoints, oldest first, by name alone.
 std::vector<int64_t> checkpoint_steps(const Path& run);

@@ -42,9 +42,20 @@ std::string seal_of(const Json& manifest) {
   return xxh3_hex(manifest.dump());
 }
 
+Lineage lineage_of(const JsonView& root) {
+  Lineage lineage;
+  if (const auto run = root.find("run")) lineage.run = hex_128_of(*run);
+  if (const auto parent = root.find("parent")) {
+    check_keys(*parent, {"step", "seal"});
+    lineage.parent = {parent->at("step").as_integer(0, kMost), hex_128_of(parent->at("seal"))};
+  }
+  return lineage;
+}
+
 CheckpointState state_of(const JsonView& root) {
   CheckpointState state;
   state.step = root.at("step").as_integer(0, kMost);
+  state.lineage = lineage_of(root);
   state.config = root.at("config").as_string();
   const JsonView data = root.at("data");
   check_keys(data, {"next_sequence", "skipped"});
@@ -63,7 +74,7 @@ CheckpointState state_of(const JsonView& root) {
 
 }  // namespace
 
-std::string manifest_text(const Manifest& manifest) {
+std::string manifest_text(Manifest& manifest) {
   const CheckpointState& state = manifest.state;
   Json json = {{"format", kFormat},      {"version", Manifest::kVersion},
                {"step", state.step},     {"world_size", manifest.world_size},
@@ -73,10 +84,15 @@ std::string manifest_text(const Manifest& manifest) {
   for (const auto& [name, value] : state.scalars) json["scalars"][name] = exact(value);
   Json skipped = Json::array();
   for (const SequenceRange& range : state.skipped) skipped.push_back({range.first, range.last});
+  if (!state.lineage.run.empty()) json["run"] = state.lineage.run;
+  if (const auto& parent = state.lineage.parent) {
+    json["parent"] = {{"step", parent->step}, {"seal", parent->seal}};
+  }
   json["data"] = {{"next_sequence", state.next_sequence}, {"skipped", skipped}};
   for (const ManifestFile& file : manifest.files) json["files"].push_back(to_json(file));
   for (const CheckpointTensor& tensor : manifest.tensors) json["tensors"].push_back(to_json(tensor));
-  json["seal"] = seal_of(json);
+  manifest.seal = seal_of(json);
+  json["seal"] = manifest.seal;
   return json.dump(1) + "\n";
 }
 
@@ -91,8 +107,10 @@ Manifest parse_manifest(std::string_view text, const std::string& origin) {
     root.at("version").refuse("is " + std::to_string(version) + ", but this program knows versions up to " +
                               std::to_string(Manifest::kVersion) + "; load it with a newer program");
   }
-  check_keys(root, {"format", "version", "step", "world_size", "config", "counters", "texts", "scalars",
-                    "data", "files", "tensors", "seal"});
+  check_keys(root,
+             {"format", "version", "step", "world_size", "config", "counters", "texts", "scalars", "data",
+              "files", "tensors", "seal"},
+             {"run", "parent"});
   Manifest manifest;
   manifest.state = state_of(root);
   manifest.world_size = static_cast<int>(root.at("world_size").as_integer(1, kRanks));
@@ -121,7 +139,8 @@ Manifest parse_manifest(std::string_view text, const std::string& origin) {
   // The seal comes last, so that a broken manifest is refused for what is wrong with it.
   Json bare = Json::parse(text);
   bare.erase("seal");
-  if (root.at("seal").as_string() != seal_of(bare)) {
+  manifest.seal = seal_of(bare);
+  if (root.at("seal").as_string() != manifest.seal) {
     root.at("seal").refuse("is not the hash of the rest of the manifest, which was changed or damaged");
   }
   const auto by_part = [](const CheckpointTensor& a, const CheckpointTensor& b) {

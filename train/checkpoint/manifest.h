@@ -17,15 +17,16 @@ struct ManifestFile {
 };
 
 struct Manifest {
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 2;
   static constexpr std::string_view kName = "manifest.json";
   int world_size = 1;
   CheckpointState state;
   std::vector<ManifestFile> files;        // by name
   std::vector<CheckpointTensor> tensors;  // by part, then name
+  std::string seal;                       // the hash of all the rest: as parsed, and set by manifest_text()
 };
 
-std::string manifest_text(const Manifest& manifest);
+std::string manifest_text(Manifest& manifest);
 
 // UserError, naming `origin` and the key, for anything that a save would not have written.
 Manifest parse_manifest(std::string_view text, const std::string& origin);

@@ -56,9 +56,21 @@ nlohmann::json to_json(const CheckpointTensor& tensor) {
           {"hash", hex(tensor.hash)}};
 }
 
-void check_keys(const JsonView& object, const std::vector<std::string>& expected) {
+std::string hex_128_of(const JsonView& value) {
+  const std::string text = value.as_string();
+  if (text.size() != 32 || text.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    value.refuse("is " + in_quotes(text) + ", but 32 hexadecimal digits are needed");
+  }
+  return text;
+}
+
+void check_keys(const JsonView& object, const std::vector<std::string>& expected,
+                const std::vector<std::string>& optional) {
+  const auto in = [](const std::vector<std::string>& names, const std::string& key) {
+    return std::find(names.begin(), names.end(), key) != names.end();
+  };
   for (const std::string& key : object.keys()) {
-    if (std::find(expected.begin(), expected.end(), key) == expected.end()) {
+    if (!in(expected, key) && !in(optional, key)) {
       object.refuse("has the unknown key " + in_quotes(key));
     }
   }
@@ -73,11 +85,7 @@ ManifestFile file_of(const JsonView& value, int world_size) {
   file.part = name_of(value.at("part"));
   file.rank = static_cast<int>(value.at("rank").as_integer(0, world_size - 1));
   file.digest.bytes = value.at("bytes").as_integer(8, kMost / 2);
-  file.digest.xxh3 = value.at("xxh3").as_string();
-  if (file.digest.xxh3.size() != 32 ||
-      file.digest.xxh3.find_first_not_of("0123456789abcdef") != std::string::npos) {
-    value.at("xxh3").refuse("is " + in_quotes(file.digest.xxh3) + ", but 32 hexadecimal digits are needed");
-  }
+  file.digest.xxh3 = hex_128_of(value.at("xxh3"));
   for (const JsonView& block : value.at("blocks").elements()) file.digest.blocks.push_back(unhex(block));
   const int64_t blocks = (file.digest.bytes - 1) / FileDigest::kBlockBytes + 1;
   if (static_cast<int64_t>(file.digest.blocks.size()) != blocks) {

@@ -18,7 +18,10 @@ nlohmann::json to_json(const CheckpointTensor& tensor);
 // UserError for anything that to_json() does not write. A tensor's elements follow from its shape.
 ManifestFile file_of(const JsonView& value, int world_size);
 CheckpointTensor tensor_of(const JsonView& value);
-// The object has these keys and no others.
-void check_keys(const JsonView& object, const std::vector<std::string>& expected);
+// The object has the expected keys and no others but `optional` ones.
+void check_keys(const JsonView& object, const std::vector<std::string>& expected,
+                const std::vector<std::string>& optional = {});
+// 32 hexadecimal digits, as hashes of 128 bits are written.
+std::string hex_128_of(const JsonView& value);
 
 }  // namespace toroid

@@ -94,15 +94,15 @@ Path saving_directory(const Path& checkpoints, int64_t step) {
 }
 
 Path begin_step(const Path& checkpoints, int64_t step) {
-  std::error_code error;
-  if (!fs::is_directory(checkpoints, error)) {
+  if (!is_present_directory(checkpoints)) {
     make_directories(checkpoints);
     sync_directory(
         checkpoints.parent_path());  // a step is only as durable as the name of the folder it lies in
   }
-  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry.path(), error);
+  std::error_code error;
+  for (const Path& entry : list_directory(checkpoints)) {
+    const std::string name = entry.filename().string();
+    if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry, error);
   }
   Path temporary = saving_directory(checkpoints, step);
   if (::mkdir(temporary.c_str(), 0755) != 0) {
@@ -134,7 +134,8 @@ RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
   return report;
 }
 
-void commit_step(const Path& temporary, const CheckpointState& state, std::span<const RankReport> reports) {
+std::string commit_step(const Path& temporary, const CheckpointState& state,
+                        std::span<const RankReport> reports) {
   Manifest manifest;
   manifest.state = state;
   manifest.world_size = static_cast<int>(reports.size());
@@ -182,6 +183,7 @@ void commit_step(const Path& temporary, const CheckpointState& state, std::span<
     fs::remove_all(temporary, ignored);
   }
   sync_directory(checkpoints);
+  return manifest.seal;
 }
 
 }  // namespace toroid

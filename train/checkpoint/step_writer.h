@@ -27,8 +27,10 @@ Path begin_step(const Path& checkpoints, int64_t step);
 RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
                       std::span<const TensorSlice> slices);
 
-// Adds the reports up, writes the manifest, and renames the directory to checkpoints/step-N.
-void commit_step(const Path& temporary, const CheckpointState& state, std::span<const RankReport> reports);
+// Adds the reports up, writes the manifest, and renames the directory to checkpoints/step-N. Returns the
+// manifest's seal.
+std::string commit_step(const Path& temporary, const CheckpointState& state,
+                        std::span<const RankReport> reports);
 
 std::string step_name(int64_t step);  // "step-120"
 

@@ -1,19 +1,18 @@
 #include "train/config/changes.h"
 
-#include <google/protobuf/descriptor.h>
-
+#include <algorithm>
 #include <array>
-#include <map>
-#include <string_view>
+#include <span>
 
 #include "train/config/reflection.h"
 
 namespace toroid::config {
 namespace {
 
-constexpr std::array<std::string_view, 21> kFree = {
+constexpr auto kFree = std::to_array<std::string_view>({
     "device",
     "chip",
+    "model.token_ids",
     "mesh",
     "zero",
     "train.steps",
@@ -32,44 +31,48 @@ constexpr std::array<std::string_view, 21> kFree = {
     "data.directory",
     "data.corpus",
     "data.threads",
+    "data.skip",  // has rules of its own (train/data_position.h)
     "optim.skip.max_consecutive",
-};
+});
 
-bool is_free(const std::string& path) {
-  for (const std::string_view free : kFree) {
-    if (path.compare(0, free.size(), free) == 0 &&
-        (path.size() == free.size() || path[free.size()] == '.' || path[free.size()] == '[')) {
-      return true;
-    }
+constexpr auto kOfARank = std::to_array<std::string_view>({
+    "train.threads", "train.trace", "train.log", "train.init_from", "data.directory", "data.corpus",
+    "data.threads", "data.tokenizer.model", "data.source.path",
+    "mesh.collective",  // the first rank's table goes for all
+});
+
+std::string without_indices(std::string_view path) {
+  std::string out;
+  int depth = 0;
+  for (const char c : path) {
+    depth += c == '[' ? 1 : 0;
+    if (depth == 0) out += c;
+    depth -= c == ']' ? 1 : 0;
   }
-  return false;
+  return out;
 }
 
-std::map<std::string, std::string> values(const RunConfig& run) {
-  std::map<std::string, std::string> all;
-  for_each_value(run, "", [&](const Value& value) {
-    if (!is_free(value.path)) all[value.path] = literal(value);
+bool is_in(std::string_view path, std::span<const std::string_view> fields) {
+  const std::string plain = without_indices(path);
+  return std::any_of(fields.begin(), fields.end(), [&](std::string_view field) {
+    return plain.starts_with(field) && (plain.size() == field.size() || plain[field.size()] == '.');
   });
-  return all;
 }
 
 }  // namespace
 
-std::vector<std::string> changes(const RunConfig& saved, const RunConfig& now) {
-  const auto before = values(saved), after = values(now);
-  std::vector<std::string> lines;
-  for (const auto& [path, value] : before) {
-    const auto found = after.find(path);
-    if (found == after.end()) {
-      lines.push_back(path + " was " + value + " and is gone");
-    } else if (found->second != value) {
-      lines.push_back(path + " was " + value + " and is " + found->second);
-    }
-  }
-  for (const auto& [path, value] : after) {
-    if (!before.contains(path)) lines.push_back(path + " was not set and is " + value);
-  }
-  return lines;
+std::vector<NamedValue> values(const RunConfig& run) {
+  std::vector<NamedValue> out;
+  for_each_value(run, "", [&](const Value& value) { out.push_back({value.path, literal(value)}); });
+  return out;
+}
+
+bool may_change(std::string_view path) {
+  return is_in(path, kFree);
+}
+
+bool may_differ(std::string_view path) {
+  return is_in(path, kOfARank);
 }
 
 }  // namespace toroid::config

@@ -7,12 +7,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <utility>
 
+#include "core/base/encoding.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "train/config/reflection.h"
+#include "train/config/resolve.h"
 
 namespace toroid::config {
 namespace {
@@ -156,11 +159,29 @@ void check_value(const Value& value, const std::string& where) {
   }
 }
 
+// For each line whose comment says what its value was derived from, that path.
+std::map<int, std::string> derivations(std::string_view text, const pb::Descriptor& type) {
+  std::map<int, std::string> found;
+  int line = 0;
+  for (size_t begin = 0; begin < text.size(); ++line) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view comment = text.substr(begin, end - begin);
+    comment.remove_prefix(std::min(comment.rfind('#'), comment.size()));
+    begin = end + 1;
+    if (comment.empty()) continue;
+    comment.remove_prefix(std::min(comment.find_first_not_of("# "), comment.size()));
+    comment = comment.substr(0, comment.find_last_not_of(" \t\r") + 1);
+    const auto source = source_of(std::string(comment));
+    if (source && has_field(type, *source)) found[line] = *source;
+  }
+  return found;
+}
+
 // for_each_value with the position of each value.
 class Positions {
  public:
-  Positions(const std::string& name, Origins& origins)
-      : name_(name), shown_name_(printable(name)), origins_(origins) {}
+  Positions(const std::string& name, std::map<int, std::string> derived, Origins& origins)
+      : name_(name), shown_name_(printable(name)), derived_(std::move(derived)), origins_(origins) {}
 
   void walk(const pb::Message& message, const Tree* tree, const std::string& path) {
     const pb::Reflection* reflection = message.GetReflection();
@@ -197,10 +218,13 @@ class Positions {
       throw UserError(printable(name_) + ": more than " + std::to_string(kMostValues) + " values");
     }
     check_value({message, field, index, path}, position(name_, last_.line, last_.column));
-    origins_[path] = shown_name_ + ":" + std::to_string(last_.line + 1);
+    const auto derived = derived_.find(last_.line);
+    origins_[path] = derived == derived_.end() ? shown_name_ + ":" + std::to_string(last_.line + 1)
+                                               : derived_from(derived->second);
   }
 
   std::string name_, shown_name_;
+  std::map<int, std::string> derived_;  // by line
   Origins& origins_;
   pb::TextFormat::ParseLocation last_{0, 0};
   int values_ = 0;
@@ -212,6 +236,9 @@ Origins read_text(std::string_view text, const std::string& name, pb::Message& o
   if (static_cast<int64_t>(text.size()) > kLargestFile) {
     throw UserError(printable(name) + " has " + human_bytes(static_cast<int64_t>(text.size())) +
                     "; a config has at most " + human_bytes(kLargestFile));
+  }
+  if (const std::string_view encoding = wide_encoding(text); !encoding.empty()) {
+    throw UserError(printable(name) + " " + is_wide_text(encoding));
   }
   if (text.substr(0, 3) == "\xef\xbb\xbf") text.remove_prefix(3);  // a byte-order mark
   if (!valid_utf8(text)) throw UserError(printable(name) + " is not UTF-8 text");
@@ -230,7 +257,7 @@ Origins read_text(std::string_view text, const std::string& name, pb::Message& o
                     reword(entry.message, *out.GetDescriptor()));
   }
   Origins origins;
-  Positions(name, origins).walk(out, &tree, "");
+  Positions(name, derivations(text, *out.GetDescriptor()), origins).walk(out, &tree, "");
   return origins;
 }
 

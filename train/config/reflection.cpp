@@ -51,6 +51,14 @@ std::string literal(const Value& value) {
   return text;
 }
 
+bool has_field(const pb::Descriptor& type, const std::string& path) {
+  const size_t dot = path.find('.');
+  const std::string name = path.substr(0, std::min(dot, path.find('[')));
+  const pb::FieldDescriptor* field = type.FindFieldByName(name);
+  if (field == nullptr || dot == std::string::npos) return field != nullptr;
+  return field->message_type() != nullptr && has_field(*field->message_type(), path.substr(dot + 1));
+}
+
 std::string join(const std::string& path, const std::string& name) {
   return path.empty() ? name : path + "." + name;
 }

@@ -28,6 +28,9 @@ void for_each_value(const google::protobuf::Message& message, const std::string&
 // As text format writes it: 256, 1e-06, true, GELU_TANH, "a string".
 std::string literal(const Value& value);
 
+// Whether `path` leads to a field; repeated fields may stand without [i].
+bool has_field(const google::protobuf::Descriptor& type, const std::string& path);
+
 std::string join(const std::string& path, const std::string& name);
 std::string at(const std::string& path, int index);
 

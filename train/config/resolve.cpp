@@ -3,6 +3,7 @@
 #include <google/protobuf/descriptor.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "train/config/reflection.h"
 
@@ -10,6 +11,8 @@ namespace toroid::config {
 namespace {
 
 namespace pb = google::protobuf;
+
+constexpr std::string_view kFrom = "from ";
 
 void set_default(pb::Message& message, const pb::FieldDescriptor* field) {
   const pb::Reflection* reflection = message.GetReflection();
@@ -75,16 +78,16 @@ void fill(pb::Message& message, const std::string& path, Origins& origins) {
 void derive_model(ModelConfig& model, Origins& origins) {
   if (!model.has_kv_heads() && model.has_heads()) {
     model.set_kv_heads(model.heads());
-    origins["model.kv_heads"] = "from model.heads";
+    origins["model.kv_heads"] = derived_from("model.heads");
   }
   if (!model.has_query_pre_attn_scalar() && model.has_head_dim()) {
     model.set_query_pre_attn_scalar(static_cast<double>(model.head_dim()));
-    origins["model.query_pre_attn_scalar"] = "from model.head_dim";
+    origins["model.query_pre_attn_scalar"] = derived_from("model.head_dim");
   }
   ModelConfig::Rope& rope = *model.mutable_rope();
   if (!rope.has_local_base() || rope.local_base() == 0) {
     rope.set_local_base(rope.base());
-    origins["model.rope.local_base"] = "from model.rope.base";
+    origins["model.rope.local_base"] = derived_from("model.rope.base");
   }
 }
 
@@ -94,8 +97,7 @@ void derive_steps(Kind& kind, int64_t shortest, const std::string& path, const T
                   Origins& origins) {
   if (kind.has_steps() || !train.has_steps()) return;
   kind.set_steps(std::max({train.steps(), shortest, int64_t{1}}));
-  origins[path + ".steps"] =
-      train.steps() >= kind.steps() ? "from train.steps" : "from its warm-up and decay";
+  origins[path + ".steps"] = derived_from(train.steps() >= kind.steps() ? "train.steps" : path + ".warmup");
 }
 
 void derive_schedule(ScheduleConfig& schedule, const TrainConfig& train, Origins& origins) {
@@ -116,21 +118,34 @@ void derive_schedule(ScheduleConfig& schedule, const TrainConfig& train, Origins
                  origins);
     if (!kind.has_decay() && kind.has_steps()) {
       kind.set_decay(std::min(kind.steps() / 10, kind.steps() - bounded(kind.warmup())));
-      origins[path + "warmup_stable_decay.decay"] = "from its steps";
+      origins[path + "warmup_stable_decay.decay"] = derived_from(path + "warmup_stable_decay.steps");
     }
   }
 }
 
 }  // namespace
 
+std::string derived_from(const std::string& path) {
+  return std::string(kFrom) + path;
+}
+
+std::optional<std::string> source_of(const std::string& origin) {
+  if (!origin.starts_with(kFrom)) return std::nullopt;
+  return origin.substr(kFrom.size());
+}
+
 void resolve(RunConfig& run, Origins& origins) {
   derive_model(*run.mutable_model(), origins);
   if (run.optim().rule_case() == OptimConfig::RULE_NOT_SET) run.mutable_optim()->mutable_adamw();
-  if (run.pathways().every_steps() > 1 && run.pathways().outer_case() == PathwaysConfig::OUTER_NOT_SET) {
-    run.mutable_pathways()->mutable_nesterov();
-  }
+  const bool outer_step =
+      run.pathways().every_steps() > 1 && run.pathways().outer_case() == PathwaysConfig::OUTER_NOT_SET;
+  if (outer_step) run.mutable_pathways()->mutable_nesterov();
   derive_schedule(*run.mutable_optim()->mutable_schedule(), run.train(), origins);
   fill(run, "", origins);
+  if (!outer_step) return;
+  for (const char* value : {"learning_rate", "momentum"}) {
+    origins[join("pathways.nesterov", value)] = derived_from("pathways.every_steps");
+  }
 }
 
 }  // namespace toroid::config

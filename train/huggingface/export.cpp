@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
@@ -17,14 +17,13 @@
 #include "train/config/load.h"
 #include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
+#include "train/huggingface/inheritance.h"
 #include "train/huggingface/model_config.h"
 #include "train/huggingface/tokenizer_files.h"
 #include "train/huggingface/transfer.h"
 
 namespace toroid::huggingface {
 namespace {
-
-namespace fs = std::filesystem;
 
 // Fills bytes [first, first + out.size()) of an exported tensor from fp32 elements of the checkpoint.
 void read_as(CheckpointReader& reader, const CheckpointTensor& tensor, ElementType type, int64_t first,
@@ -102,13 +101,18 @@ void write_weights(CheckpointReader& reader, const std::vector<CheckpointTensor>
   write_file(options.out / "model.safetensors.index.json", index.dump(2) + "\n");
 }
 
-std::optional<Tokenizer> tokenizer_of(const Path& checkpoint, const config::RunConfig& run) {
-  std::error_code ignored;
-  for (const Path& path : {run_of_checkpoint(checkpoint) / "tokenizer.model",
-                           Path(run.data().directory()) / "tokenizer.model"}) {
-    if (fs::exists(path, ignored)) return Tokenizer::load(path);
+// The tokenizer's files: those that were imported as they came, the others made from the model.
+std::map<std::string, std::string> texts_of(const Path& run, const Tokenizer* tokenizer, int64_t max_tokens) {
+  std::map<std::string, std::string> texts = kept_files(run);
+  if (tokenizer == nullptr) {
+    if (texts.empty()) log::warn("the run has no tokenizer.model: only weights and config.json are exported");
+    return texts;
   }
-  return std::nullopt;
+  texts["tokenizer.model"] = tokenizer->model_bytes();
+  if (!texts.contains("tokenizer.json")) texts["tokenizer.json"] = tokenizer_json(*tokenizer);
+  if (!texts.contains("tokenizer_config.json"))
+    texts["tokenizer_config.json"] = tokenizer_config_json(*tokenizer, max_tokens);
+  return texts;
 }
 
 }  // namespace
@@ -121,20 +125,18 @@ int64_t export_model(const ExportOptions& options) {
       config::load_text(reader.state().config, (reader.directory() / "manifest.json").string() + " (config)");
   const config::ModelConfig& model = resolved.run.model();
   const int64_t max_tokens = resolved.run.batch().tokens_per_sequence();
-  const std::string config_json = model_config_json(model, max_tokens, options.type);
+  const Path run = run_of_checkpoint(options.checkpoint);
+  const std::optional<Path> tokenizer_path = tokenizer_file(run, resolved.run);
+  std::optional<Tokenizer> tokenizer;
+  if (tokenizer_path) tokenizer = Tokenizer::load(*tokenizer_path);
+  const Tokenizer* const known = tokenizer ? &*tokenizer : nullptr;
+  std::map<std::string, std::string> texts = texts_of(run, known, max_tokens);
+  texts["config.json"] = model_config_json(model, max_tokens, options.type, token_ids(model, known));
   const std::vector<CheckpointTensor> tensors = tensors_of(reader, decoder_config(model), part);
-  const std::optional<Tokenizer> tokenizer = tokenizer_of(options.checkpoint, resolved.run);
 
   make_directories(options.out);
   write_weights(reader, tensors, options);
-  if (tokenizer) {
-    write_file(options.out / "tokenizer.model", tokenizer->model_bytes());
-    write_file(options.out / "tokenizer.json", tokenizer_json(*tokenizer));
-    write_file(options.out / "tokenizer_config.json", tokenizer_config_json(*tokenizer, max_tokens));
-  } else {
-    log::warn("the run has no tokenizer.model: only weights and config.json were exported");
-  }
-  write_file(options.out / "config.json", config_json);
+  for (const auto& [name, text] : texts) write_file(options.out / name, text);
   out.keep();
   int64_t parameters = 0;
   for (const CheckpointTensor& tensor : tensors) parameters += tensor.elements;

@@ -1,23 +1,25 @@
 #include "train/huggingface/model_config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/io/json.h"
+#include "core/base/range.h"
 #include "core/base/text.h"
 #include "core/model/check.h"
 #include "core/model/model.pb.h"
+#include "train/huggingface/family.h"
+#include "train/huggingface/rope_keys.h"
 
 namespace toroid::huggingface {
 namespace {
 
 using config::ModelConfig;
 using Json = nlohmann::json;
-
-enum class Family : uint8_t { gemma, gemma2, gemma3 };
 
 constexpr int64_t kMost = int64_t{1} << 40;
 
@@ -31,20 +33,81 @@ Family family_of(const JsonView& root) {
               (type == "gemma3" ? " (this is the multimodal model; take its text decoder)" : ""));
 }
 
+// A key that is missing: nothing. transformers fills it in, but fails where it is null.
+std::optional<JsonView> given(const JsonView& root, const char* key) {
+  if (!root.has(key)) return std::nullopt;
+  const JsonView value = root.at(key);
+  if (value.is_null()) value.refuse("is null, with which transformers fails; leave the key out");
+  return value;
+}
+
+int64_t integer(const JsonView& root, const char* key, int64_t missing) {
+  const auto value = given(root, key);
+  return value ? value->as_integer(1, kMost) : missing;
+}
+
+double real(const JsonView& root, const char* key, double missing) {
+  const auto value = given(root, key);
+  return value ? value->as_number() : missing;
+}
+
 bool flag(const JsonView& root, const char* key, bool missing) {
-  const auto value = root.find(key);
+  const auto value = given(root, key);
   return value ? value->as_bool() : missing;
 }
 
-// A key that may be missing (then the class's own default) or null (then 0: none).
+// 0: none, which config.json says by null; a missing key is the class's.
 double soft_cap(const JsonView& root, const char* key, double missing) {
   if (!root.has(key)) return missing;
   const auto value = root.find(key);
-  return value ? value->as_number() : 0;
+  if (!value) return 0;
+  const double cap = value->as_number();
+  if (cap <= 0) value->refuse("is " + number(cap) + ", by which transformers divides; none is null");
+  return cap;
+}
+
+// Keys that change nothing here, but whose null keeps transformers from opening the file.
+void check_unread(const JsonView& root, Family family) {
+  for (const char* key : {"use_cache", "initializer_range"}) given(root, key);
+  if (family == Family::gemma) given(root, "attention_dropout");
+}
+
+int64_t token_id(const JsonView& id) {
+  return std::max<int64_t>(id.as_integer(-(int64_t{1} << 31), int64_t{1} << 31), -1);
+}
+
+// Ids that are there are kept as they stand, and null and negative ones, which older files have, as none. For
+// those that are missing the tokenizer may know better than the class.
+void read_token_ids(const JsonView& root, ModelConfig& model) {
+  ModelConfig::TokenIds ids;
+  const auto one = [&root](const char* key) {
+    const JsonView value = root.at(key);
+    return value.is_null() ? -1 : token_id(value);
+  };
+  if (root.has("bos_token_id")) ids.set_bos(one("bos_token_id"));
+  if (root.has("pad_token_id")) ids.set_pad(one("pad_token_id"));
+  if (root.has("eos_token_id")) {
+    const JsonView eos = root.at("eos_token_id");
+    if (!eos.is_array()) {
+      ids.add_eos(one("eos_token_id"));
+    } else {
+      for (const JsonView& id : eos.elements()) ids.add_eos(token_id(id));
+      if (ids.eos_size() == 0) ids.add_eos(-1);
+    }
+  }
+  if (ids.has_bos() || ids.has_pad() || ids.eos_size() > 0) *model.mutable_token_ids() = ids;
+  if (ids.pad() >= model.vocab()) {
+    root.at("pad_token_id")
+        .refuse("is " + std::to_string(ids.pad()) + ", but vocab_size is only " +
+                std::to_string(model.vocab()) + ", with which transformers cannot make the embedding");
+  }
 }
 
 std::optional<ModelConfig::Activation> activation(const std::string& name, Family family) {
-  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return ModelConfig::GELU_TANH;
+  for (const char* tanh :
+       {"gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "gelu_fast", "gelu_accurate"}) {
+    if (name == tanh) return ModelConfig::GELU_TANH;  // one formula, computed in five ways
+  }
   // The first Gemma files say "gelu" (which means erf elsewhere) of a model that was trained with tanh.
   if (name == "gelu" && family == Family::gemma) return ModelConfig::GELU_TANH;
   if (name == "silu" || name == "swish") return ModelConfig::SILU;
@@ -52,123 +115,94 @@ std::optional<ModelConfig::Activation> activation(const std::string& name, Famil
   return std::nullopt;
 }
 
+// Each class reads one of two keys, and published files have both.
 void read_activation(const JsonView& root, Family family, ModelConfig& model) {
-  std::optional<ModelConfig::Activation> found;
-  for (const char* key : {"hidden_activation", "hidden_act"}) {
-    const auto value = root.find(key);
-    if (!value) continue;
-    const auto one = activation(value->as_string(), family);
-    if (!one) {
-      value->refuse("is " + in_quotes(value->as_string()) +
-                    ", but only gelu_pytorch_tanh, silu and relu are implemented");
+  const bool first = family == Family::gemma;
+  const char* const read = first ? "hidden_act" : "hidden_activation";
+  const char* const other = first ? "hidden_activation" : "hidden_act";
+  const auto of = [family](const JsonView& value) {
+    const auto found = activation(value.as_string(), family);
+    if (!found) {
+      value.refuse("is " + in_quotes(value.as_string()) +
+                   ", but only gelu_pytorch_tanh, silu and relu are implemented");
     }
-    if (found && *found != *one) {
-      value->refuse("is " + in_quotes(value->as_string()) + ", but hidden_activation is " +
-                    in_quotes(root.at("hidden_activation").as_string()) + "; they must agree");
-    }
-    found = one;
+    return *found;
+  };
+  const auto stated = given(root, read);
+  model.set_activation(stated ? of(*stated) : ModelConfig::GELU_TANH);
+  const auto beside = root.find(other);
+  if (beside && of(*beside) != model.activation()) {
+    beside->refuse(
+        "is " + in_quotes(beside->as_string()) + ", but " + read + ", which transformers reads, is " +
+        (stated ? in_quotes(stated->as_string()) : "gelu_pytorch_tanh (its default)") + "; they must agree");
   }
-  model.set_activation(found.value_or(ModelConfig::GELU_TANH));
-}
-
-// theta and linear factor of one rope_parameters (or rope_scaling) object.
-struct Rope {
-  std::optional<double> theta;
-  double factor = 1;
-};
-
-Rope read_rope(const JsonView& value) {
-  Rope rope;
-  if (const auto theta = value.find("rope_theta")) rope.theta = theta->as_number();
-  if (const auto partial = value.find("partial_rotary_factor"); partial && partial->as_number() != 1) {
-    partial->refuse("is not 1, but RoPE turns whole heads here");
-  }
-  auto type = value.find("rope_type");
-  if (!type) type = value.find("type");
-  const std::string name = type ? type->as_string() : "default";
-  if (name == "linear") {
-    rope.factor = value.at("factor").as_number();
-  } else if (name != "default") {
-    type->refuse("is " + in_quotes(name) + ", but only default and linear are implemented");
-  }
-  return rope;
-}
-
-void set_once(std::optional<double>& target, double value, const JsonView& place) {
-  if (target && *target != value) {
-    place.refuse("says " + std::to_string(value) + ", but another key of this file says " +
-                 std::to_string(*target));
-  }
-  target = value;
 }
 
 void read_ropes(const JsonView& root, Family family, ModelConfig& model) {
-  std::optional<double> base, local, scale;
-  if (const auto theta = root.find("rope_theta")) set_once(base, theta->as_number(), *theta);
-  if (const auto theta = root.find("rope_local_base_freq")) set_once(local, theta->as_number(), *theta);
-  const auto global = [&](const JsonView& place) {
-    const Rope rope = read_rope(place);
-    if (rope.theta) set_once(base, *rope.theta, place);
-    set_once(scale, rope.factor, place);
-  };
-  if (const auto scaling = root.find("rope_scaling")) global(*scaling);
-  if (const auto parameters = root.find("rope_parameters")) {
-    if (parameters->has("full_attention") || parameters->has("sliding_attention")) {
-      if (const auto full = parameters->find("full_attention")) global(*full);
-      if (const auto sliding = parameters->find("sliding_attention")) {
-        const Rope rope = read_rope(*sliding);
-        if (rope.theta) set_once(local, *rope.theta, *sliding);
-        if (rope.factor != 1)
-          sliding->refuse("scales the positions of sliding layers, which is not implemented");
-      }
-    } else {
-      global(*parameters);
-    }
-  }
-  const bool two_bases = family == Family::gemma3;
-  const double theta = base.value_or(two_bases ? 1e6 : 1e4);
-  const double local_theta = local.value_or(two_bases ? 1e4 : theta);
-  model.mutable_rope()->set_base(theta);
-  model.mutable_rope()->set_scale(scale.value_or(1));
-  if (local_theta != theta) model.mutable_rope()->set_local_base(local_theta);
-  if (family == Family::gemma2 && scale.value_or(1) != 1) {
+  const RopeKeys rope = read_rope(root, family);
+  model.mutable_rope()->set_base(rope.base);
+  model.mutable_rope()->set_scale(rope.scale);
+  if (rope.local_base != rope.base) model.mutable_rope()->set_local_base(rope.local_base);
+  if (family == Family::gemma2 && rope.scale != 1 && model.layer_pattern_size() > 0) {
     root.refuse(
         "scales RoPE's positions in all layers of a model with sliding ones, which is not implemented");
   }
 }
 
-void read_layers(const JsonView& root, Family family, ModelConfig& model) {
-  if (family == Family::gemma) {
-    if (const auto types = root.find("layer_types")) {
-      for (const JsonView& type : types->elements()) {
-        if (type.as_string() != "full_attention")
-          type.refuse("is not full_attention, but model_type is gemma");
-      }
+std::vector<ModelConfig::LayerKind> listed_layers(const JsonView& types, int64_t layers) {
+  std::vector<ModelConfig::LayerKind> kinds;
+  for (const JsonView& type : types.elements()) {
+    const std::string name = type.as_string();
+    const bool full = name == "full_attention" || name == "attention";  // an older name of it
+    if (!full && name != "sliding_attention") {
+      type.refuse("is " + in_quotes(name) +
+                  ", but only full_attention and sliding_attention are implemented");
     }
+    kinds.push_back(full ? ModelConfig::GLOBAL : ModelConfig::LOCAL);
+  }
+  if (static_cast<int64_t>(kinds.size()) != layers) {
+    types.refuse("has " + std::to_string(kinds.size()) + " entries, but num_hidden_layers is " +
+                 std::to_string(layers));
+  }
+  return kinds;
+}
+
+// Every so many layers one is global. Only Gemma 3 has a key for it; other spellings have no effect, so they
+// must say what is the case.
+int64_t layer_period(const JsonView& root, Family family) {
+  const int64_t missing = defaults_of(family).sliding_window_pattern;
+  const bool read = family == Family::gemma3;
+  const int64_t period = read && given(root, "sliding_window_pattern")
+                             ? root.at("sliding_window_pattern").as_integer(1, 1000)
+                             : missing;
+  for (const char* key : {"sliding_window_pattern", "_sliding_window_pattern"}) {
+    const auto beside = root.find(key);
+    if (beside && beside->as_integer(1, 1000) != period) {
+      beside->refuse("is " + std::to_string(beside->as_integer()) +
+                     ", but transformers does not read it here and takes " + std::to_string(period) +
+                     "; list the layers in layer_types");
+    }
+  }
+  return period;
+}
+
+void read_layers(const JsonView& root, Family family, ModelConfig& model) {
+  std::vector<ModelConfig::LayerKind> kinds;
+  const auto types = root.find("layer_types");
+  if (types) kinds = listed_layers(*types, model.layers());
+  if (family == Family::gemma) {
+    if (std::find(kinds.begin(), kinds.end(), ModelConfig::LOCAL) != kinds.end())
+      types->refuse("has sliding_attention, but all layers of model_type gemma are full_attention");
     return;
   }
-  std::vector<ModelConfig::LayerKind> kinds;
-  if (const auto types = root.find("layer_types")) {
-    for (const JsonView& type : types->elements()) {
-      const std::string name = type.as_string();
-      if (name != "full_attention" && name != "sliding_attention") {
-        type.refuse("is " + in_quotes(name) +
-                    ", but only full_attention and sliding_attention are implemented");
-      }
-      kinds.push_back(name == "full_attention" ? ModelConfig::GLOBAL : ModelConfig::LOCAL);
-    }
-    if (static_cast<int64_t>(kinds.size()) != model.layers()) {
-      types->refuse("has " + std::to_string(kinds.size()) + " entries, but num_hidden_layers is " +
-                    std::to_string(model.layers()));
-    }
-  } else {
-    auto pattern = root.find("sliding_window_pattern");
-    if (!pattern) pattern = root.find("_sliding_window_pattern");
-    const int64_t period = pattern ? pattern->as_integer(1, 1000) : family == Family::gemma2 ? 2 : 6;
+  if (!types) {
+    const int64_t period = layer_period(root, family);
     for (int64_t i = 1; i <= model.layers(); ++i) {
       kinds.push_back(i % period == 0 ? ModelConfig::GLOBAL : ModelConfig::LOCAL);
     }
   }
+  // transformers asks for a window even where no layer slides.
+  const int64_t window = integer(root, "sliding_window", kDefaultWindow);
   if (std::find(kinds.begin(), kinds.end(), ModelConfig::LOCAL) == kinds.end()) return;
   // The shortest run of layers that, repeated, gives them all.
   size_t period = 1;
@@ -180,8 +214,7 @@ void read_layers(const JsonView& root, Family family, ModelConfig& model) {
   };
   while (!repeats()) ++period;
   for (size_t i = 0; i < period; ++i) model.add_layer_pattern(kinds[i]);
-  const auto window = root.find("sliding_window");
-  model.set_window(window ? window->as_integer(1, kMost) : 4096);
+  model.set_window(window);
 }
 
 }  // namespace
@@ -191,20 +224,21 @@ ModelConfig parse_model_config(const std::string& json, const std::string& origi
   const JsonView root = document.root();
   const Family family = family_of(root);
   ModelConfig model;
-  const auto integer = [&root](const char* key) { return root.at(key).as_integer(1, kMost); };
-  model.set_d_model(integer("hidden_size"));
-  model.set_layers(integer("num_hidden_layers"));
-  model.set_heads(integer("num_attention_heads"));
-  model.set_kv_heads(integer("num_key_value_heads"));
-  model.set_head_dim(integer("head_dim"));
-  model.set_ffn(integer("intermediate_size"));
-  model.set_vocab(integer("vocab_size"));
-  const auto eps = root.find("rms_norm_eps");
-  model.set_norm_eps(eps ? eps->as_number() : 1e-6);
+  const ClassDefaults& missing = defaults_of(family);
+  model.set_d_model(integer(root, "hidden_size", missing.hidden_size));
+  model.set_layers(integer(root, "num_hidden_layers", missing.num_hidden_layers));
+  model.set_heads(integer(root, "num_attention_heads", missing.num_attention_heads));
+  model.set_kv_heads(integer(root, "num_key_value_heads", missing.num_key_value_heads));
+  model.set_head_dim(integer(root, "head_dim", missing.head_dim));
+  model.set_ffn(integer(root, "intermediate_size", missing.intermediate_size));
+  model.set_vocab(integer(root, "vocab_size", missing.vocab_size));
+  model.set_norm_eps(real(root, "rms_norm_eps", kDefaultNormEps));
   model.set_tied_head(flag(root, "tie_word_embeddings", true));
-  for (const char* key : {"attention_bias", "use_bidirectional_attention"}) {
-    if (flag(root, key, false)) root.at(key).refuse("is true, which is not implemented");
-  }
+  if (flag(root, "attention_bias", false))
+    root.at("attention_bias").refuse("is true, which is not implemented");
+  if (const auto both = root.find("use_bidirectional_attention"); both && both->as_bool())
+    both->refuse("is true, which is not implemented");
+  check_unread(root, family);
   if (const auto mlp = root.find("mlp")) {
     const std::string kind = mlp->as_string();
     if (kind != "plain" && kind != "gated")
@@ -212,20 +246,23 @@ ModelConfig parse_model_config(const std::string& json, const std::string& origi
     model.set_mlp(kind == "plain" ? ModelConfig::PLAIN : ModelConfig::GATED);
   }
   read_activation(root, family, model);
-  read_ropes(root, family, model);
   read_layers(root, family, model);
+  read_ropes(root, family, model);
+  read_token_ids(root, model);
   model.set_post_norms(family != Family::gemma);
   model.set_qk_norm(family == Family::gemma3);
   if (family != Family::gemma) {
-    const auto scalar = root.find("query_pre_attn_scalar");
-    model.set_query_pre_attn_scalar(scalar ? scalar->as_number() : 256);
-    model.set_attention_softcap(soft_cap(root, "attn_logit_softcapping", family == Family::gemma2 ? 50 : 0));
-    model.set_logit_softcap(soft_cap(root, "final_logit_softcapping", family == Family::gemma2 ? 30 : 0));
+    model.set_query_pre_attn_scalar(real(root, "query_pre_attn_scalar", kDefaultQueryScalar));
+    model.set_attention_softcap(soft_cap(root, "attn_logit_softcapping", missing.attention_softcap));
+    model.set_logit_softcap(soft_cap(root, "final_logit_softcapping", missing.logit_softcap));
+    if (model.d_model() % model.heads() != 0) {
+      root.refuse("has a hidden_size (" + std::to_string(model.d_model()) +
+                  ") that is not a multiple of num_attention_heads (" + std::to_string(model.heads()) +
+                  "), which transformers refuses");
+    }
   }
-  if (max_tokens != nullptr) {
-    const auto tokens = root.find("max_position_embeddings");
-    *max_tokens = tokens ? tokens->as_integer(1, kMost) : 8192;
-  }
+  const int64_t tokens = integer(root, "max_position_embeddings", missing.max_position_embeddings);
+  if (max_tokens != nullptr) *max_tokens = tokens;
   try {
     model::check(model);
   } catch (const UserError& error) {
@@ -238,7 +275,8 @@ ModelConfig read_model_config(const Path& config_json, int64_t* max_tokens) {
   return parse_model_config(read_file(config_json, int64_t{1} << 20), config_json.string(), max_tokens);
 }
 
-std::string model_config_json(const ModelConfig& model, int64_t max_tokens, ElementType weights) {
+std::string model_config_json(const ModelConfig& model, int64_t max_tokens, ElementType weights,
+                              const TokenIds& ids) {
   const auto refuse = [](const std::string& what) {
     throw UserError("this model cannot be exported: no Gemma of transformers has " + what);
   };
@@ -260,8 +298,15 @@ std::string model_config_json(const ModelConfig& model, int64_t max_tokens, Elem
   if (family == Family::gemma) {
     if (slides) refuse("sliding windows without post-norms");
     if (model.attention_softcap() != 0 || model.logit_softcap() != 0) refuse("soft-caps without post-norms");
-    if (scalar != head_dim)
-      refuse("query_pre_attn_scalar (" + std::to_string(scalar) + ") without post-norms");
+    if (scalar != head_dim) refuse("query_pre_attn_scalar (" + number(scalar) + ") without post-norms");
+  }
+  if (family != Family::gemma) {
+    if (model.d_model() % model.heads() != 0) {
+      refuse("a width (model.d_model, " + std::to_string(model.d_model()) +
+             ") that is no multiple of its heads (" + std::to_string(model.heads()) + "), beside post-norms");
+    }
+    if (scalar != std::floor(scalar))
+      refuse("a query_pre_attn_scalar (" + number(scalar) + ") that is not whole");
   }
   if (family == Family::gemma2 && slides && local != base) refuse("two RoPE bases without QK norms");
   if (family == Family::gemma2 && slides && scale != 1)
@@ -275,11 +320,12 @@ std::string model_config_json(const ModelConfig& model, int64_t max_tokens, Elem
                                                                     : "gelu_pytorch_tanh";
   const Json global = scale == 1 ? Json{{"rope_theta", base}, {"rope_type", "default"}}
                                  : Json{{"rope_theta", base}, {"rope_type", "linear"}, {"factor", scale}};
+  const Json eos = ids.eos.empty() ? Json() : ids.eos.size() == 1 ? Json(ids.eos.front()) : Json(ids.eos);
   Json json = {{"attention_bias", false},
                {"attention_dropout", 0.0},
-               {"bos_token_id", 2},
+               {"bos_token_id", ids.bos ? Json(*ids.bos) : Json()},
                {"dtype", type},
-               {"eos_token_id", 1},
+               {"eos_token_id", eos},
                {"head_dim", model.head_dim()},
                {"hidden_act", act},         // read by some versions of transformers,
                {"hidden_activation", act},  // and this by others
@@ -290,7 +336,7 @@ std::string model_config_json(const ModelConfig& model, int64_t max_tokens, Elem
                {"num_attention_heads", model.heads()},
                {"num_hidden_layers", model.layers()},
                {"num_key_value_heads", kv_heads},
-               {"pad_token_id", 0},
+               {"pad_token_id", ids.pad ? Json(*ids.pad) : Json()},
                {"rms_norm_eps", model.norm_eps()},
                {"rope_parameters", global},  // transformers 5
                {"rope_theta", base},         // transformers 4
@@ -309,10 +355,7 @@ std::string model_config_json(const ModelConfig& model, int64_t max_tokens, Elem
   for (const bool slide : sliding) types.push_back(slide ? "sliding_attention" : "full_attention");
   json["layer_types"] = types;
   json["sliding_window"] = slides ? model.window() : 4096;
-  json["query_pre_attn_scalar"] = scalar;
-  if (scalar == static_cast<double>(static_cast<int64_t>(scalar))) {
-    json["query_pre_attn_scalar"] = static_cast<int64_t>(scalar);
-  }
+  json["query_pre_attn_scalar"] = static_cast<int64_t>(scalar);
   json["attn_logit_softcapping"] = model.attention_softcap() == 0 ? Json() : Json(model.attention_softcap());
   json["final_logit_softcapping"] = model.logit_softcap() == 0 ? Json() : Json(model.logit_softcap());
   json["use_bidirectional_attention"] = false;

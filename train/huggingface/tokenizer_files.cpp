@@ -76,19 +76,31 @@ std::vector<Merge> all_merges(const ModelOutline& model) {
   return all;
 }
 
-std::string piece_or(const Tokenizer& tokenizer, int32_t id, const char* missing) {
-  return id < 0 ? missing : std::string(tokenizer.piece(id));
+// What tokenizer.json cannot say of the model that made the training data.
+void check_carried(const ModelOutline& model) {
+  const auto refuse = [](const std::string& why) {
+    throw UserError("the tokenizer cannot be exported: " + why);
+  };
+  constexpr int kBpe = 2;
+  if (model.model_type != kBpe || !model.byte_fallback)
+    refuse("tokenizer.json is written for BPE models with byte fallback only");
+  for (const ModelPiece& piece : model.pieces) {
+    if (type_of(piece) == PieceType::unused) {
+      refuse("its piece " + in_quotes(piece.text) +
+             " is of type unused, which SentencePiece takes apart again and tokenizer.json has no word for");
+    }
+  }
+}
+
+Json name_of(const Tokenizer& tokenizer, int32_t id) {
+  return id < 0 ? Json() : Json(std::string(tokenizer.piece(id)));
 }
 
 }  // namespace
 
 std::string tokenizer_json(const Tokenizer& tokenizer) {
   const ModelOutline model = check_model(tokenizer.model_bytes(), "the tokenizer");
-  constexpr int kBpe = 2;
-  if (model.model_type != kBpe || !model.byte_fallback) {
-    throw UserError(
-        "the tokenizer cannot be exported: tokenizer.json is written for BPE models with byte fallback only");
-  }
+  check_carried(model);
   const SpecialIds& special = tokenizer.special();
   Json added = Json::array(), vocab = Json::object(), merge_list = Json::array();
   const bool has_tab = tokenizer.id_of("\t") >= 0;
@@ -97,13 +109,18 @@ std::string tokenizer_json(const Tokenizer& tokenizer) {
     const auto id = static_cast<int32_t>(i);
     const bool control = type_of(piece) == PieceType::control || type_of(piece) == PieceType::unknown;
     const bool turn = id == special.start_of_turn || id == special.end_of_turn;
-    if (control || type_of(piece) == PieceType::user_defined) {
+    // SentencePiece matches these in text whose spaces are signs already: a piece with the sign is looked for
+    // after the normaliser has put it there, and one with a space of its own is never found.
+    const bool sign = piece.text.find(kSpace) != std::string_view::npos;
+    const bool found =
+        type_of(piece) == PieceType::user_defined && piece.text.find(' ') == std::string_view::npos;
+    if (control || found) {
       added.push_back({{"id", id},
                        {"content", piece.text},
                        {"single_word", false},
                        {"lstrip", false},
                        {"rstrip", false},
-                       {"normalized", false},
+                       {"normalized", !control && sign},
                        {"special", control || turn}});
     }
     // The library looks a character up before it falls back to bytes, and a tab has no piece of its own.
@@ -112,7 +129,6 @@ std::string tokenizer_json(const Tokenizer& tokenizer) {
   }
   for (const Merge& merge : all_merges(model)) merge_list.push_back({merge.left, merge.right});
 
-  const std::string bos = piece_or(tokenizer, special.bos, "<bos>");
   const auto replace = [](std::string_view from, std::string_view to) {
     return Json{{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}};
   };
@@ -129,18 +145,22 @@ std::string tokenizer_json(const Tokenizer& tokenizer) {
                            {"pattern", {{"String", " "}}},
                            {"behavior", "MergedWithPrevious"},
                            {"invert", false}};
-  json["post_processor"] = {
-      {"type", "TemplateProcessing"},
-      {"single", Json::array({token(bos, 0), sequence("A", 0)})},
-      {"pair", Json::array({token(bos, 0), sequence("A", 0), token(bos, 1), sequence("B", 1)})},
-      {"special_tokens",
-       {{bos, {{"id", bos}, {"ids", Json::array({special.bos})}, {"tokens", Json::array({bos})}}}}}};
+  json["post_processor"] = nullptr;
+  if (special.bos >= 0) {
+    const std::string bos(tokenizer.piece(special.bos));
+    json["post_processor"] = {
+        {"type", "TemplateProcessing"},
+        {"single", Json::array({token(bos, 0), sequence("A", 0)})},
+        {"pair", Json::array({token(bos, 0), sequence("A", 0), token(bos, 1), sequence("B", 1)})},
+        {"special_tokens",
+         {{bos, {{"id", bos}, {"ids", Json::array({special.bos})}, {"tokens", Json::array({bos})}}}}}};
+  }
   json["decoder"] = {{"type", "Sequence"},
                      {"decoders", Json::array({replace(kSpace, " "), Json{{"type", "ByteFallback"}},
                                                Json{{"type", "Fuse"}}})}};
   json["model"] = {{"type", "BPE"},
                    {"dropout", nullptr},
-                   {"unk_token", piece_or(tokenizer, special.unk, "<unk>")},
+                   {"unk_token", name_of(tokenizer, special.unk)},
                    {"continuing_subword_prefix", nullptr},
                    {"end_of_word_suffix", nullptr},
                    {"fuse_unk", true},
@@ -153,13 +173,19 @@ std::string tokenizer_json(const Tokenizer& tokenizer) {
 
 std::string tokenizer_config_json(const Tokenizer& tokenizer, int64_t max_tokens) {
   const SpecialIds& special = tokenizer.special();
-  Json json = {{"tokenizer_class", "GemmaTokenizer"},
-               {"add_bos_token", true},
+  // Whatever of these names a vocabulary lacks, transformers' class for Gemma adds at its end.
+  const bool gemma = special.pad >= 0 && special.pad == tokenizer.id_of("<pad>") && special.eos >= 0 &&
+                     special.eos == tokenizer.id_of("<eos>") && special.bos >= 0 &&
+                     special.bos == tokenizer.id_of("<bos>") && special.unk == tokenizer.id_of("<unk>") &&
+                     tokenizer.id_of("<mask>") >= 0;
+  Json json = {{"tokenizer_class", gemma ? "GemmaTokenizer" : "PreTrainedTokenizerFast"},
+               {"add_bos_token", special.bos >= 0},
                {"add_eos_token", false},
-               {"bos_token", piece_or(tokenizer, special.bos, "<bos>")},
-               {"eos_token", piece_or(tokenizer, special.eos, "<eos>")},
-               {"pad_token", piece_or(tokenizer, special.pad, "<pad>")},
-               {"unk_token", piece_or(tokenizer, special.unk, "<unk>")},
+               {"bos_token", name_of(tokenizer, special.bos)},
+               {"eos_token", name_of(tokenizer, special.eos)},
+               {"pad_token", name_of(tokenizer, special.pad)},
+               {"unk_token", name_of(tokenizer, special.unk)},
+               {"padding_side", "left"},
                {"clean_up_tokenization_spaces", false},
                {"spaces_between_special_tokens", false},
                {"model_max_length", max_tokens}};

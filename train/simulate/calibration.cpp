@@ -94,7 +94,7 @@ void check(const config::Calibration::Collective& collective) {
 
 Path calibration_file(const Path& config) {
   for (const Path& folder : config_folders(config)) {
-    if (const Path file = folder / kFile; std::filesystem::exists(file)) return file;
+    if (const Path file = folder / kFile; is_reachable(file)) return file;
   }
   throw UserError(std::string("configs/") + kFile + " was not found, which holds the constants of other " +
                   "programs; run toroid in its source tree, or name the file");

@@ -43,10 +43,10 @@ sim::Chip read_chip(const std::string& name, const Path& config) {
   if (name.find('/') != std::string::npos || name.ends_with(kEnding)) return read(name);
   std::vector<std::string> known;
   for (const Path& folder : config_folders(config, "chips")) {
-    if (const Path file = folder / (name + kEnding); std::filesystem::exists(file)) return read(file);
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      if (entry.path().extension() == kEnding) known.push_back(entry.path().stem().string());
+    if (const Path file = folder / (name + kEnding); is_reachable(file)) return read(file);
+    if (!is_reachable(folder)) continue;
+    for (const Path& entry : list_directory(folder)) {
+      if (entry.extension() == kEnding) known.push_back(entry.stem().string());
     }
   }
   std::sort(known.begin(), known.end());

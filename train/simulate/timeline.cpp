@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 
 namespace toroid::train {
 namespace {
@@ -38,8 +39,8 @@ std::string name_of_span(const Record& record) {
 }  // namespace
 
 void write_timeline(const Path& file, const sim::Played& played, sim::Network& network) {
-  if (const Path folder = file.parent_path(); !folder.empty() && !std::filesystem::is_directory(folder))
-    throw UserError("--trace: there is no directory " + folder.string());
+  if (const Path folder = file.parent_path(); !folder.empty() && !is_present_directory(folder))
+    throw UserError("--trace: there is no directory " + in_quotes(folder.string()));
   nlohmann::json events = nlohmann::json::array();
   events.push_back(
       {{"ph", "M"}, {"pid", 0}, {"name", "process_name"}, {"args", {{"name", "simulated chip 0"}}}});

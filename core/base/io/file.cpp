@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -22,6 +23,9 @@ int open_regular(const Path& path, int64_t* size, Symlinks symlinks = Symlinks::
   const int no_follow = symlinks == Symlinks::refuse ? O_NOFOLLOW : 0;
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_follow);
   if (descriptor < 0) {
+    if (errno == ELOOP && symlinks == Symlinks::follow) {
+      throw UserError(quoted(path) + " is a symbolic link that leads back to itself; it names no file");
+    }
     if (errno == ELOOP) {
       throw UserError(quoted(path) +
                       " is a symbolic link, which is not followed here; put the file itself in its place");
@@ -150,6 +154,39 @@ void make_directories(const Path& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) throw SystemError("cannot create directory " + quoted(directory), error.value());
+}
+
+bool is_present(const Path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw SystemError("cannot look for " + quoted(path), errno);
+}
+
+bool is_present_directory(const Path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) return S_ISDIR(status.st_mode);
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw SystemError("cannot look for " + quoted(path), errno);
+}
+
+bool is_reachable(const Path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0;
+}
+
+std::vector<Path> list_directory(const Path& directory) {
+  std::vector<Path> entries;
+  std::error_code error;
+  // Its ++ throws where its increment() reports.
+  std::filesystem::directory_iterator entry(directory, error), end;
+  while (!error && entry != end) {
+    entries.push_back(entry->path());
+    entry.increment(error);
+  }
+  if (error) throw SystemError("cannot list directory " + quoted(directory), error.value());
+  std::sort(entries.begin(), entries.end());
+  return entries;
 }
 
 }  // namespace toroid

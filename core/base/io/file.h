@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace toroid {
 
@@ -72,5 +73,17 @@ void sync_directory(const Path& directory);
 
 // Creates `directory` and its parents; SystemError where that fails.
 void make_directories(const Path& directory);
+
+// Questions about a name, asked in place of std::filesystem's, whose errors are no sentences of ours. Links
+// are followed: one that leads nowhere is not there.
+//
+// SystemError where it cannot be told, as behind a directory that may not be entered.
+bool is_present(const Path& path);
+bool is_present_directory(const Path& path);
+// For what is optional: what cannot be reached is as if it were not there.
+bool is_reachable(const Path& path);
+
+// What `directory` holds, by name; SystemError where that cannot be read.
+std::vector<Path> list_directory(const Path& directory);
 
 }  // namespace toroid

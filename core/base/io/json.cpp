@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/base/encoding.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 
@@ -106,8 +107,11 @@ const char* kind(const Json& value) {
 void check_json_limits(std::string_view text, const std::string& origin, const JsonLimits& limits) {
   const auto refuse = [&](const std::string& what, size_t at) {
     throw UserError(in_quotes(origin) + " " + what + " at byte " + std::to_string(at) +
-                    "; it cannot be what it should be");
+                    ", which is more than this reader of JSON takes");
   };
+  if (const std::string_view encoding = wide_encoding(text); !encoding.empty()) {
+    throw UserError(in_quotes(origin) + " " + is_wide_text(encoding));
+  }
   if (static_cast<int64_t>(text.size()) > limits.bytes) {
     throw UserError(in_quotes(origin) + " holds " + std::to_string(text.size()) +
                     " bytes of JSON, but at most " + std::to_string(limits.bytes) + " are allowed here");
@@ -118,7 +122,10 @@ void check_json_limits(std::string_view text, const std::string& origin, const J
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    if (c == '\0') refuse("has a zero byte", i);  // the parser would take it for the end
+    if (c == '\0') {  // the parser would take it for the end
+      throw UserError(in_quotes(origin) + " has a zero byte at byte " + std::to_string(i) +
+                      ", which JSON never has; write the file anew");
+    }
     if (in_string) {
       if (++token > limits.string_bytes) {
         refuse("has a string of more than " + std::to_string(limits.string_bytes) + " bytes", i);

@@ -340,7 +340,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_b
   return header;
 }
 
-SafetensorsFile::SafetensorsFile(const Path& path) : file_(path, Symlinks::refuse) {
+SafetensorsFile::SafetensorsFile(const Path& path, Symlinks symlinks) : file_(path, symlinks) {
   SafetensorsHeader header = parse_safetensors_header(read_header(file_), file_.size(), path.string());
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
@@ -393,7 +393,7 @@ void SafetensorsFile::read(std::string_view name, std::span<std::byte> out) cons
 SafetensorsModel::SafetensorsModel(const Path& directory) : directory_(directory) {
   const Path single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
   const auto add = [this](const Path& path) -> const SafetensorsFile& {
-    files_.push_back(std::make_unique<SafetensorsFile>(path));
+    files_.push_back(std::make_unique<SafetensorsFile>(path, Symlinks::follow));
     for (const TensorInfo& tensor : files_.back()->tensors()) {
       const auto [place, fresh] = entries_.emplace(tensor.name, Entry{files_.back().get(), &tensor});
       if (!fresh) {
@@ -404,7 +404,7 @@ SafetensorsModel::SafetensorsModel(const Path& directory) : directory_(directory
     return *files_.back();
   };
   std::error_code ignored;
-  if (!std::filesystem::is_directory(directory, ignored)) {
+  if (!is_present_directory(directory)) {
     throw UserError(in_quotes(directory.string()) +
                     " is not a directory; give a directory with model.safetensors");
   }
@@ -414,10 +414,10 @@ SafetensorsModel::SafetensorsModel(const Path& directory) : directory_(directory
   }
   if (std::filesystem::symlink_status(index, ignored).type() == std::filesystem::file_type::not_found) {
     std::string hint;
-    for (const auto& entry : std::filesystem::directory_iterator(directory, ignored)) {
-      const std::string extension = entry.path().extension().string();
+    for (const Path& entry : list_directory(directory)) {
+      const std::string extension = entry.extension().string();
       if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt") {
-        hint = "; " + in_quotes(entry.path().filename().string()) +
+        hint = "; " + in_quotes(entry.filename().string()) +
                " holds pickled Python objects, which can run code and are never read: convert it with "
                "save_pretrained(..., safe_serialization=True) where you trust it";
         break;

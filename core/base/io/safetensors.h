@@ -54,7 +54,7 @@ struct TensorInfo {
 // One file, opened and its header checked in full; tensors are read on demand.
 class SafetensorsFile {
  public:
-  explicit SafetensorsFile(const Path& path);
+  explicit SafetensorsFile(const Path& path, Symlinks symlinks = Symlinks::refuse);
 
   const Path& path() const { return file_.path(); }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // by offset
@@ -82,7 +82,9 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::string_view header, int64_t file_bytes,
                                            const std::string& origin);
 
-// A model in a directory: model.safetensors, or the shards that model.safetensors.index.json names.
+// A model in a directory: model.safetensors, or the shards that model.safetensors.index.json names. The names
+// in the index must be bare names of files in the directory. What these are is for whoever made the directory
+// to say: in Hugging Face's cache each is a symbolic link to a file elsewhere.
 class SafetensorsModel {
  public:
   explicit SafetensorsModel(const Path& directory);

@@ -97,7 +97,7 @@ HWY_INLINE Activated activated(Floats z) {
     return {hn::IfThenZeroElse(below, z), hn::IfThenElseZero(positive, splat(1.0f))};
   } else {
     using G = Gate<kActivation>;
-    const Floats inside = hn::Max(splat(-G::kLimit), hn::Min(splat(G::kLimit), z));
+    const Floats inside = at_least(-G::kLimit, at_most(G::kLimit, z));
     const Floats e = G::template exponential<kExact>(inside);
     const Floats s = hn::Div(splat(1.0f), hn::Add(e, splat(1.0f)));
     const Floats value = hn::Mul(z, s);

@@ -18,7 +18,7 @@ namespace toroid::cpu::HWY_NAMESPACE {
 template <class T>
 HWY_INLINE Floats exp_of_score(Floats x) {
   if constexpr (std::is_same_v<T, float>) return exp(x);
-  const Floats t = hn::Min(splat(126.0f), hn::Max(splat(-126.0f), hn::Mul(x, splat(kLog2E))));
+  const Floats t = at_most(126.0f, at_least(-126.0f, hn::Mul(x, splat(kLog2E))));
   return exp2_core<5>(t, zero());
 }
 

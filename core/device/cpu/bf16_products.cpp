@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <ctime>
 
-#include "core/device/cpu/onednn.h"
-
 namespace toroid {
 
 std::string_view name_of(Bf16Products products) {
@@ -82,7 +80,7 @@ RegisterRates measure_register_rates() {
   const bool wide = isa >= Isa::avx512;
   const Loop fp32 = wide ? Loop{multiply_adds_512, 32, &out.fp32} : Loop{multiply_adds_256, 16, &out.fp32};
   const Loop bf16{isa >= Isa::avx512_bf16 ? dot_products : nullptr, 64, &out.bf16};
-  if (!__builtin_cpu_supports("fma")) return out;
+  if (isa == Isa::baseline) return out;
   for (int round = 0; round < kRounds; ++round) {
     for (const Loop& loop : {fp32, bf16}) {
       if (loop.run == nullptr) continue;

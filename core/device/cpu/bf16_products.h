@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/device/cpu/instruction_set.h"
 #include "core/tensor/dtype.h"
 
 namespace toroid {
@@ -16,8 +17,6 @@ enum class Bf16Products : uint8_t { native, widened };
 std::string_view name_of(Bf16Products products);  // "NATIVE", "WIDENED": as configs have it
 
 namespace cpu {
-
-enum class Isa : uint8_t;
 
 // FLOP/s of one core whose operands are in registers. 0: no such instruction under the cap (onednn.h).
 struct RegisterRates {

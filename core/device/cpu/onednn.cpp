@@ -1,10 +1,8 @@
 #include "core/device/cpu/onednn.h"
 
-#include <hwy/highway.h>
 #include <omp.h>
 
 #include <array>
-#include <cstdlib>
 #include <dnnl.hpp>
 #include <map>
 #include <mutex>
@@ -83,7 +81,7 @@ Desc weights_desc(const PackedFormat& format) {
 // of columns of a packed matrix is itself a packed matrix.
 PackedFormat choose_format(DType type, int64_t k, int64_t n, bool transposed) {
   const PackedFormat plain{.type = type, .k = k, .n = n, .transposed = transposed};
-  if (instruction_set() == Isa::avx2) return plain;
+  if (instruction_set() <= Isa::avx2) return plain;
   for (const int64_t n_block : {64, 32, 16}) {
     PackedFormat format = plain;
     format.blocked = true;
@@ -99,52 +97,7 @@ PackedFormat choose_format(DType type, int64_t k, int64_t n, bool transposed) {
   return plain;
 }
 
-Isa detect() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::avx512_core_amx:
-      return Isa::amx;
-    case dnnl::cpu_isa::avx512_core_bf16:
-      return Isa::avx512_bf16;
-    case dnnl::cpu_isa::avx512_core:
-    case dnnl::cpu_isa::avx512_core_vnni:
-      return Isa::avx512;
-    default:
-      return Isa::avx2;
-  }
-}
-
-void apply_cap() {
-  const char* wanted = std::getenv("TOROID_MAX_ISA");
-  if (wanted == nullptr || *wanted == '\0') return;
-  const std::string_view name = wanted;
-  dnnl::cpu_isa cap = dnnl::cpu_isa::all;
-  if (name == "avx2") {
-    cap = dnnl::cpu_isa::avx2;
-    hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
-  } else if (name == "avx512") {
-    cap = dnnl::cpu_isa::avx512_core_vnni;
-  } else if (name == "avx512_bf16") {
-    cap = dnnl::cpu_isa::avx512_core_bf16;
-  } else if (name == "amx") {
-    cap = dnnl::cpu_isa::avx512_core_amx;
-  } else {
-    throw UserError("TOROID_MAX_ISA is \"" + std::string(name) + "\"; use avx2, avx512, avx512_bf16 or amx.");
-  }
-  dnnl::set_max_cpu_isa(cap);  // refused once oneDNN has looked: then the first cap stands
-}
-
 }  // namespace
-
-void cap_instruction_set() {
-  static std::once_flag once;
-  std::call_once(once, apply_cap);
-}
-
-Isa instruction_set() {
-  cap_instruction_set();
-  static const Isa isa = detect();
-  return isa;
-}
 
 PackedFormat packed_format(DType product_type, int64_t k, int64_t n, bool transposed) {
   const std::tuple key(product_type, k, n, transposed);

@@ -8,16 +8,10 @@
 #include <memory>
 #include <vector>
 
+#include "core/device/cpu/instruction_set.h"
 #include "core/tensor/tensor.h"
 
 namespace toroid::cpu {
-
-enum class Isa : uint8_t { avx2, avx512, avx512_bf16, amx };
-
-// Applies TOROID_MAX_ISA (avx2, avx512, avx512_bf16 or amx; unset: what the machine has) to oneDNN and to
-// Highway, once, before either is used. UserError for another value.
-void cap_instruction_set();
-Isa instruction_set();
 
 // The order of B's elements: blocks of k_block x n_block elements, k_block innermost over n-blocks, and in a
 // block groups of `group` neighbours along k. Not blocked (no such kernel on this machine): `transposed` says

@@ -107,6 +107,7 @@ void TransferThread::drop() {
   call([this] {
     const std::lock_guard lock(mutex_);
     clear();
+    for (std::atomic<uint64_t>& finished : finished_) finished.store(0, std::memory_order_release);
   });
 }
 

@@ -219,15 +219,32 @@ HWY_INLINE Floats exp2_core(Floats t, Floats rest) {
 // 1 / ln 2 in two pieces.
 inline constexpr float kLog2E = 1.4426950216293335f, kLog2ERest = 1.925963033500011e-08f;
 
+// The smaller and the larger of a constant and x; NaN for NaN. The constant comes first: x86's minimum and
+// maximum return their second operand where one is NaN. Highway's fallback returns the other one.
+HWY_INLINE Floats at_most(float limit, Floats x) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Lt(splat(limit), x), splat(limit), x);
+#else
+  return hn::Min(splat(limit), x);
+#endif
+}
+
+HWY_INLINE Floats at_least(float limit, Floats x) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Lt(x, splat(limit)), splat(limit), x);
+#else
+  return hn::Max(splat(limit), x);
+#endif
+}
+
 // e^x within 2 ulp; 0 below -87.3 (so masked scores vanish), the largest power near the top of the range, NaN
 // for NaN.
 HWY_INLINE Floats exp(Floats x) {
-  const Floats least = splat(-87.3f);
-  // The constant comes first: x86's minimum and maximum return their second operand where one is NaN.
-  const Floats y = hn::Max(least, hn::Min(splat(87.3f), x));
+  constexpr float kLeast = -87.3f;
+  const Floats y = at_least(kLeast, at_most(87.3f, x));
   const Floats t = hn::Mul(y, splat(kLog2E));
   const Floats rest = hn::MulAdd(y, splat(kLog2ERest), hn::MulSub(y, splat(kLog2E), t));
-  return hn::IfThenZeroElse(hn::Lt(x, least), exp2_core<6>(t, rest));
+  return hn::IfThenZeroElse(hn::Lt(x, splat(kLeast)), exp2_core<6>(t, rest));
 }
 
 // tanh(x) within 2 ulp: an odd polynomial near zero (Cephes, tanhf), 1 - 2 / (e^2x + 1) beyond.
@@ -238,7 +255,7 @@ HWY_INLINE Floats tanh(Floats x) {
   p = hn::MulAdd(p, square, splat(1.33314422036e-1f));
   p = hn::MulAdd(p, square, splat(-3.33332819422e-1f));
   const Floats near = hn::MulAdd(hn::Mul(p, square), x, x);
-  const Floats e = exp(hn::Min(splat(40.0f), hn::Add(size, size)));
+  const Floats e = exp(at_most(40.0f, hn::Add(size, size)));
   const Floats far = hn::Sub(splat(1.0f), hn::Div(splat(2.0f), hn::Add(e, splat(1.0f))));
   return hn::IfThenElse(hn::Lt(size, splat(0.625f)), near, hn::CopySignToAbs(far, x));
 }

@@ -22,6 +22,7 @@
 #include "parallel/comm/mpi/mpi_side_channel.h"
 #include "parallel/comm/mpi/mpi_transport.h"
 #include "parallel/comm/peer_memory.h"
+#include "parallel/comm/preflight.h"
 #include "parallel/comm/relay.h"
 #include "parallel/comm/shared_segment.h"
 
@@ -207,7 +208,29 @@ class LateSleeps {
   }
 };
 
+int number_of(const char* variable, int otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::max(0, std::atoi(text));
+}
+
+// Before MPI finds it out. All ranks look, since one that went on would have MPI report of it; the first of
+// the host for all of them, the others for what is left for one, as their peers may have taken theirs.
+void look_before_start() {
+  check_launcher_is_there();
+  const int ranks = number_of("OMPI_COMM_WORLD_LOCAL_SIZE", 1),
+            all = number_of("OMPI_COMM_WORLD_SIZE", ranks);
+  const bool first = number_of("OMPI_COMM_WORLD_LOCAL_RANK", 0) == 0;
+  HostNeeds needs;
+  needs.launcher = false;
+  needs.ranks = first ? ranks : std::min(ranks, 2);
+  needs.other_ranks = std::max(0, all - ranks);
+  require_host(needs);
+  needs.ranks = ranks;
+  allow_open_files(open_files_of(needs));
+}
+
 void start(Job& job) {
+  look_before_start();
   int level = 0;
   {
     const LateSleeps late;

@@ -15,7 +15,7 @@ namespace toroid {
 namespace {
 
 constexpr int64_t kTokens = 32, kSequences = 6;
-const BatchShape kShape{kSequences, kTokens, 1000, 5};
+const BatchShape kShape{kTokens, 1000, 5};
 
 const Prepared& prepared() {
   static const Prepared three({40, 25, 60});
@@ -82,8 +82,8 @@ TEST(Batch, EachEpochHasEachSequenceOfASourceOnce) {
     expected["source" + std::to_string(s)] = plain_sequences(prepared().documents(s, Split::train), kTokens);
   }
   for (int64_t step = 0; step < 300; ++step) {
-    const Batch batch = source->batch(step);
-    const auto provenance = source->provenance(step);
+    const Batch batch = source->batch(step * kSequences, kSequences);
+    const auto provenance = source->provenance(step * kSequences, kSequences);
     ASSERT_EQ(provenance.size(), static_cast<size_t>(kSequences));
     for (int64_t i = 0; i < kSequences; ++i) {
       const SequenceProvenance& from = provenance[static_cast<size_t>(i)];
@@ -113,7 +113,7 @@ TEST(Batch, SourcesComeByWeight) {
   const auto source = prepared().open(kShape);
   std::map<std::string, int> taken;
   for (int64_t step = 0; step < 100; ++step) {
-    for (const auto& from : source->provenance(step)) ++taken[from.source];
+    for (const auto& from : source->provenance(step * kSequences, kSequences)) ++taken[from.source];
   }
   EXPECT_NEAR(taken["source0"], 100, 1);
   EXPECT_NEAR(taken["source1"], 200, 1);
@@ -123,7 +123,7 @@ TEST(Batch, SourcesComeByWeight) {
 TEST(Batch, NoTargetCrossesADocumentAndCountsAreRight) {
   const auto source = prepared().open(kShape);
   for (int64_t step = 0; step < 20; ++step) {
-    const Batch batch = source->batch(step);
+    const Batch batch = source->batch(step * kSequences, kSequences);
     int64_t valid = 0, bytes = 0;
     for (size_t i = 0; i < batch.targets.size(); ++i) {
       if (batch.targets[i] < 0) continue;
@@ -140,25 +140,44 @@ TEST(Batch, NoTargetCrossesADocumentAndCountsAreRight) {
   }
 }
 
-TEST(Batch, DependsOnSeedAndStepAlone) {
+TEST(Batch, DependsOnSeedAndPositionAlone) {
   const auto a = prepared().open(kShape), b = prepared().open(kShape);
-  for (int64_t step = 50; step > 0; step -= 7) expect_same(a->batch(step), b->batch(step));
+  for (int64_t at = 300; at > 0; at -= 41) expect_same(a->batch(at, kSequences), b->batch(at, kSequences));
   BatchShape other = kShape;
   other.seed = 6;
-  EXPECT_NE(prepared().open(other)->batch(0).ids, a->batch(0).ids);
+  EXPECT_NE(prepared().open(other)->batch(0, kSequences).ids, a->batch(0, kSequences).ids);
   EXPECT_NE(prepared().open(other)->fingerprint(), a->fingerprint());
   EXPECT_EQ(b->fingerprint(), a->fingerprint());
 }
 
-// The sequences do not depend on how many make a step.
-TEST(Batch, IsAFunctionOfTheGlobalIndex) {
-  BatchShape small = kShape;
-  small.global_sequences = 2;
-  const auto a = prepared().open(kShape), b = prepared().open(small);
-  const Batch whole = a->batch(4);
-  for (int64_t i = 0; i < kSequences; ++i) {
-    EXPECT_EQ(sequence_of(whole, i), sequence_of(b->batch((4 * kSequences + i) / 2), i % 2));
+// Batches of any sizes, one after another, have every sequence once and in order.
+TEST(Batch, SizesDoNotMatter) {
+  const auto source = prepared().open(kShape);
+  const Batch whole = source->batch(0, 40);
+  int64_t position = 0;
+  for (const int64_t count : {6, 1, 8, 2, 3, 16, 4}) {
+    const Batch part = source->batch(position, count);
+    ASSERT_EQ(part.sequences, count);
+    for (int64_t i = 0; i < count; ++i) {
+      EXPECT_EQ(sequence_of(part, i), sequence_of(whole, position + i)) << position + i;
+      EXPECT_EQ(source->provenance(position, count)[static_cast<size_t>(i)].global_index, position + i);
+    }
+    position += count;
   }
+  EXPECT_EQ(position, 40);
+}
+
+// What a checkpoint stores of the data, and what older ones have, which counted the batch in.
+TEST(Batch, FingerprintsAreOfTheSequencesAndNotOfTheBatch) {
+  const auto source = prepared().open(kShape);
+  BatchShape longer = kShape;
+  longer.tokens_per_sequence = 2 * kTokens;
+  EXPECT_NE(prepared().open(longer)->fingerprint(), source->fingerprint());
+  EXPECT_NE(source->fingerprint_with_batch(4), source->fingerprint_with_batch(8));
+  EXPECT_NE(source->fingerprint_with_batch(4), source->fingerprint());
+  SkipList skips;
+  skips.add(3, 5);
+  EXPECT_EQ(prepared().open(kShape, skips)->fingerprint(), source->fingerprint());
 }
 
 TEST(Batch, ValidationHasEveryHeldOutTokenOnce) {
@@ -187,8 +206,8 @@ TEST(Batch, ValidationHasEveryHeldOutTokenOnce) {
 
 TEST(Batch, ProvenanceNamesTheDocuments) {
   const auto source = prepared().open(kShape);
-  const Batch batch = source->batch(3);
-  const auto provenance = source->provenance(3);
+  const Batch batch = source->batch(3 * kSequences, kSequences);
+  const auto provenance = source->provenance(3 * kSequences, kSequences);
   for (int64_t i = 0; i < kSequences; ++i) {
     const Sequence sequence = sequence_of(batch, i);
     const SequenceProvenance& from = provenance[static_cast<size_t>(i)];
@@ -208,12 +227,14 @@ TEST(Batch, SkippedSequencesAreLeftOut) {
   SkipList skips;
   skips.add(10, 22);
   const auto all = prepared().open(kShape), some = prepared().open(kShape, skips);
-  expect_same(all->batch(0), some->batch(0));
-  const Batch first = some->batch(1), plain = all->batch(1), later = all->batch(3);
+  expect_same(all->batch(0, 6), some->batch(0, 6));
+  const Batch first = some->batch(6, 6), plain = all->batch(6, 6), later = all->batch(18, 6);
   for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(sequence_of(first, i), sequence_of(plain, i));  // 6 .. 9
   for (int64_t i = 4; i < 6; ++i) EXPECT_EQ(sequence_of(first, i), sequence_of(later, i));  // 22, 23
-  expect_same(some->batch(2), all->batch(4));
-  EXPECT_EQ(some->provenance(2)[0].global_index, 24);
+  expect_same(some->batch(12, 6), all->batch(24, 6));
+  EXPECT_EQ(some->provenance(12, 6)[0].global_index, 24);
+  some->skip({});
+  expect_same(some->batch(12, 6), all->batch(12, 6));
 }
 
 TEST(SkipList, CountsAroundItsRanges) {
@@ -231,8 +252,36 @@ TEST(SkipList, CountsAroundItsRanges) {
     if ((i < 5 || i >= 10) && (i < 20 || i >= 25)) expected.push_back(i);
   }
   EXPECT_EQ(found, expected);
+  for (int64_t k = 0; k < 20; ++k) EXPECT_EQ(skips.position(skips.index(k)), k);
+  EXPECT_EQ(skips.position(7), 5) << "5 and 6 are left out";
+  EXPECT_FALSE(skips.range_of(4) || skips.range_of(10) || skips.range_of(25));
+  EXPECT_EQ(skips.range_of(9), (SkipList::Range{5, 10}));
+  EXPECT_EQ(skips.range_of(20), (SkipList::Range{20, 25}));
+  EXPECT_EQ(to_text(skips.ranges()), "5 to 9 and 20 to 24");
   EXPECT_THROW(skips.add(-1, 3), UserError);
   EXPECT_THROW(skips.add(4, 3), UserError);
+  EXPECT_THROW(skips.add(4, SkipList::kMostIndex + 1), UserError);
+}
+
+TEST(SkipList, TellsWhatAnotherDoesNotLeaveOut) {
+  using Ranges = std::vector<SkipList::Range>;
+  const SkipList one(Ranges{{30, 40}, {0, 10}}), two(Ranges{{2, 4}, {8, 33}, {50, 60}});
+  EXPECT_EQ(one.beyond(two), (Ranges{{0, 2}, {4, 8}, {33, 40}}));
+  EXPECT_EQ(two.beyond(one), (Ranges{{10, 30}, {50, 60}}));
+  EXPECT_TRUE(one.beyond(one).empty());
+  EXPECT_EQ(one.beyond({}), one.ranges());
+  EXPECT_TRUE(SkipList().beyond(one).empty());
+}
+
+// As many ranges as a config can hold are no more work than sorting them.
+TEST(SkipList, HoldsManyRanges) {
+  std::vector<SkipList::Range> ranges;
+  for (int64_t i = 200'000; i > 0; --i) ranges.push_back({3 * i, 3 * i + 1});
+  const SkipList skips(std::move(ranges));
+  EXPECT_EQ(skips.ranges().size(), 200'000u);
+  EXPECT_EQ(skips.index(2), 2);
+  EXPECT_EQ(skips.index(3), 4);
+  EXPECT_EQ(skips.index(400'002), 600'002);
 }
 
 TEST(Dataset, RefusesWhatDoesNotFit) {
@@ -240,7 +289,7 @@ TEST(Dataset, RefusesWhatDoesNotFit) {
   small.vocab = 600;
   EXPECT_THROW(prepared().open(small), UserError);
   BatchShape none = kShape;
-  none.global_sequences = 0;
+  none.tokens_per_sequence = 0;
   EXPECT_THROW(prepared().open(none), UserError);
   EXPECT_THROW(open_dataset(prepared().directory(), {{"nobody", 1}}, kShape), UserError);
   EXPECT_THROW(open_dataset("/nowhere", {{"source0", 1}}, kShape), UserError);
@@ -259,8 +308,8 @@ TEST(Dataset, ASourceWithoutTrainingDocumentsIsNamed) {
 }
 
 TEST(Synthetic, IsOneDocumentASequence) {
-  const auto source = synthetic_batches({4, 16, 50, 1, 3});
-  const Batch batch = source->batch(2);
+  const auto source = synthetic_batches({16, 50, 1, 3});
+  const Batch batch = source->batch(8, 4);
   EXPECT_EQ(batch.target_count, 64);
   for (size_t i = 0; i < batch.ids.size(); ++i) {
     EXPECT_GE(batch.ids[i], 0);
@@ -271,11 +320,16 @@ TEST(Synthetic, IsOneDocumentASequence) {
       EXPECT_EQ(batch.targets[i], batch.ids[i + 1]);
     }
   }
-  expect_same(batch, synthetic_batches({4, 16, 50, 1, 0})->batch(2));
-  EXPECT_NE(batch.ids, source->batch(3).ids);
+  expect_same(batch, synthetic_batches({16, 50, 1, 0})->batch(8, 4));
+  EXPECT_NE(batch.ids, source->batch(12, 4).ids);
   EXPECT_EQ(source->validation_sequences(), 3);
   EXPECT_EQ(source->validation(1, 2).sequences, 2);
-  EXPECT_NE(source->validation(0, 1).ids, synthetic_batches({1, 16, 50, 1, 3})->batch(0).ids);
+  EXPECT_NE(source->validation(0, 1).ids, source->batch(0, 1).ids);
+  SkipList skips;
+  skips.add(9, 11);
+  source->skip(skips);
+  EXPECT_EQ(source->provenance(8, 2)[1].global_index, 11);
+  EXPECT_EQ(source->batch(9, 1).ids, synthetic_batches({16, 50, 1, 0})->batch(11, 1).ids);
 }
 
 }  // namespace

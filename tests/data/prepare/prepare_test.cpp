@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -238,6 +239,55 @@ TEST_F(Prepare, ABadDocumentLeavesNoManifest) {
   EXPECT_FALSE(fs::exists(root_ / "data/.text"));
 }
 
+TEST_F(Prepare, DamageAndBadLinesAreCountedInTableAndManifest) {
+  std::ofstream(root_ / "corpus/more.jsonl", std::ios::app)
+      << "{\"text\": \n{\"text\": \"cut \\ud83d\"}\n{\"text\": \"caf\xE9\"}\n{\"title\": 1}\n";
+  config::DataConfig lenient = config();
+  lenient.mutable_source(2)->mutable_jsonl()->set_on_bad_line(config::JsonlConfig::SKIP);
+  const PreparedManifest made = run(lenient).manifest;
+  const Prepared again = run(lenient);
+  EXPECT_TRUE(again.was_there);
+  for (const PreparedManifest& manifest : {made, again.manifest}) {
+    const SourceCounts& counts = manifest.sources[2].counts;
+    EXPECT_EQ(counts.dropped_not_json, 1);
+    EXPECT_EQ(counts.dropped_no_text, 1);
+    EXPECT_EQ(counts.repaired, 2);
+    EXPECT_EQ(counts.bad_escapes, 1);
+    EXPECT_EQ(counts.not_utf8, 1);
+    const std::string table = prepared_table(manifest);
+    for (const char* line : {"left out: lines that are not JSON 1, lines without a text 1",
+                             "the first line left out: line 41 of ", "repaired with U+FFFD: 2",
+                             "documents by damage: bytes that are not UTF-8 1, escapes of half a surrogate "
+                             "pair or of no character 1"}) {
+      EXPECT_NE(table.find(line), std::string::npos) << table;
+    }
+  }
+  // The policy is part of what the data was made from; its default is not, so older data stays valid.
+  EXPECT_THROW(check_prepared(config()), UserError);
+}
+
+TEST_F(Prepare, AManifestWithFewerCountsIsRead) {
+  run(config());
+  const std::string manifest = files("data").at("manifest.json");
+  std::string older;
+  std::istringstream lines(manifest);
+  for (std::string line; std::getline(lines, line);) {
+    const bool newer = line.find("\"dropped_not_json\"") != std::string::npos ||
+                       line.find("\"bad_escapes\"") != std::string::npos;
+    if (!newer) older += line + "\n";
+  }
+  ASSERT_LT(older.size(), manifest.size());
+  write(root_ / "data/manifest.json", older);
+  EXPECT_TRUE(run(config()).was_there);
+}
+
+TEST_F(Prepare, TooSmallAVocabularyNamesTheField) {
+  const std::string why = failure(config("tokenizer { train { vocab: 506 } }"));
+  EXPECT_NE(why.find("data.tokenizer.train.vocab is 506, but this text needs at least "), std::string::npos)
+      << why;
+  EXPECT_EQ(why.find("--"), std::string::npos) << why;
+}
+
 TEST_F(Prepare, ASourceWithoutDocumentsIsAnError) {
   write(root_ / "corpus/empty/a.txt", " \n");
   const std::string more = "source { name: 'none' path: 'empty' format: TEXT }";
@@ -251,8 +301,8 @@ TEST_F(Prepare, ASourceWithoutDocumentsIsAnError) {
 TEST_F(Prepare, ASourceThatMayBeMissingIsGoneOnWithout) {
   const std::string more = "source { name: 'gone' path: 'gone' format: HTML may_be_missing: true weight: 5 }";
   EXPECT_EQ(run(config(more)).manifest.sources[3].counts.files, 0);
-  const auto batches = open_dataset(config(more), {4, 32, 640, 1});
-  EXPECT_EQ(batches->batch(0).sequences, 4);
+  const auto batches = open_dataset(config(more), {32, 640, 1});
+  EXPECT_EQ(batches->batch(0, 4).sequences, 4);
   write(root_ / "corpus/gone/back.html", "<p>It is back.");
   EXPECT_EQ(run(config(more)).manifest.sources[3].counts.files, 1);
   fs::remove_all(root_ / "corpus/gone");

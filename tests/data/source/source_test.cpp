@@ -1,7 +1,6 @@
 // Sources: what is read from files as they are found, and what is refused.
 #include "data/source/source.h"
 
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <zlib.h>
@@ -9,18 +8,16 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "core/base/error.h"
-#include "data/data.pb.h"
 #include "data/source/byte_stream.h"
 #include "data/source/html.h"
 #include "data/source/registry.h"
 #include "data/source/text_clean.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/data/source/reading.h"
 
 namespace toroid {
 namespace {
@@ -28,42 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const Path kHere = "tests/data/source";
-
-config::SourceConfig parse(const std::string& text) {
-  config::SourceConfig config;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &config)) << text;
-  return config;
-}
-
-struct Read {
-  std::vector<Document> documents;
-  SourceCounts counts;
-};
-
-Read read_everything(const std::string& config, const Path& corpus) {
-  const std::unique_ptr<Source> source = builtin_sources().make(parse(config), corpus);
-  Read read;
-  read.counts = source->listed();
-  for (size_t part = 0; part < source->parts(); ++part) {
-    read.counts +=
-        source->read(part, [&](Document&& document) { read.documents.push_back(std::move(document)); });
-  }
-  return read;
-}
-
-std::string failure(const std::string& config, const Path& corpus) {
-  try {
-    read_everything(config, corpus);
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "";
-}
-
-void write(const Path& path, const std::string& text) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << text;
-}
 
 std::string contents(const Path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -297,7 +258,7 @@ TEST(Source, IdentityFollowsTheFiles) {
   const TemporaryDirectory root;
   write(root / "a.txt", "one");
   const auto identity = [&] {
-    return builtin_sources().make(parse("name: 's' path: '.' format: TEXT"), root.path())->identity();
+    return builtin_sources().make(parse_source("name: 's' path: '.' format: TEXT"), root.path())->identity();
   };
   const std::string before = identity();
   EXPECT_EQ(identity(), before);

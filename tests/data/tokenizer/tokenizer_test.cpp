@@ -299,7 +299,8 @@ TEST(Tokenizer, EqualsSentencePieceWhateverThePiecesCross) {
                                                     line = sample_text(lines++, 200).substr(0, 4000);
                                                     std::replace(line.begin(), line.end(), '\n', ' ');
                                                     return true;
-                                                  }),
+                                                  })
+                                  .bytes,
                               "variant");
     const SentencePieceModel sentencepiece(tokenizer.model_bytes(), "variant");
     Encoder encoder(tokenizer);
@@ -385,6 +386,54 @@ TEST(Tokenizer, TrainingIsTheSameWithMoreThreads) {
 TEST(Tokenizer, RefusesWhatItCannotTrain) {
   EXPECT_THROW(small_tokenizer(fixed_pieces()), UserError);
   EXPECT_THROW(train_tokenizer([](std::string_view&) { return false; }, {800, 1}), UserError);
+}
+
+Tokenizer train_on(const std::string& text, int32_t vocab) {
+  bool given = false;
+  return train_tokenizer(
+      [&](std::string_view& part) {
+        part = text;
+        return !std::exchange(given, true);
+      },
+      {vocab, 1});
+}
+
+std::string training_failure(const std::string& text, int32_t vocab) {
+  try {
+    train_on(text, vocab);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Tokenizer, TooSmallAVocabularySaysHowManyPiecesTheTextNeeds) {
+  const std::string text = sample_text(1, 3000);
+  const std::string why = training_failure(text, fixed_pieces() + 5);
+  EXPECT_EQ(why.find("data.tokenizer.train.vocab is " + std::to_string(fixed_pieces() + 5)), 0u) << why;
+  for (const char* of_the_library : {"--", "required_chars", "coverage", ".cc", "vocab_size"}) {
+    EXPECT_EQ(why.find(of_the_library), std::string::npos) << why;
+  }
+  const std::string before = "needs at least ";
+  const size_t at = why.find(before);
+  ASSERT_NE(at, std::string::npos) << why;
+  const int32_t needed = std::stoi(why.substr(at + before.size()));
+  EXPECT_GT(needed, fixed_pieces() + 5);
+  // The number is the least that is accepted.
+  EXPECT_NE(training_failure(text, needed - 1).find(before + std::to_string(needed)), std::string::npos);
+  EXPECT_EQ(train_on(text, needed).vocab_size(), needed);
+}
+
+TEST(Tokenizer, WhiteSpaceAloneIsNoText) {
+  for (const char* text : {"", "   ", "\n\n", " \t \n\t\t", " \r\n  "}) {
+    EXPECT_NE(training_failure(text, 800).find("there is no text"), std::string::npos) << text;
+  }
+}
+
+TEST(Tokenizer, HasFewerPiecesWhereTheTextGivesNoMore) {
+  const Tokenizer tokenizer = train_on("to be or not to be", 100'000);
+  EXPECT_GT(tokenizer.vocab_size(), fixed_pieces());
+  EXPECT_LT(tokenizer.vocab_size(), fixed_pieces() + 100);
 }
 
 TEST(Tokenizer, RefusesIdsThatAreNotThere) {

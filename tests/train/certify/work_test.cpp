@@ -20,7 +20,7 @@ RankWork dry_work(const config::RunConfig& run, int rank) {
   const auto ranks = static_cast<int>(mesh::Mesh(run.mesh()).world_size());
   const Engine engine = make_engine(run, make_recorded_world(rank, ranks), std::move(device), plugins);
   engine.program->initialise(1);
-  engine.program->upload(host_batch(synthetic_batches(run)->batch(0)), 0);
+  engine.program->upload(host_batch(synthetic_batch(run, 0)), 0);
   recorder.clear();
   engine.program->step();
   return recorded_work(recorder.records());

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "tests/train/config/recipe_text.h"
-#include "train/config/changes.h"
 #include "train/config/load.h"
 
 namespace toroid::config {
@@ -22,7 +21,6 @@ TEST(Print, resolved_text_reads_back_to_the_same_config) {
   const std::string text = to_text(first);
   const Resolved second = load_text(text, "stored.textproto");
   EXPECT_TRUE(MessageDifferencer::Equals(first.run, second.run)) << text;
-  EXPECT_TRUE(changes(first.run, second.run).empty());
 }
 
 // Origins stand in a column; how many spaces that takes is of no interest here.
@@ -46,20 +44,6 @@ TEST(Print, every_value_has_its_origin) {
 TEST(Print, a_file_name_cannot_end_its_comment) {
   const std::string text = to_text(load_text(recipe_text(), "a\ntrain { steps: 3 }"));
   EXPECT_EQ(load_text(text, "again").run.train().steps(), 8);
-}
-
-TEST(Changes, names_what_decides_results_and_nothing_else) {
-  const RunConfig saved = load_text(recipe_text(), "r").run;
-  RunConfig now = saved;
-  now.mutable_train()->set_threads(7);
-  now.mutable_train()->set_steps(100);
-  now.mutable_train()->set_remat(TrainConfig::FULL);
-  EXPECT_TRUE(changes(saved, now).empty());
-  now.mutable_optim()->mutable_adamw()->set_beta1(0.8);
-  now.mutable_data()->set_validation_fraction(0.5);
-  const std::vector<std::string> expected = {"optim.adamw.beta1 was 0.9 and is 0.8",
-                                             "data.validation_fraction was not set and is 0.5"};
-  EXPECT_EQ(changes(saved, now), expected);
 }
 
 }  // namespace

@@ -31,6 +31,14 @@ TEST(Reader, byte_order_mark_and_crlf_are_read) {
   EXPECT_EQ(resolved.origins.at("train.steps"), "r.textproto:4");
 }
 
+TEST(Reader, other_encodings_are_named) {
+  std::string wide;  // least byte first
+  for (const char c : recipe_text()) wide += c, wide += '\0';
+  EXPECT_EQ(refused("\xff\xfe" + wide),
+            "r.textproto is UTF-16 text, but UTF-8 is needed; convert it with iconv -f UTF-16 -t UTF-8");
+  EXPECT_NE(refused(wide).find("is UTF-16LE text"), std::string::npos);
+}
+
 TEST(Reader, unknown_field_has_its_place_and_a_suggestion) {
   EXPECT_EQ(refused("model { d_modle: 3 }"),
             "r.textproto:1:16: ModelConfig has no field \"d_modle\"; did you mean \"d_model\"?");

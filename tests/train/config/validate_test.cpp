@@ -128,7 +128,7 @@ TEST(Resolve, a_run_may_end_within_its_warm_up) {
   const std::vector<std::string> overrides = {"train.steps=1", "optim.schedule.cosine.warmup=40"};
   const Resolved resolved = load_text(recipe_text(), "r", overrides);
   EXPECT_EQ(resolved.run.optim().schedule().cosine().steps(), 40);
-  EXPECT_EQ(resolved.origins.at("optim.schedule.cosine.steps"), "from its warm-up and decay");
+  EXPECT_EQ(resolved.origins.at("optim.schedule.cosine.steps"), "from optim.schedule.cosine.warmup");
   EXPECT_EQ(load_text(recipe_text(), "r", std::vector<std::string>{"train.steps=0"}).run.train().steps(), 0);
 }
 

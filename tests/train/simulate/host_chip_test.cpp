@@ -140,10 +140,9 @@ TEST(HostChip, RecordsWhatARealRunIssuesWithTheMemoryItTakes) {
         recorder->keep_waits();
         const Engine engine = make_engine(run, job.world(rank), std::move(device), plugins);
         engine.program->initialise(1);
-        const auto batches = synthetic_batches(run);
         for (int64_t step = 0; step < 2; ++step) {
           recorder->keep_records(step == 1);
-          const Batch batch = batches->batch(step);
+          const Batch batch = synthetic_batch(run, step);
           engine.program->upload(host_batch(batch), 1e-3);
           engine.program->step();
         }

@@ -88,7 +88,7 @@ std::vector<Issued> run_really(const config::RunConfig& run, const mesh::Mesh& m
     engine.program->initialise(run.train().seed());
     for (const bool keep : {false, true}) {
       recorder.keep_records(keep);
-      engine.program->upload(host_batch(synthetic_batches(run)->batch(keep ? 1 : 0)), 1e-3);
+      engine.program->upload(host_batch(synthetic_batch(run, keep ? 1 : 0)), 1e-3);
       engine.program->step();
     }
     recorder.keep_records(false);

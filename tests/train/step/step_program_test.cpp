@@ -35,13 +35,13 @@ Trained train(const config::RunConfig& run, int threads, int64_t steps = 3) {
   StepProgram& program = *engine.program;
   program.initialise(run.train().seed());
   SyntheticTokens tokens;
-  tokens.global_sequences = run.batch().global_sequences();
   tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
   tokens.vocab = static_cast<int32_t>(run.model().vocab());
   const auto batches = synthetic_batches(tokens);
+  const int64_t sequences = run.batch().global_sequences();
   Trained out;
   for (int64_t s = 0; s < steps; ++s) {
-    Batch batch = batches->batch(s);
+    Batch batch = batches->batch(s * sequences, sequences);
     batch.target_count = 0;
     for (size_t i = 0; i < batch.targets.size(); ++i) {
       if (i % 4 == 1 && i < batch.targets.size() / 2) batch.targets[i] = -1;
@@ -128,9 +128,7 @@ TEST_P(StepProgramTest, PredictedMemoryIsWithinATenthOfTheAllocators) {
       std::make_unique<CpuDevice>(plugins.cpu_kernels(compute_threads(run.train()), cpu::fastest_products())),
       plugins);
   engine.program->initialise(1);
-  SyntheticTokens tokens{run.batch().global_sequences(), run.batch().tokens_per_sequence(),
-                         static_cast<int32_t>(run.model().vocab()), 1, 0};
-  engine.program->upload(host_batch(synthetic_batches(tokens)->batch(0)), 0);
+  engine.program->upload(host_batch(synthetic_batch(run, 0)), 0);
   engine.program->step();
   const int64_t measured = engine.device->statistics().bytes_peak;
   EXPECT_NEAR(static_cast<double>(predicted), static_cast<double>(measured),

@@ -46,7 +46,7 @@ Trained run_rank(const config::RunConfig& run, std::unique_ptr<World> world, std
   engine.program->initialise(run.train().seed());
   Trained out;
   for (int64_t step = 0; step < 3; ++step) {
-    engine.program->upload(host_batch(synthetic_batches(run)->batch(step)), 1e-2);
+    engine.program->upload(host_batch(synthetic_batch(run, step)), 1e-2);
     engine.program->step();
     out.losses.push_back(engine.program->result(0).loss);
   }

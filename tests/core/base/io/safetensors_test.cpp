@@ -209,14 +209,31 @@ TEST_F(SafetensorsIndex, RefusesNamesThatLeadElsewhere) {
 TEST_F(SafetensorsIndex, RefusesWhatIsNotARegularFile) {
   index(R"({"x":"c.safetensors","y":"b.safetensors"})");
   EXPECT_NE(refusal().find("does not exist"), std::string::npos) << refusal();
-  std::filesystem::create_symlink(directory_ / "a.safetensors", directory_ / "c.safetensors");
-  EXPECT_NE(refusal().find("symbolic link"), std::string::npos) << refusal();
+  std::filesystem::create_symlink("c.safetensors", directory_ / "c.safetensors");
+  EXPECT_NE(refusal().find("leads back to itself"), std::string::npos) << refusal();
+  std::filesystem::remove(directory_ / "c.safetensors");
+  std::filesystem::create_symlink("nowhere", directory_ / "c.safetensors");
+  EXPECT_NE(refusal().find("does not exist"), std::string::npos) << refusal();
   std::filesystem::remove(directory_ / "c.safetensors");
   ASSERT_EQ(::mkfifo((directory_ / "c.safetensors").c_str(), 0600), 0);
   EXPECT_NE(refusal().find("not a regular file"), std::string::npos) << refusal();
   std::filesystem::remove(directory_ / "c.safetensors");
   std::filesystem::create_directory(directory_ / "c.safetensors");
   EXPECT_NE(refusal().find("not a regular file"), std::string::npos) << refusal();
+}
+
+// The directory is the user's, and Hugging Face's cache is made of links; a single file is another matter.
+TEST_F(SafetensorsIndex, FollowsLinksOfTheDirectory) {
+  std::filesystem::create_directory(directory_ / "blobs");
+  std::filesystem::rename(directory_ / "a.safetensors", directory_ / "blobs/1");
+  std::filesystem::create_symlink("blobs/1", directory_ / "a.safetensors");
+  index(R"({"x":"a.safetensors","y":"b.safetensors"})");
+  std::filesystem::rename(directory_ / "model.safetensors.index.json", directory_ / "blobs/2");
+  std::filesystem::create_symlink("blobs/2", directory_ / "model.safetensors.index.json");
+  EXPECT_EQ(refusal(), "accepted");
+  EXPECT_THROW(SafetensorsFile(directory_ / "a.safetensors"), UserError);
+  std::filesystem::create_symlink("blobs/1", directory_ / "model.safetensors");
+  EXPECT_EQ(SafetensorsModel(directory_.path()).tensors().size(), 1u);
 }
 
 TEST_F(SafetensorsIndex, RefusesTensorsThatAreMissingOrTwice) {
