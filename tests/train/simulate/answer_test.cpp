@@ -46,6 +46,18 @@ TEST(SimulatedAnswer, mfu_by_hand) {
   EXPECT_GT(found.hfu, found.mfu_causal);  // the recipe recomputes
 }
 
+TEST(SimulatedAnswer, more_than_a_peak_is_no_share) {
+  EXPECT_EQ(share_text(0.52314), "52.31 %");
+  EXPECT_EQ(share_text(1, 1), "100.0 %");
+  EXPECT_EQ(share_text(1.716), "-");
+  Answer found = answered(testing::small_run());
+  found.mfu_causal = 1.716;
+  std::ostringstream text;
+  print_answer(text, found);
+  EXPECT_EQ(text.str().find("171"), std::string::npos) << text.str();
+  EXPECT_TRUE(nlohmann::json::parse(to_json(found)).at("mfu").at("causal").is_null());
+}
+
 TEST(SimulatedAnswer, time_energy_and_cost_to_the_goal) {
   sim::Chip chip = testing::v5e();
   chip.idle_watts = chip.busy_watts = 200;

@@ -175,6 +175,9 @@ TEST(HostChip, ComparisonIsPrinted) {
             "  optimizer                0.0500 s     0.0500 s     +0.0 %\n"
             "  in all                   0.3500 s     0.3800 s     -7.9 %\n"
             "  peak memory               2.00 GB      1.00 GB   +100.0 %\n");
+  comparison.predicted.doubt = "measured among other programs";
+  print_comparison(text, comparison);
+  EXPECT_TRUE(text.str().ends_with("+100.0 %\n  measured among other programs\n")) << text.str();
 }
 
 }  // namespace
