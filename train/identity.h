@@ -39,7 +39,8 @@ std::vector<Difference> differences(const RunIdentity& before, const RunIdentity
 RunIdentity identity_of(const config::RunConfig& run);
 // The program and its file, which ranks of one version that were built from other sources have not alike.
 void add_program(RunIdentity& identity);
-// What follows from the processor, once the ranks have settled on instructions.
+// What follows from the processor, once the ranks have settled on instructions: whatever else a rank chooses
+// by its processor and all must choose alike belongs here.
 void add_processor(RunIdentity& identity);
 // The tokenizer and every source's tokens, as they were prepared.
 void add_data(RunIdentity& identity, const config::DataConfig& data);
