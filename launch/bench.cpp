@@ -5,9 +5,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/base/format_text.h"
 #include "launch/config_flags.h"
 #include "launch/verb.h"
 #include "train/bench/step_bench.h"
+#include "train/best_of.h"
 #include "train/collective_table.h"
 #include "train/simulate/host_chip.h"
 
@@ -48,8 +50,11 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
   out["exposed_s"] = bench.exposed_s;
   out["communication_s"] = bench.communication_s;
   out["overlap"] = bench.overlap ? nlohmann::ordered_json(*bench.overlap) : nlohmann::ordered_json(nullptr);
-  out["mfu"] = floor ? nlohmann::ordered_json(bench.mfu()) : nlohmann::ordered_json(nullptr);
-  out["floor_s"] = floor ? nlohmann::ordered_json(bench.floor.seconds()) : nlohmann::ordered_json(nullptr);
+  const auto known = [](std::optional<double> value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+  };
+  out["mfu"] = known(bench.mfu());
+  out["floor_s"] = known(bench.floor_s());
   out["peak_rss_gb"] = bench.peak_rss_gb;
   out["allocated_gb"] = bench.allocated_gb;
   out["predicted_gb"] = static_cast<double>(bench.predicted.bytes_peak) / 1e9;
@@ -59,6 +64,8 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
   out["ranks"] = bench.ranks;
   out["threads"] = bench.threads;
   out["model_flops"] = bench.model_flops;
+  out["bf16_products"] = bench.bf16_products.empty() ? nlohmann::ordered_json(nullptr)
+                                                     : nlohmann::ordered_json(bench.bf16_products);
   out["simulated_s"] = nullptr;
   out["simulated_gb"] = nullptr;
   if (comparison) {
@@ -68,6 +75,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
   if (!floor) return out;
   out["peak_flops_per_s"] = bench.floor.best_flops;
   out["bandwidth_bytes_per_s"] = bench.floor.bandwidth;
+  out["rates_spread"] = bench.floor.spread;
   for (const train::FloorTerm& term : bench.floor.terms) {
     out["floor"].push_back(
         {{"term", term.name}, {"work", term.work}, {"rate", term.rate}, {"s", term.seconds()}});
@@ -79,21 +87,56 @@ void print_operators(const train::StepBench& bench) {
   static constexpr const char* kPhases[] = {"forward", "recompute", "backward", "optimizer", "setup"};
   std::printf("   calls        ms  floor ms   GFLOP/s     GB/s  phase      operator\n");
   double all = 0;
+  bool faster = false;
   for (const train::OperatorTime& row : bench.operators) {
     const double floor = std::max(row.flops / bench.floor.best_flops, row.bytes / bench.floor.bandwidth);
     all += row.seconds;
-    std::printf("%8lld %9.3f %9.3f %9.1f %8.2f  %-9s  %s\n", static_cast<long long>(row.count),
-                row.seconds * 1e3, bench.floor.best_flops > 0 ? floor * 1e3 : 0,
-                row.flops / row.seconds / 1e9, row.bytes / row.seconds / 1e9,
-                kPhases[static_cast<size_t>(row.phase)], row.text.c_str());
+    // What lies in a cache is faster than memory: then memory's bandwidth gives no floor.
+    const bool known = bench.floor.best_flops > 0 && floor <= row.seconds;
+    faster = faster || (bench.floor.best_flops > 0 && !known);
+    const std::string floor_ms = known ? format_text("%9.3f", floor * 1e3) : "        -";
+    std::printf("%8lld %9.3f %s %9.1f %8.2f  %-9s  %s\n", static_cast<long long>(row.count),
+                row.seconds * 1e3, floor_ms.c_str(), row.flops / row.seconds / 1e9,
+                row.bytes / row.seconds / 1e9, kPhases[static_cast<size_t>(row.phase)], row.text.c_str());
   }
   std::printf("%8s %9.3f  of %.3f ms a step\n", "", all * 1e3, bench.median_s * 1e3);
+  if (faster) {
+    std::printf(
+        "%8s a floor of \"-\": faster than the rates that were measured, its operands being in a cache\n",
+        "");
+  }
+}
+
+// A step that is faster than what was measured after it says that this was measured too low.
+void print_floor(const train::StepBench& bench) {
+  const train::Floor& floor = bench.floor;
+  const auto seconds = bench.floor_s(), mfu = bench.mfu();
+  std::printf("  ");
+  if (seconds) {
+    std::printf("floor %.3f s (%.2f x)", *seconds, bench.median_s / *seconds);
+  } else {
+    std::printf("no floor: the rates measured after the step give %.3f s, more than it took",
+                floor.seconds());
+  }
+  if (mfu) {
+    std::printf(", MFU %.1f %% of %.0f GFLOP/s\n", 100 * *mfu, floor.best_flops / 1e9);
+  } else {
+    std::printf(", no MFU: the step computes %.0f GFLOP/s, the best product measured after it %.0f\n",
+                bench.flops_per_s() / 1e9, floor.best_flops / 1e9);
+  }
+  if (!seconds || !mfu || floor.spread > train::kAlikeRounds) {
+    std::printf(
+        "  the rounds of a rate differ by up to %.0f %%: other programs ran; measure again when they are "
+        "done\n",
+        100 * floor.spread);
+  }
 }
 
 void print_text(const train::StepBench& bench, bool floor) {
-  std::printf("%lld tokens a step, %d ranks of %d threads, %lld steps\n",
+  std::printf("%lld tokens a step, %d ranks of %d threads, %lld steps%s%s\n",
               static_cast<long long>(bench.tokens), bench.ranks, bench.threads,
-              static_cast<long long>(bench.steps));
+              static_cast<long long>(bench.steps), bench.bf16_products.empty() ? "" : ", bf16 products ",
+              bench.bf16_products.c_str());
   std::printf("  median %.3f s (min %.3f): forward %.3f, backward %.3f, optimizer %.3f\n", bench.median_s,
               bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
   if (bench.ranks > 1) {
@@ -106,8 +149,7 @@ void print_text(const train::StepBench& bench, bool floor) {
   train::print_memory(std::cout, bench.predicted, bench.used, bench.memory, bench.rank);
   std::cout << std::flush;
   if (!floor) return;
-  std::printf("  floor %.3f s (%.2f x), MFU %.1f %% of %.0f GFLOP/s\n", bench.floor.seconds(),
-              bench.median_s / bench.floor.seconds(), 100 * bench.mfu(), bench.floor.best_flops / 1e9);
+  print_floor(bench);
   for (const train::FloorTerm& term : bench.floor.terms) {
     std::printf("    %-38s %9.3f G at %9.1f G/s  %8.2f ms\n", term.name.c_str(), term.work / 1e9,
                 term.rate / 1e9, term.seconds() * 1e3);

@@ -61,19 +61,28 @@ class Certificate {
   explicit Certificate(const Flags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     check_range("--steps", flags.steps, 1, 1'000'000);
     run_ = train::certified_config(load_run(flags), layouts_, flags.steps);
-    // All of them now: a layout that does not fit would else end the certificate after those before it.
-    for (const train::Layout& layout : layouts_) {
+    // All of them now: a layout that does not fit would else end the certificate after those before it. Of
+    // the list that nobody asked for, those are left out.
+    const bool asked = flags.layouts != kLayouts;
+    std::erase_if(layouts_, [&](const train::Layout& layout) {
       try {
         config::validate(deterministic(layout));
+        return false;
       } catch (const UserError& error) {
-        throw UserError("the layout " + in_quotes(layout.text()) + " does not fit: " + error.what());
+        const std::string why = "the layout " + in_quotes(layout.text()) + " does not fit: " + error.what();
+        if (asked) throw UserError(why);
+        left_out_.push_back(why);
+        return true;
       }
-    }
+    });
+    if (layouts_.empty()) throw UserError(left_out_.front());
   }
 
   ExitCode print() {
     std::cout << "certificate of " << printable(flags_.config.file) << ": " << flags_.steps << " steps of "
-              << run_.batch().global_sequences() << " sequences under " << layouts_.size() << " layouts\n\n"
+              << run_.batch().global_sequences() << " sequences under " << layouts_.size() << " layouts\n";
+    for (const std::string& why : left_out_) std::cout << "left out: " << why << "\n";
+    std::cout << "\n"
               << "deterministic mode: every layout must give the bits of " << layouts_[0].text() << "\n";
     const train::LayoutRun reference = launch(layouts_[0], false, {});
     for (size_t s = 0; s < reference.steps.size(); ++s) {
@@ -163,6 +172,7 @@ class Certificate {
   const Flags& flags_;
   std::vector<train::Layout> layouts_;
   config::RunConfig run_;
+  std::vector<std::string> left_out_;
   int failed_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include "core/model/check.h"
 #include "launch/train_verb.h"
 #include "launch/verb.h"
+#include "train/bf16_products.h"
 #include "train/collective_table.h"
 #include "train/huggingface/inheritance.h"
 #include "train/plugins.h"
@@ -31,6 +32,8 @@ ExitCode train_verb(const TrainFlags& flags, const train::Plugins& plugins) {
   huggingface::inherit_token_ids(resolved, flags.resume);
   plugins.check(resolved.run);
   const std::vector<std::string> warnings = train::warnings(resolved, plugins);
+  // Ranks that train settle it with each other.
+  if (flags.print_config || flags.check || flags.dry_run) train::settle_bf16_products(resolved);
   if (flags.print_config) std::cout << config::to_text(resolved);
   if (flags.check) print_summary(flags.config.file.empty() ? flags.resume : flags.config.file, resolved.run);
   if (flags.print_config || flags.check) {

@@ -9,6 +9,7 @@
 #include "core/base/format_text.h"
 #include "core/base/text.h"
 #include "core/device/cpu/cpu_device.h"
+#include "train/bf16_products.h"
 #include "train/model_flops.h"
 
 namespace toroid::train {
@@ -99,18 +100,20 @@ void print_memory(std::ostream& out, const Statistics& memory) {
 
 StepRecord record_dry(const config::RunConfig& run, const Plugins& plugins) {
   const int threads = compute_threads(run.train());
-  return record(run, first_rank(run), std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads)),
+  return record(run, first_rank(run),
+                std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads, bf16_products(run.train()))),
                 plugins);
 }
 
 Statistics predict_memory(const config::RunConfig& run, World& world, int threads, const Plugins& plugins) {
   return record(run, make_recorded_world(world),
-                std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads)), plugins)
+                std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads, bf16_products(run.train()))),
+                plugins)
       .memory;
 }
 
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins) {
-  CpuDevice device(plugins.cpu_kernels(compute_threads(run.train())));
+  CpuDevice device(plugins.cpu_kernels(compute_threads(run.train()), bf16_products(run.train())));
   return record(run, first_rank(run), std::make_unique<RecordingDevice>(device), plugins);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "train/bf16_products.h"
 #include "train/collective_table.h"
 
 namespace toroid::train {
@@ -90,13 +91,15 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   return engine;
 }
 
-CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, const Plugins& plugins) {
+CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
+                      const Plugins& plugins) {
   Meeting::Parted ranks = meeting.part();
   CpuRank rank;
   rank.world = std::move(ranks.world);
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
-  rank.device =
-      std::make_unique<CpuDevice>(plugins.cpu_kernels(threads), ranks.transfers, rank.world->pages());
+  rank.bf16_products = products;
+  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads, products), ranks.transfers,
+                                            rank.world->pages());
   return rank;
 }
 
@@ -104,11 +107,12 @@ CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,
                     const std::vector<RunIdentity::Part>& more) {
   Meeting ranks = meet_launched_ranks(Seconds(run.train().deadline_s()));
   ranks.settle_instructions();
+  const Bf16Products products = agreed_bf16_products(ranks, run.train());
   RunIdentity identity = identity_of(run);
-  add_processor(identity);
+  add_processor(identity, products);
   identity.parts.insert(identity.parts.end(), more.begin(), more.end());
   ranks.agree(identity);
-  return leave_as_rank(std::move(ranks), run, plugins);
+  return leave_as_rank(std::move(ranks), run, products, plugins);
 }
 
 Batch synthetic_batch(const config::RunConfig& run, int64_t step) {

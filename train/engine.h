@@ -43,8 +43,10 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
 struct CpuRank {
   std::unique_ptr<World> world;
   std::unique_ptr<CpuDevice> device;
+  Bf16Products bf16_products = Bf16Products::widened;  // that all ranks agreed on
 };
-CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, const Plugins& plugins);
+CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
+                      const Plugins& plugins);
 // Meets the ranks that were launched, and goes on with them where they have the same config, program and
 // `more`. RanksDisagree where not.
 CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,

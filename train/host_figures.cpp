@@ -42,6 +42,14 @@ std::optional<config::HostFigures> read_host_figures() {
   return std::nullopt;
 }
 
+void write_host_figures(const config::HostFigures& figures) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(figures, &text);
+  const Path path = host_figures_path();
+  make_directories(path.parent_path());
+  write_file(path, "# Measured by `toroid doctor`.\n" + text);
+}
+
 void add_operator(config::HostFigures& figures, const std::string& kind, DType type, int threads,
                   const sim::OperatorFigure& figure) {
   config::HostFigures::Operator& out = *figures.add_op();

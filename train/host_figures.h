@@ -17,6 +17,9 @@ Path host_figures_path();
 // Nothing where doctor has not run, or where the file is not one of its files (a warning says so).
 std::optional<config::HostFigures> read_host_figures();
 
+// Whole or not at all; SystemError where that fails.
+void write_host_figures(const config::HostFigures& figures);
+
 void add_operator(config::HostFigures& figures, const std::string& kind, DType type, int threads,
                   const sim::OperatorFigure& figure);
 // Those that were measured with this type on this many threads, by kind. UserError where one is no figure,

@@ -20,9 +20,9 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::string_view kProgram = "program", kInstructions = "instructions", kProducts = "products",
-                           kStored = "identity";
+                           kBf16Products = "bf16_products", kStored = "identity";
 // A run may be continued by another build, on another machine.
-constexpr std::array kOfTheMachine{kProgram, kInstructions, kProducts};
+constexpr std::array kOfTheMachine{kProgram, kInstructions, kProducts, kBf16Products};
 constexpr JsonLimits kTextLimits{.bytes = int64_t{16} << 20, .depth = 4, .values = 1'000'000};
 
 std::string own_file_hash() {
@@ -115,9 +115,10 @@ void add_program(RunIdentity& identity) {
   identity.add(std::string(kProgram), "toroid " TOROID_VERSION ", file " + own_file_hash());
 }
 
-void add_processor(RunIdentity& identity) {
+void add_processor(RunIdentity& identity, Bf16Products products) {
   identity.add(std::string(kInstructions), cpu::text(cpu::instruction_set()));
   identity.add(std::string(kProducts), cpu::product_library());
+  identity.add(std::string(kBf16Products), std::string(name_of(products)));
 }
 
 void add_data(RunIdentity& identity, const config::DataConfig& data) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "configs/run.pb.h"
+#include "core/device/cpu/bf16_products.h"
 #include "train/checkpoint/checkpoint.h"
 
 namespace toroid::train {
@@ -39,9 +40,8 @@ std::vector<Difference> differences(const RunIdentity& before, const RunIdentity
 RunIdentity identity_of(const config::RunConfig& run);
 // The program and its file, which ranks of one version that were built from other sources have not alike.
 void add_program(RunIdentity& identity);
-// What follows from the processor, once the ranks have settled on instructions: whatever else a rank chooses
-// by its processor and all must choose alike belongs here.
-void add_processor(RunIdentity& identity);
+// What follows from the processor, once the ranks have settled on instructions and how they multiply bf16.
+void add_processor(RunIdentity& identity, Bf16Products products);
 // The tokenizer and every source's tokens, as they were prepared.
 void add_data(RunIdentity& identity, const config::DataConfig& data);
 

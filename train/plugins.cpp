@@ -5,7 +5,8 @@
 
 namespace toroid::train {
 
-Plugins::Plugins() : cpu_kernels(make_cpu_kernels) {}
+Plugins::Plugins()
+    : cpu_kernels([](int threads, Bf16Products products) { return make_cpu_kernels(threads, products); }) {}
 
 void Plugins::check(const config::RunConfig& run) const {
   (void)optimizers.make(run.optim());

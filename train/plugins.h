@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "core/device/cpu/bf16_products.h"
 #include "core/op/op.h"
 #include "optim/optimizer.h"
 #include "optim/schedule/registry.h"
@@ -19,8 +20,9 @@ namespace toroid::train {
 struct Plugins {
   optim::OptimizerRegistry optimizers = optim::builtin_optimizers();
   optim::ScheduleRegistry schedules = optim::builtin_schedules();
-  // Kernels of a CPU with that many threads; replace to add an operator's kernel.
-  std::function<std::shared_ptr<KernelRegistry>(int threads)> cpu_kernels;
+  // Kernels of a CPU with that many threads that multiplies bf16 operands so; replace to add an operator's
+  // kernel.
+  std::function<std::shared_ptr<KernelRegistry>(int threads, Bf16Products products)> cpu_kernels;
 
   Plugins();
 

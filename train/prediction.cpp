@@ -56,6 +56,7 @@ void print_comparison(std::ostream& out, const Comparison& comparison) {
   out << row("in all", predicted.time.step_s(), measured.time.step_s());
   const auto bytes = [](double value) { return human_bytes(static_cast<int64_t>(value)); };
   out << row("peak memory", bytes(predicted.bytes), bytes(measured.bytes), comparison.bytes_error());
+  if (!predicted.doubt.empty()) out << "  " << predicted.doubt << "\n";
 }
 
 }  // namespace toroid::train

@@ -11,9 +11,9 @@
 #include "core/device/sim/recording_device.h"
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
+#include "train/bf16_products.h"
 #include "train/config/load.h"
 #include "train/dry_run.h"
-#include "train/host_figures.h"
 #include "train/huggingface/inheritance.h"
 #include "train/memory_report.h"
 #include "train/model_flops.h"
@@ -25,14 +25,6 @@ namespace {
 
 BatchShape batch_shape(const config::RunConfig& run) {
   return {run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()), run.train().seed()};
-}
-
-std::optional<double> peak_flops(const config::RunConfig& run) {
-  const auto host = read_host_figures();
-  if (!host) return std::nullopt;
-  const double peak = run.train().precision() == config::TrainConfig::FP32 ? host->fp32_flops_per_s()
-                                                                           : host->bf16_flops_per_s();
-  return peak > 0 ? std::optional<double>(peak) : std::nullopt;
 }
 
 constexpr size_t kMostPhases = 1000;  // steps whose median is compared with the prediction
@@ -53,13 +45,13 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
     : options_(options),
       plugins_(plugins),
       config_(options.config),
+      config_text_(options.config_text),
       directory_(run_directory_of(options.out, options.resume)),
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
       mesh_(config_.mesh()),
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
-      skips_(config_.optim().skip().max_consecutive()),
-      peak_flops_(peak_flops(config_)) {
+      skips_(config_.optim().skip().max_consecutive()) {
   TraceRequest trace{options.trace, config_.train().trace()};
   CpuRank rank = meet_ranks(trace);
   CpuDevice& device = *rank.device;
@@ -75,6 +67,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   flops_per_step_ =
       model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
   tokens_per_step_ = static_cast<double>(step.global_sequences * step.tokens_per_sequence);
+  if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->kernels().threads()));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->kernels().threads(), engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
@@ -91,7 +84,9 @@ CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
   }
   Meeting ranks = meet_launched_ranks(Seconds(config_.train().deadline_s()));
   ranks.settle_instructions();
-  add_processor(identity_);
+  const Bf16Products products = agreed_bf16_products(ranks, config_.train());
+  settle_bf16_products(config_, config_text_, products);
+  add_processor(identity_, products);
   RunIdentity start = identity_;
   start.add("--resume", resumes ? "given" : "not given");
   start.add("--allow-changes", options_.allow_changes ? "given" : "not given");
@@ -101,7 +96,7 @@ CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
   ranks.first_alone("the run directory",
                     [this] { run_directory_.emplace(directory_, options_.again, options_.resume); });
   if (resumes) from_.emplace(open_resumed(ranks, options_.resume));
-  return leave_as_rank(std::move(ranks), config_, plugins_);
+  return leave_as_rank(std::move(ranks), config_, products, plugins_);
 }
 
 void Pretrain::start() {
@@ -119,7 +114,7 @@ void Pretrain::start() {
   }
   from_.reset();
   const auto prepare = [this] {
-    run_directory_->begin(first_step_, options_.config_text);
+    run_directory_->begin(first_step_, config_text_);
     huggingface::inherit_files(config_, options_.resume, directory_);
     metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
   };
@@ -241,7 +236,7 @@ bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   row.tokens = issued.tokens;
   row.step_s = issued.duration.count();
   row.tokens_per_s = tokens_per_step_ / row.step_s;
-  if (peak_flops_) row.mfu = flops_per_step_ / row.step_s / *peak_flops_;
+  row.mfu = peak_.share(flops_per_step_ / row.step_s);
   row.communication = issued.communication;
   row.skipped = result.skipped;
   row.skipped_total = skips_.total();
@@ -300,7 +295,7 @@ void Pretrain::save(int64_t step) {
   if (saved_step_ == step) return;
   CheckpointState state;
   state.step = step;
-  state.config = options_.config_text;
+  state.config = config_text_;
   state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
   record(data_, *batches_, state);
   store(identity_, state.texts);

@@ -16,6 +16,7 @@
 #include "train/metrics.h"
 #include "train/run.h"
 #include "train/run_directory.h"
+#include "train/run_peak.h"
 #include "train/skip_watch.h"
 #include "train/step_meter.h"
 #include "train/trace.h"
@@ -61,7 +62,8 @@ class Pretrain {
 
   const TrainOptions& options_;
   const Plugins& plugins_;
-  const config::RunConfig& config_;
+  config::RunConfig config_;  // the options', with what the ranks agreed on
+  std::string config_text_;   // the same, each value with its origin
   Path directory_;
   std::unique_ptr<BatchSource> batches_;
   RunIdentity identity_;
@@ -82,7 +84,7 @@ class Pretrain {
   DataPosition data_;           // after the step that was issued last
   int64_t saved_sequence_ = 0;  // that the checkpoint of saved_step_ goes on at
   double flops_per_step_ = 0, tokens_per_step_ = 0;
-  std::optional<double> peak_flops_;
+  RunPeak peak_;                   // of the rank that leads
   std::deque<StepPhases> phases_;  // of the latest steps, without the first
 };
 

@@ -1,5 +1,7 @@
 // Rates of the kernels made of products at the shapes of B1 (4 x 1024 tokens), in GFLOP/s of the FLOPs that
-// their operators charge; the best of a few runs. Usage: product_rate [threads [name part]]
+// their operators charge; the best of a few runs. WIDENED and NATIVE are the two ways of multiplying bf16
+// operands, FP32 is what WIDENED is held against.
+// Usage: product_rate [threads [name part [WIDENED|NATIVE|FP32]]]
 #include <omp.h>
 #include <sys/mman.h>
 
@@ -35,8 +37,14 @@ std::unique_ptr<std::byte, void (*)(void*)> allocate(int64_t bytes) {
 
 class Bench {
  public:
-  Bench(int threads, std::string only)
-      : kernels_(make_cpu_kernels(threads)), threads_(threads), only_(std::move(only)) {}
+  Bench(int threads, std::string only, const std::string& way)
+      : kernels_(way == "NATIVE"    ? make_cpu_kernels(threads, Bf16Products::native)
+                 : way == "WIDENED" ? make_cpu_kernels(threads, Bf16Products::widened)
+                                    : make_cpu_kernels(threads)),
+        threads_(threads),
+        only_(std::move(only)),
+        operand_(way == "FP32" ? DType::f32 : DType::bf16) {}
+  DType operand() const { return operand_; }
 
   Tensor make(DType type, Shape shape, Layout layout = Layout::plain, double spread = 0.05) {
     const int64_t bytes = kernels_->packed_bytes(type, shape, layout);
@@ -78,15 +86,16 @@ class Bench {
   std::shared_ptr<KernelRegistry> kernels_;
   int threads_;
   std::string only_;
+  DType operand_;
   std::vector<std::unique_ptr<std::byte, void (*)(void*)>> memory_;
   std::vector<std::unique_ptr<Block>> blocks_;
 };
 
 void time_weight(Bench& bench, const char* name, int64_t n, int64_t k) {
-  const DType bf16 = DType::bf16, f32 = DType::f32;
-  const Tensor x = bench.make(bf16, {kTokens, k}), y = bench.make(bf16, {kTokens, n});
-  const Tensor master = bench.make(f32, {n, k}), forward = bench.make(bf16, {n, k}, Layout::packed_forward),
-               backward = bench.make(bf16, {n, k}, Layout::packed_backward);
+  const DType type = bench.operand(), f32 = DType::f32;
+  const Tensor x = bench.make(type, {kTokens, k}), y = bench.make(type, {kTokens, n});
+  const Tensor master = bench.make(f32, {n, k}), forward = bench.make(type, {n, k}, Layout::packed_forward),
+               backward = bench.make(type, {n, k}, Layout::packed_backward);
   const std::string label = name;
   bench.run((label + " pack forward").c_str(), op::pack({&master, 1}, forward));
   bench.run((label + " pack backward").c_str(), op::pack({&master, 1}, backward));
@@ -100,16 +109,16 @@ void time_weight(Bench& bench, const char* name, int64_t n, int64_t k) {
 
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : omp_get_max_threads();
-  Bench bench(threads, argc > 2 ? argv[2] : "");
-  const DType bf16 = DType::bf16, f32 = DType::f32;
+  Bench bench(threads, argc > 2 ? argv[2] : "", argc > 3 ? argv[3] : "");
+  const DType type = bench.operand(), f32 = DType::f32;
   time_weight(bench, "qkv", kQkv, kModel);
   time_weight(bench, "out", kModel, kHeads * kHeadDim);
   time_weight(bench, "gate_up", 2 * kFfn, kModel);
   time_weight(bench, "down", kModel, kFfn);
 
-  const Tensor qkv = bench.make(bf16, {kTokens, kQkv}, Layout::plain, 4),
-               d_qkv = bench.make(bf16, {kTokens, kQkv}), o = bench.make(bf16, {kTokens, kHeads * kHeadDim}),
-               d_o = bench.make(bf16, {kTokens, kHeads * kHeadDim}), lse = bench.make(f32, {kHeads, kTokens}),
+  const Tensor qkv = bench.make(type, {kTokens, kQkv}, Layout::plain, 4),
+               d_qkv = bench.make(type, {kTokens, kQkv}), o = bench.make(type, {kTokens, kHeads * kHeadDim}),
+               d_o = bench.make(type, {kTokens, kHeads * kHeadDim}), lse = bench.make(f32, {kHeads, kTokens}),
                starts = bench.make(DType::i32, {kTokens});
   const auto part = [](const Tensor& t, int64_t first, int64_t heads) {
     return t.slice_columns(first * kHeadDim, heads * kHeadDim);
@@ -123,9 +132,9 @@ int main(int argc, char** argv) {
                                lse, starts, part(d_qkv, 0, kHeads), part(d_qkv, kHeads, 1),
                                part(d_qkv, kHeads + 1, 1), spec));
 
-  const Tensor h = bench.make(bf16, {kTokens, kModel}), dh = bench.make(bf16, {kTokens, kModel}),
-               table = bench.make(bf16, {kVocabulary, kModel}, Layout::packed_forward),
-               table_backward = bench.make(bf16, {kVocabulary, kModel}, Layout::packed_backward),
+  const Tensor h = bench.make(type, {kTokens, kModel}), dh = bench.make(type, {kTokens, kModel}),
+               table = bench.make(type, {kVocabulary, kModel}, Layout::packed_forward),
+               table_backward = bench.make(type, {kVocabulary, kModel}, Layout::packed_backward),
                d_table = bench.make(f32, {kVocabulary, kModel}), targets = bench.make(DType::i32, {kTokens}),
                scale = bench.make(f32, {1}), token_loss = bench.make(f32, {kTokens});
   for (const int64_t block : {512, 1024}) {

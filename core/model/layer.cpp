@@ -114,14 +114,15 @@ class Layer::Pass {
   Array own_temporary(int64_t columns) { return c.array({own_rows_, columns}, kTemporary); }
   Array temporary(int64_t columns) { return c.array({batch.rows(), columns}, kTemporary); }
 
-  // Queries, keys and values of all tokens, or their gradients. `kv` where those are whole.
+  // Queries, keys and values of all tokens, or their gradients. `kv` where those are apart.
   struct Heads {
     Tensor q, k, v;
   };
   Heads split(const Tensor& qkv, const Tensor& kv) const {
     const int64_t each = share.kv_heads * config.head_dim, q = share.heads * config.head_dim;
-    if (share.whole_kv) return {qkv, kv.slice_columns(0, each), kv.slice_columns(each, each)};
-    return {qkv.slice_columns(0, q), qkv.slice_columns(q, each), qkv.slice_columns(q + each, each)};
+    const Tensor queries = qkv.slice_columns(0, q);
+    if (kv) return {queries, kv.slice_columns(0, each), kv.slice_columns(each, each)};
+    return {queries, qkv.slice_columns(q, each), qkv.slice_columns(q + each, each)};
   }
   Heads attention_inputs() {
     const Tensor qkv = value(attention_input());
@@ -411,9 +412,10 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
                                             attention_post_norm(config_), gradients);
     Array d_projected = pass.gathered(d_branch.tensor, "gradient of the attention output");
     d_qkv = pass.temporary(share.qkv_columns(config_.head_dim));
-    if (share.whole_kv) {
-      // This rank's query heads may leave some of the key/value heads out.
-      d_kv = c.array_f32({pass.batch.rows(), 2 * kv}, kTemporary);
+    const auto terms = static_cast<int64_t>(share.kv_terms.size());
+    if (share.whole_kv || terms > 1) {
+      // A term's query heads may leave some of the key/value heads out.
+      d_kv = c.array_f32({terms * pass.batch.rows(), 2 * kv}, kTemporary);
       c.launch(op::fill(d_kv.tensor, {0}));
     }
     Array d_attended = pass.temporary(q);
@@ -421,16 +423,29 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
     weight_gradient(c, d_projected.tensor, saved[Slot::attended].tensor, gradients.subspan(o_proj, 1));
     d_projected = Array{};
     d_branch = Array{};
-    const Pass::Heads d_heads = pass.split(d_qkv.tensor, d_kv.tensor);
-    for (const HeadRun& run : share.runs) {
-      const auto of_queries = [&](const Tensor& t) { return pass.columns(t, run.head, run.heads); };
-      const auto of_keys = [&](const Tensor& t) { return pass.columns(t, run.kv_head, run.kv_heads); };
-      c.launch(op::attention_grad(of_queries(d_attended.tensor), of_queries(heads.q), of_keys(heads.k),
-                                  of_keys(heads.v), of_queries(saved[Slot::attended].tensor),
-                                  saved[Slot::lse].tensor.slice_rows(run.head, run.heads), pass.batch.starts,
-                                  of_queries(d_heads.q), of_keys(d_heads.k), of_keys(d_heads.v),
-                                  pass.attention_spec(run)),
-               pass.slices());
+    const auto term = [&](int64_t i) {
+      return d_kv.tensor ? d_kv.tensor.slice_rows(i * pass.batch.rows(), pass.batch.rows()) : Tensor{};
+    };
+    for (int64_t i = 0; i < terms; ++i) {
+      const Pass::Heads d_heads = pass.split(d_qkv.tensor, term(i));
+      for (const HeadRun& run : share.kv_terms[static_cast<size_t>(i)]) {
+        const auto of_queries = [&](const Tensor& t) { return pass.columns(t, run.head, run.heads); };
+        const auto of_keys = [&](const Tensor& t) { return pass.columns(t, run.kv_head, run.kv_heads); };
+        c.launch(op::attention_grad(of_queries(d_attended.tensor), of_queries(heads.q), of_keys(heads.k),
+                                    of_keys(heads.v), of_queries(saved[Slot::attended].tensor),
+                                    saved[Slot::lse].tensor.slice_rows(run.head, run.heads),
+                                    pass.batch.starts, of_queries(d_heads.q), of_keys(d_heads.k),
+                                    of_keys(d_heads.v), pass.attention_spec(run)),
+                 terms > 1 ? 1 : pass.slices());
+      }
+    }
+    for (int64_t step = 1; step < terms; step *= 2) {
+      for (int64_t i = 0; i < terms; i += 2 * step) c.launch(op::add(term(i + step), term(i)));
+    }
+    if (d_kv.tensor) d_kv.tensor = term(0);
+    if (terms > 1 && !share.whole_kv) {
+      c.launch(op::cast(d_kv.tensor, d_qkv.tensor.slice_columns(q, 2 * kv)));
+      d_kv = Array{};
     }
     for (const Slot slot : {Slot::attended, Slot::lse, Slot::all_kv}) pass.drop(slot);
   }

@@ -17,6 +17,7 @@ struct HeadRun {
 };
 
 struct ModelShare {
+  // UserError where why_not_split() has a reason.
   ModelShare(const DecoderConfig& config, Place place, bool deterministic);
 
   Place place;
@@ -24,6 +25,11 @@ struct ModelShare {
   bool whole_kv;                 // keys and values are computed on own tokens, then gathered
   int64_t slices;                // of the canonical ones, those that this rank sums
   std::vector<HeadRun> runs;
+  // The gradient of keys and values is a sum over query heads. Mostly one term of all runs, which the
+  // operator sums by slices where it must. In deterministic mode, where a canonical slice begins or ends
+  // inside a key/value head's group, a term for each slice here; the terms of all ranks are then a balanced
+  // tree.
+  std::vector<std::vector<HeadRun>> kv_terms;
   int64_t vocab_rows;   // of the table here, with padding
   int64_t first_token;  // the id of the first of them
   int64_t vocab_valid;  // without padding

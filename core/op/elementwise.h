@@ -14,7 +14,7 @@ struct FillSpec {
 Call fill(const Tensor& x, FillSpec spec);
 // y += x (float types may differ: computed in fp32, rounded to y's type)
 Call add(const Tensor& x, const Tensor& y);
-// y = x rounded to y's type; x's rows may be strided
+// y = x rounded to y's type; rows may be strided
 Call cast(const Tensor& x, const Tensor& y);
 
 // x[i] = stddev * normal(key, first + i) with core/base/random.h's generator.

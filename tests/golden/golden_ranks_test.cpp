@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/model/split.h"
 #include "tests/golden/golden_case.h"
 #include "tests/parallel/local_ranks.h"
 
@@ -15,11 +16,12 @@ namespace {
 
 using ::toroid::testing::LocalLayout;
 
-std::vector<LocalLayout> layouts_of(const DecoderConfig& config) {
+std::vector<LocalLayout> layouts_of(const DecoderConfig& config, bool deterministic) {
   std::vector<LocalLayout> out;
   for (const int ranks : {2, 4, 8}) {
     for (int model = 1; model <= ranks; model *= 2) {
-      if (config.heads % model == 0 && config.ffn % model == 0) out.push_back({ranks / model, model});
+      if (why_not_split(config.heads, config.ffn, model, deterministic).empty())
+        out.push_back({ranks / model, model});
     }
   }
   return out;
@@ -128,7 +130,7 @@ class GoldenRanks : public ::testing::TestWithParam<Path> {
 TEST_P(GoldenRanks, TrainingFp32) {
   train::StepOptions options;
   options.compute = DType::f32;
-  for (const LocalLayout& layout : layouts_of(golden_.config)) {
+  for (const LocalLayout& layout : layouts_of(golden_.config, options.deterministic)) {
     SCOPED_TRACE(layout.text());
     expect_golden(train(golden_, layout, options));
   }
@@ -138,7 +140,7 @@ TEST_P(GoldenRanks, TrainingDeterministic) {
   train::StepOptions options;
   options.compute = DType::f32;
   options.deterministic = true;
-  for (const LocalLayout& layout : layouts_of(golden_.config)) {
+  for (const LocalLayout& layout : layouts_of(golden_.config, options.deterministic)) {
     SCOPED_TRACE(layout.text());
     expect_golden(train(golden_, layout, options));
   }

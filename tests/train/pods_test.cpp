@@ -147,7 +147,8 @@ Tensors serial(int pods, int64_t steps, int64_t every, double rate, double momen
   const Plugins plugins;
   for (int pod = 0; pod < pods; ++pod) {
     engines.push_back(
-        make_engine(run, make_single_world(), std::make_unique<CpuDevice>(plugins.cpu_kernels(1)), plugins));
+        make_engine(run, make_single_world(),
+                    std::make_unique<CpuDevice>(plugins.cpu_kernels(1, cpu::fastest_products())), plugins));
     engines.back().program->initialise(run.train().seed());
   }
   std::map<std::string, std::vector<double>> shared, speed;

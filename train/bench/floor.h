@@ -22,10 +22,12 @@ struct Floor {
   std::vector<FloorTerm> terms;
   double best_flops = 0;  // best product rate seen: the peak of MFU
   double bandwidth = 0;   // triad, bytes/s
+  double spread = 0;      // of the rounds of the rate whose rounds differ most (best_of.h)
   double seconds() const;
 };
 
-// Measures `device` (some ten seconds for a model of 100 M parameters).
+// Measures `device` in rounds (some ten seconds for a model of 100 M parameters): each rate is its best
+// round's.
 Floor measure_floor(Device& device, int threads, const DecoderConfig& config, const StepOptions& options);
 
 }  // namespace toroid::train

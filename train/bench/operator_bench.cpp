@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "core/device/sim/recording_device.h"
+#include "train/best_of.h"
+#include "train/bf16_products.h"
 #include "train/config/load.h"
 #include "train/engine.h"
 
@@ -32,21 +34,25 @@ struct Timed {
 // By kind and operands.
 using Timings = std::map<std::pair<std::string, std::string>, Timed>;
 
-void time_model(const std::string& text, int threads, int repetitions, Timings& timings) {
+// Returns how much its steps differ.
+double time_model(const std::string& text, int threads, int repetitions, Timings& timings) {
   const Plugins plugins;
   const config::RunConfig run = config::load_text(text, "a model of toroid doctor").run;
-  CpuDevice cpu(plugins.cpu_kernels(threads));
+  CpuDevice cpu(plugins.cpu_kernels(threads, bf16_products(run.train())));
   auto device = std::make_unique<RecordingDevice>(cpu, true);
   RecordingDevice* const recorder = device.get();
   recorder->keep_records(false);
   const Engine engine = make_engine(run, make_single_world(), std::move(device), plugins);
   engine.program->initialise(run.train().seed());
+  BestOf steps;
   for (int i = 0; i <= repetitions; ++i) {
     recorder->clear();
     const Batch batch = synthetic_batch(run, i);
     engine.program->upload(host_batch(batch), 1e-4);
     recorder->keep_records(i > 0);  // the first warms up
+    const Stopwatch watch;
     engine.program->step();
+    if (i > 0) steps.add(1 / watch.elapsed().count());
     for (const Record& record : recorder->records()) {
       if (record.kind != Record::Kind::launch || record.time.count() <= 0) continue;
       Timed& timed = timings[{std::string(record.op), record.text}];
@@ -54,6 +60,7 @@ void time_model(const std::string& text, int threads, int repetitions, Timings& 
       timed.seconds.push_back(record.time.count());
     }
   }
+  return steps.spread();
 }
 
 // Of a machine that does other things now and then: the first quarter of the times.
@@ -64,16 +71,16 @@ double undisturbed(std::vector<double> seconds) {
 
 }  // namespace
 
-std::map<std::string, sim::OperatorFigure> measure_operators(DType type, int threads, int repetitions) {
+MeasuredOperators measure_operators(DType type, int threads, int repetitions) {
   Timings timings;
   const std::string precision = type == DType::f32 ? "FP32 }" : "BF16 }";
+  MeasuredOperators out;
   for (const char* const model : kModels)
-    time_model(model + (kRest + precision), threads, repetitions, timings);
+    out.spread = std::max(out.spread, time_model(model + (kRest + precision), threads, repetitions, timings));
   std::map<std::string, std::vector<sim::OperatorSample>> samples;
   for (const auto& [key, timed] : timings)
     samples[key.first].push_back({timed.cost, Seconds(undisturbed(timed.seconds))});
-  std::map<std::string, sim::OperatorFigure> out;
-  for (const auto& [kind, of_kind] : samples) out[kind] = sim::fit(of_kind);
+  for (const auto& [kind, of_kind] : samples) out.figures[kind] = sim::fit(of_kind);
   return out;
 }
 

@@ -82,10 +82,21 @@ void add_communication(StepBench& bench, const Engine& engine, const std::vector
 
 }  // namespace
 
+std::optional<double> StepBench::mfu() const {
+  if (!(floor.best_flops > 0) || flops_per_s() > floor.best_flops) return std::nullopt;
+  return flops_per_s() / floor.best_flops;
+}
+
+std::optional<double> StepBench::floor_s() const {
+  if (!(floor.best_flops > 0) || floor.seconds() > median_s) return std::nullopt;
+  return floor.seconds();
+}
+
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
-  auto [world, cpu] = join_on_cpu(run, plugins, {{"--steps", std::to_string(options.steps)}});
+  auto [world, cpu, products] = join_on_cpu(run, plugins, {{"--steps", std::to_string(options.steps)}});
+  if (run.train().precision() == config::TrainConfig::BF16) out.bf16_products = name_of(products);
   out.rank = world->rank();
   out.ranks = world->size();
   out.threads = cpu->kernels().threads();

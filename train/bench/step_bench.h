@@ -37,10 +37,15 @@ struct StepBench {
   std::vector<MemoryUse> memory;  // of all ranks
   double loss = 0;
   double model_flops = 0;
+  std::string bf16_products;  // NATIVE or WIDENED; empty where products are fp32
   Floor floor;
   std::vector<OperatorTime> operators;  // with `with_operators`: slowest first
   double tokens_per_s() const { return static_cast<double>(tokens) / median_s; }
-  double mfu() const { return model_flops / median_s / floor.best_flops; }
+  double flops_per_s() const { return model_flops / median_s; }
+  // Nothing where the step was faster than the peak, or than the floor: other programs ran while that was
+  // measured, and it is none.
+  std::optional<double> mfu() const;
+  std::optional<double> floor_s() const;
 };
 
 struct StepBenchOptions {

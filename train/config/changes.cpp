@@ -17,6 +17,7 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "zero",
     "train.steps",
     "train.threads",
+    "train.bf16_products",
     "train.remat",
     "train.validate",
     "train.checkpoint",

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/model/check.h"
+#include "core/model/split.h"
 #include "data/check.h"
 #include "optim/check.h"
 #include "parallel/mesh/check.h"
@@ -72,13 +73,9 @@ void check_vocabulary(const RunConfig& run) {
 
 // What the model axis splits, and what the sums of deterministic mode ask of every axis.
 void check_layout(const RunConfig& run) {
-  const auto divides = [](const char* name, int64_t value, const char* by, int64_t divisor) {
-    if (value % divisor == 0) return;
-    throw UserError(std::string(name) + " (" + std::to_string(value) + ") is not a multiple of " + by + " (" +
-                    std::to_string(divisor) + "), over whose ranks it is split");
-  };
-  divides("model.heads", run.model().heads(), "mesh.model", run.mesh().model());
-  divides("model.ffn", run.model().ffn(), "mesh.model", run.mesh().model());
+  const std::string why =
+      why_not_split(run.model().heads(), run.model().ffn(), run.mesh().model(), run.train().deterministic());
+  if (!why.empty()) throw UserError(why);
   if (!run.train().deterministic()) return;
   const auto power_of_two = [](const char* name, int64_t value) {
     if ((value & (value - 1)) == 0) return;
@@ -87,13 +84,6 @@ void check_layout(const RunConfig& run) {
   };
   power_of_two("mesh.pods", run.mesh().pods());
   power_of_two("mesh.data", run.mesh().data());
-  power_of_two("mesh.model", run.mesh().model());
-  constexpr int64_t kMostSlices = 16;  // of a contraction, whatever the layout
-  if (run.mesh().model() > kMostSlices) {
-    throw UserError("mesh.model (" + std::to_string(run.mesh().model()) + ") is more than " +
-                    std::to_string(kMostSlices) +
-                    "; train.deterministic cuts heads and ffn into at most so many slices");
-  }
 }
 
 // What pods that train apart, or round what they send, ask of the rest.

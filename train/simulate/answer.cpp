@@ -90,6 +90,10 @@ Seconds TimeSplit::rest() const {
   return both > Seconds(-5e-7) && both < Seconds(5e-7) ? Seconds(0) : both;
 }
 
+std::string share_text(double part, int decimals) {
+  return is_share(part) ? format_text("%.*f %%", decimals, 100 * part) : "-";
+}
+
 std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {
   std::vector<std::pair<int64_t, std::string>> holders;
   for (const auto& [holder, bytes] : by_holder) holders.emplace_back(bytes, holder);

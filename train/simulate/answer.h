@@ -68,6 +68,14 @@ struct AnswerOptions {
 Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
               const AnswerOptions& options = {});
 
+// Whether a figure is a share of a peak. More than one is none: this machine's peak (chip host) was measured
+// while other programs ran, or is that of more cores than are busy, or attention counts that is not computed.
+inline bool is_share(double part) {
+  return part <= 1;
+}
+// "52.31 %"; "-" for what is no share.
+std::string share_text(double part, int decimals = 2);
+
 // "activations 6.95 GB, gathered weights 2.02 GB, gradients 1.36 GB"
 std::string largest_holders(const std::map<std::string, int64_t>& by_holder);
 

@@ -215,7 +215,7 @@ class Chart {
       std::vector<std::pair<double, double>> run;
       for (size_t i = 0; i < xs_.size(); ++i) {
         const SweepRow& row = *lines_[l].rows[i];
-        if (!row.answer) {  // a gap
+        if (!row.answer || std::isnan(of(*row.answer))) {  // a gap
           svg.path(run, kLineColors[l], 2);
           run.clear();
           continue;
@@ -225,7 +225,7 @@ class Chart {
       svg.path(run, kLineColors[l], 2);
       for (size_t i = 0; i < xs_.size(); ++i) {
         const SweepRow& row = *lines_[l].rows[i];
-        if (!row.answer) continue;
+        if (!row.answer || std::isnan(of(*row.answer))) continue;
         svg.dot(place(x, i, left), y.at(of(*row.answer)), 3.2, kLineColors[l],
                 lines_[l].label + ", " + axis_.path + "=" + names_[i] + ": " + short_number(of(*row.answer)) +
                     unit + ", simulated");
@@ -274,14 +274,16 @@ class Chart {
   }
 
   void utilisation(Svg& svg, double left, double top) const {
-    double most = 0;
+    const auto percent = [](const Answer& answer) {
+      return is_share(answer.mfu_causal) ? 100 * answer.mfu_causal : std::nan("");
+    };
+    double most = 1;
     for (const SweepRow& row : sweep_.rows) {
-      if (row.answer) most = std::max(most, 100 * row.answer->mfu_causal);
+      if (row.answer && is_share(row.answer->mfu_causal)) most = std::max(most, percent(*row.answer));
     }
     const Scale y = Scale::linear(most * 1.02, top + kPanelHeight, top);
     const Scale x = frame(svg, left, top, "Model FLOPs utilisation, causal (simulated)", y, " %");
-    curves(
-        svg, x, y, left, [](const Answer& answer) { return 100 * answer.mfu_causal; }, " %");
+    curves(svg, x, y, left, percent, " %");
   }
 
   void legend(Svg& svg, double y) const {
@@ -395,8 +397,8 @@ std::string sweep_html(const Sweep& sweep, const std::string& command) {
     for (const Part& part : kParts) cell(format_text("%.4f s", (a.split.*part.seconds).count()));
     cell(with_commas(static_cast<int64_t>(a.tokens_per_s)));
     cell(with_commas(static_cast<int64_t>(a.tokens_per_s_chip())));
-    cell(format_text("%.1f %%", 100 * a.mfu_causal));
-    cell(format_text("%.1f %%", 100 * a.mfu_full_attention));
+    cell(share_text(a.mfu_causal, 1));
+    cell(share_text(a.mfu_full_attention, 1));
     cell(human_bytes(a.memory.peak_bytes));
     out += "</tr>\n";
   }

@@ -10,6 +10,7 @@
 #include "train/collective_table.h"
 #include "train/engine.h"
 #include "train/host_figures.h"
+#include "train/run_peak.h"
 #include "train/simulate/simulate.h"
 
 namespace toroid::train {
@@ -75,7 +76,8 @@ sim::Chip read_host_chip(const config::RunConfig& run) {
 }
 
 std::optional<Prediction> predict_on_host(const config::RunConfig& run, const Plugins& plugins) {
-  if (run.train().deterministic() || !read_host_figures()) return std::nullopt;
+  const auto figures = read_host_figures();
+  if (run.train().deterministic() || !figures) return std::nullopt;
   try {
     const Simulation done = simulate(run, read_host_chip(run), plugins);
     const auto seconds = [&](Phase phase) { return done.played.phases[static_cast<size_t>(phase)].count(); };
@@ -85,6 +87,10 @@ std::optional<Prediction> predict_on_host(const config::RunConfig& run, const Pl
     // What nothing follows, such as the end of the last collectives, belongs to the optimizer.
     out.time.optimizer_s = done.played.step.count() - out.time.forward_s - out.time.backward_s;
     out.bytes = static_cast<double>(done.roles[done.fullest].memory.bytes_peak);
+    out.doubt =
+        doubt_of(*figures, run.train().precision() == config::TrainConfig::FP32 ? DType::f32 : DType::bf16);
+    if (!out.doubt.empty())
+      out.doubt = "`toroid doctor` should measure this machine again, alone: " + out.doubt;
     return out;
   } catch (const UserError& error) {
     log::warn("no prediction for this machine: {}", error.what());

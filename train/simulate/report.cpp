@@ -48,8 +48,9 @@ void print_answer(std::ostream& out, const Answer& answer) {
                      with_commas(answer.chips).c_str(), answer.chip.c_str(), with_commas(answer.pods).c_str(),
                      answer.constants.c_str(), static_cast<long long>(answer.roles));
   print_split(out, answer);
-  out << format_text("MFU                         %12.2f %% causal, %.2f %% full attention; HFU %.2f %%\n",
-                     100 * answer.mfu_causal, 100 * answer.mfu_full_attention, 100 * answer.hfu);
+  out << format_text("MFU                         %14s causal, %s full attention; HFU %s\n",
+                     share_text(answer.mfu_causal).c_str(), share_text(answer.mfu_full_attention).c_str(),
+                     share_text(answer.hfu).c_str());
   out << format_text("tokens                      %12s a step, %.4g a second, %.4g a second and chip\n",
                      with_commas(answer.tokens_per_step).c_str(), answer.tokens_per_s,
                      answer.tokens_per_s_chip());
@@ -81,8 +82,9 @@ std::string to_json(const Answer& answer) {
       {"products", answer.split.products.count()}, {"memory_bound", answer.split.memory_bound.count()},
       {"exposed_ici", answer.split.torus.count()}, {"exposed_dcn", answer.split.pods.count()},
       {"dispatch", answer.split.dispatch.count()}, {"bubbles", answer.split.bubbles.count()}};
-  out["mfu"] = {{"causal", answer.mfu_causal}, {"full_attention", answer.mfu_full_attention}};
-  out["hfu"] = answer.hfu;
+  const auto share = [](double part) { return is_share(part) ? nlohmann::json(part) : nlohmann::json(); };
+  out["mfu"] = {{"causal", share(answer.mfu_causal)}, {"full_attention", share(answer.mfu_full_attention)}};
+  out["hfu"] = share(answer.hfu);
   out["tokens_per_s"] = answer.tokens_per_s;
   out["tokens_per_s_chip"] = answer.tokens_per_s_chip();
   out["memory"] = {{"peak_bytes", answer.memory.peak_bytes},

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "train/bf16_products.h"
 #include "train/engine.h"
 #include "train/simulate/calibration.h"
 #include "train/simulate/program.h"
@@ -65,7 +66,8 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   out.rank = rank;
   const int size = mesh.world_size();
   auto recorder = std::make_unique<RecordingDevice>(
-      chip.measured ? plugins.cpu_kernels(chip.measured->threads) : simulated_kernels());
+      chip.measured ? plugins.cpu_kernels(chip.measured->threads, bf16_products(run.train()))
+                    : simulated_kernels());
   RecordingDevice* const device = recorder.get();
   device->keep_records(false);
   device->keep_waits();

@@ -18,6 +18,10 @@ std::string exact(double value) {
   return format_text("%.9g", value);
 }
 
+std::string exact_share(double share) {
+  return is_share(share) ? exact(share) : "";
+}
+
 const std::vector<Figure>& figures() {
   static const std::vector<Figure> all = {
       {"chips", [](const Answer& a) { return std::to_string(a.chips); }},
@@ -31,9 +35,9 @@ const std::vector<Figure>& figures() {
       {"bubbles_s", [](const Answer& a) { return exact(a.split.bubbles.count()); }},
       {"simulated_tokens_per_s", [](const Answer& a) { return exact(a.tokens_per_s); }},
       {"simulated_tokens_per_s_chip", [](const Answer& a) { return exact(a.tokens_per_s_chip()); }},
-      {"simulated_mfu_causal", [](const Answer& a) { return exact(a.mfu_causal); }},
-      {"simulated_mfu_full_attention", [](const Answer& a) { return exact(a.mfu_full_attention); }},
-      {"simulated_hfu", [](const Answer& a) { return exact(a.hfu); }},
+      {"simulated_mfu_causal", [](const Answer& a) { return exact_share(a.mfu_causal); }},
+      {"simulated_mfu_full_attention", [](const Answer& a) { return exact_share(a.mfu_full_attention); }},
+      {"simulated_hfu", [](const Answer& a) { return exact_share(a.hfu); }},
       {"memory_bytes", [](const Answer& a) { return std::to_string(a.memory.peak_bytes); }},
       {"chip_memory_bytes", [](const Answer& a) { return std::to_string(a.memory.chip_bytes); }},
   };
@@ -90,12 +94,12 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
       continue;
     }
     const Answer& a = *row.answer;
-    out << format_text("%7lld %9lld %8.3f  %8.3f %8.3f %8.3f %8.3f %8.3f %11s %7.0f %9.1f%% %9s\n",
+    out << format_text("%7lld %9lld %8.3f  %8.3f %8.3f %8.3f %8.3f %8.3f %11s %7.0f %10s %9s\n",
                        static_cast<long long>(a.chips), static_cast<long long>(row.global_sequences),
                        a.step.count(), a.split.products.count(), a.split.memory_bound.count(),
                        a.split.torus.count(), a.split.pods.count(), a.split.rest().count(),
                        with_commas(static_cast<int64_t>(a.tokens_per_s)).c_str(), a.tokens_per_s_chip(),
-                       100 * a.mfu_causal, human_bytes(a.memory.peak_bytes).c_str());
+                       share_text(a.mfu_causal, 1).c_str(), human_bytes(a.memory.peak_bytes).c_str());
   }
   out << format_text("\n%zu configurations in %.1f s", sweep.rows.size(), sweep.took.count());
   if (refused > 0) out << ", " << refused << " refused";

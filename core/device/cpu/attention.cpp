@@ -20,13 +20,13 @@ constexpr int64_t kPanel = 64;  // dimensions of a head, the width of a product'
 
 class Attention {
  public:
-  explicit Attention(const Call& call)
+  Attention(const Call& call, Bf16Products products)
       : q_(call[0]),
         k_(call[1]),
         v_(call[2]),
         o_(call[4]),
         lse_(call[5]),
-        s_(q_, k_, call[3], call.get<op::AttentionSpec>(), call.tiles.deterministic, kBlockRows),
+        s_(q_, k_, call[3], call.get<op::AttentionSpec>(), products, call.tiles.deterministic, kBlockRows),
         keys_(packed_format(s_.type, s_.H, s_.padded_S, true)) {}
 
   int64_t lay_out(std::byte* workspace, int threads) {
@@ -188,24 +188,30 @@ class Attention {
   std::byte *packed_keys_ = nullptr, *packed_values_ = nullptr, *own_ = nullptr;
 };
 
+template <Bf16Products kProducts>
 void run_attention(const Call& call, std::byte* workspace, int threads) {
   if (call[0].type == DType::f64 || (call[5] && call[5].type == DType::f64)) {
     call.kind->reference(call);
   } else if (call[0].rows() > 0) {
-    Attention(call).run(workspace, threads);
+    Attention(call, kProducts).run(workspace, threads);
   }
 }
 
+template <Bf16Products kProducts>
 int64_t attention_workspace(const Call& call, int threads) {
   if (call[0].type == DType::f64 || call[0].rows() == 0) return 0;
-  return Attention(call).lay_out(nullptr, threads);
+  return Attention(call, kProducts).lay_out(nullptr, threads);
 }
+
+template <Bf16Products kProducts>
+constexpr Kernel kKernel{run_attention<kProducts>, attention_workspace<kProducts>};
 
 }  // namespace
 
-void add_attention_kernels(KernelRegistry& registry) {
-  registry.add(op::attention_kind, {run_attention, attention_workspace});
-  add_attention_grad_kernel(registry);
+void add_attention_kernels(KernelRegistry& registry, Bf16Products products) {
+  const bool native = products == Bf16Products::native;
+  registry.add(op::attention_kind, native ? kKernel<Bf16Products::native> : kKernel<Bf16Products::widened>);
+  add_attention_grad_kernel(registry, products);
 }
 
 }  // namespace toroid::cpu

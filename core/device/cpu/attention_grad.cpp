@@ -24,7 +24,7 @@ constexpr int64_t kBlockKeys = 2 * kKeyUnit;  // key ranges are whole blocks and
 
 class AttentionGradient {
  public:
-  AttentionGradient(const Call& call, int threads)
+  AttentionGradient(const Call& call, int threads, Bf16Products products)
       : d_o_(call[0]),
         q_(call[1]),
         k_(call[2]),
@@ -35,7 +35,7 @@ class AttentionGradient {
         dk_(call[8]),
         dv_(call[9]),
         deterministic_(call.tiles.deterministic),
-        s_(q_, k_, call[6], call.get<op::AttentionSpec>(), deterministic_, kBlockRows),
+        s_(q_, k_, call[6], call.get<op::AttentionSpec>(), products, deterministic_, kBlockRows),
         items_(s_.B * s_.K),
         parts_(1),
         keys_(up_to(s_.S, kBlockKeys)) {
@@ -307,23 +307,30 @@ bool left_to_reference(const Call& call) {
   return call[0].type == DType::f64 || call[5].type == DType::f64;
 }
 
+template <Bf16Products kProducts>
 void run_gradient(const Call& call, std::byte* workspace, int threads) {
   if (left_to_reference(call)) {
     call.kind->reference(call);
   } else if (call[1].rows() > 0) {
-    AttentionGradient(call, threads).run(workspace, threads);
+    AttentionGradient(call, threads, kProducts).run(workspace, threads);
   }
 }
 
+template <Bf16Products kProducts>
 int64_t gradient_workspace(const Call& call, int threads) {
   if (left_to_reference(call) || call[1].rows() == 0) return 0;
-  return AttentionGradient(call, threads).lay_out(nullptr, threads);
+  return AttentionGradient(call, threads, kProducts).lay_out(nullptr, threads);
 }
+
+template <Bf16Products kProducts>
+constexpr Kernel kKernel{run_gradient<kProducts>, gradient_workspace<kProducts>};
 
 }  // namespace
 
-void add_attention_grad_kernel(KernelRegistry& registry) {
-  registry.add(op::attention_grad_kind, {run_gradient, gradient_workspace});
+void add_attention_grad_kernel(KernelRegistry& registry, Bf16Products products) {
+  const bool native = products == Bf16Products::native;
+  registry.add(op::attention_grad_kind,
+               native ? kKernel<Bf16Products::native> : kKernel<Bf16Products::widened>);
 }
 
 }  // namespace toroid::cpu

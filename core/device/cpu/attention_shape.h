@@ -22,7 +22,7 @@ struct AttentionShape {
   // In deterministic mode a block holds one head and a fixed number of queries, so that its products have one
   // shape however the heads are dealt.
   AttentionShape(const Tensor& q, const Tensor& k, const Tensor& starts_of, const op::AttentionSpec& spec_of,
-                 bool deterministic, int64_t rows)
+                 Bf16Products products, bool deterministic, int64_t rows)
       : spec(spec_of),
         B(spec.sequences),
         T(q.rows() / B),
@@ -33,7 +33,7 @@ struct AttentionShape {
         group(deterministic ? 1 : N / K),
         queries(std::min(T, deterministic ? 128 : std::clamp<int64_t>(rows / group / 16 * 16, 16, 256))),
         padded_S(up_to(S, kKeyUnit)),
-        type(product_type(q.type)),
+        type(product_type(q.type, products)),
         starts(starts_of) {}
 
   op::AttentionSpec spec;

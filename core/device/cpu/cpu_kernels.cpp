@@ -1,5 +1,6 @@
 #include "core/device/cpu/cpu_kernels.h"
 
+#include "core/base/error.h"
 #include "core/device/cpu/matmul_kernels.h"
 #include "core/device/cpu/onednn.h"
 #include "core/device/cpu/vector_kernels.h"
@@ -9,31 +10,44 @@ namespace {
 
 class CpuKernels : public KernelRegistry {
  public:
+  explicit CpuKernels(Bf16Products products) : products_(products) {}
   int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const override {
-    return cpu::packed_bytes(type, shape, layout);
+    return cpu::packed_bytes(type, shape, layout, products_);
   }
+
+ private:
+  Bf16Products products_;
 };
 
 }  // namespace
 
 namespace cpu {
 
-void add_matmul_kernels(KernelRegistry& registry) {
-  add_pack_kernel(registry);
-  add_product_kernels(registry);
-  add_attention_kernels(registry);
-  add_loss_kernels(registry);
+void add_matmul_kernels(KernelRegistry& registry, Bf16Products products) {
+  add_pack_kernel(registry, products);
+  add_product_kernels(registry, products);
+  add_attention_kernels(registry, products);
+  add_loss_kernels(registry, products);
 }
 
 }  // namespace cpu
 
 std::shared_ptr<KernelRegistry> make_cpu_kernels(int threads) {
+  return make_cpu_kernels(threads, cpu::fastest_products());
+}
+
+std::shared_ptr<KernelRegistry> make_cpu_kernels(int threads, Bf16Products products) {
   cpu::cap_instruction_set();
-  auto registry = std::make_shared<CpuKernels>();
+  if (products == Bf16Products::native && !cpu::has_native_products()) {
+    throw UserError(
+        "bf16 products are to be NATIVE, but this processor has no bf16 instructions; set "
+        "train.bf16_products to WIDENED or AUTO");
+  }
+  auto registry = std::make_shared<CpuKernels>(products);
   registry->set_threads(threads);
   add_reference_kernels(*registry);
   cpu::add_vector_kernels(*registry);
-  cpu::add_matmul_kernels(*registry);
+  cpu::add_matmul_kernels(*registry, products);
   return registry;
 }
 

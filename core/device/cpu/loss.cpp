@@ -24,7 +24,7 @@ constexpr int64_t kRows = 128;           // logits of so many tokens and one pie
 constexpr int64_t kTurned = 128;         // rows of d_table's product
 
 struct LossWork {
-  explicit LossWork(const Call& call)
+  LossWork(const Call& call, Bf16Products products)
       : h(call[0]),
         table(call[1]),
         with_gradient(call.kind == &op::loss_grad_kind || call.kind == &op::loss_part_grad_kind),
@@ -32,13 +32,14 @@ struct LossWork {
         targets(call[with_gradient ? 3 : 2]),
         result(call[with_gradient ? 5 : 3]),
         spec(spec_of(call, by_parts)),
-        type(product_type(h.type)),
+        packed_forward(table.type, table.shape, Layout::packed_forward, products),
+        packed_backward(table.type, table.shape, Layout::packed_backward, products),
+        type(packed_forward.product),
         M(h.rows()),
         V(table.rows()),
         D(h.columns()),
         block(std::min(M, spec.block_tokens)),
-        pieces((V + kPiece - 1) / kPiece),
-        table_format(packed_format(type, D, V, true)) {
+        pieces((V + kPiece - 1) / kPiece) {
     if (!with_gradient) return;
     backward = call[2];
     dh = call[6];
@@ -58,9 +59,9 @@ struct LossWork {
   const Tensor& result;  // token_loss, statistics, or the normalisers that a part's gradient is given
   Tensor backward, dh, d_table, scale;
   op::LossPartSpec spec;
+  PackedWeight packed_forward, packed_backward;
   DType type;
   int64_t M, V, D, block, pieces;
-  PackedFormat table_format;
 
   int64_t size() const { return bytes_of(type); }
   int64_t width(int64_t piece) const { return std::min(kPiece, V - piece * kPiece); }
@@ -68,11 +69,42 @@ struct LossWork {
     return std::clamp<int64_t>((piece * kPiece + width(piece)) - spec.valid, 0, width(piece));
   }
   // Where the table's pieces are products of their own, so are those of the logits: dense matrices one after
-  // another. Otherwise rows run over the whole vocabulary.
-  bool by_pieces() const { return PackedWeight(h.type, table.shape, Layout::packed_backward).pieces() > 1; }
+  // another. Otherwise rows run over the whole vocabulary. A table that is widened is so by pieces.
+  bool by_pieces() const { return packed_forward.widened() || packed_backward.pieces() > 1; }
+
+  // A piece of the table as the products read it: [D, columns], or [columns, D] backward. `panel` holds it
+  // where it is widened.
+  const std::byte* logits_piece(int64_t piece, float* panel) const {
+    const PackedFormat format = packed_forward.piece_format(0);
+    if (!packed_forward.widened()) return table.data() + format.column_bytes(piece * kPiece);
+    widen_panel(format, table.data(), 0, D, piece * kPiece, width(piece), panel);
+    return reinterpret_cast<const std::byte*>(panel);
+  }
+  const std::byte* dh_piece(int64_t piece, float* panel) const {
+    const bool apart = packed_backward.pieces() > 1;
+    const std::byte* const at = backward.data() + (apart ? packed_backward.piece_offset(piece) : 0);
+    if (!packed_backward.widened()) return at;
+    widen_panel(packed_backward.piece_format(apart ? piece : 0), at, apart ? 0 : piece * kPiece, width(piece),
+                0, D, panel);
+    return reinterpret_cast<const std::byte*>(panel);
+  }
+  int64_t panel_bytes() const {
+    if (!packed_forward.widened()) return 0;
+    int64_t bytes = 0;
+    for (const int64_t columns : {width(0), width(pieces - 1)}) {
+      bytes = std::max({bytes, packed_format(type, D, columns, false).bytes(),
+                        packed_format(type, columns, D, false).bytes()});
+    }
+    return bytes;
+  }
 
   Product::Shape logits_product(int64_t rows, int64_t columns) const {
-    return {.m = rows, .n = columns, .k = D, .type = type, .out = DType::f32, .transposed = true};
+    return {.m = rows,
+            .n = columns,
+            .k = D,
+            .type = type,
+            .out = DType::f32,
+            .transposed = !packed_forward.widened()};
   }
   Product::Shape dh_product(int64_t rows, int64_t columns, bool accumulate, int threads) const {
     return {.m = rows,
@@ -91,8 +123,9 @@ struct LossWork {
     std::byte *h = nullptr, *h_packed = nullptr, *p = nullptr, *slope = nullptr;
     float *max = nullptr, *sum = nullptr, *target = nullptr, *lse = nullptr, *dh = nullptr, *z = nullptr;
     std::byte *turned = nullptr, *scratch = nullptr;
+    float* panel = nullptr;
     int64_t scratch_bytes = 0;
-    int64_t dh_stride = 0, z_stride = 0, turned_stride = 0;  // elements of one thread
+    int64_t dh_stride = 0, z_stride = 0, turned_stride = 0, panel_stride = 0;  // elements of one thread
   };
 
   // Every product of a call, for the largest scratch.
@@ -132,6 +165,8 @@ struct LossWork {
     parts.z = scratch.take<float>(parts.z_stride * threads);
     parts.scratch_bytes = scratch_bytes(threads);
     parts.scratch = scratch.take(parts.scratch_bytes * threads);
+    parts.panel_stride = round_up_to(panel_bytes(), 4096) / 4;
+    parts.panel = scratch.take<float>(parts.panel_stride * threads);
     if (!with_gradient) return parts;
     parts.h_packed = scratch.take(packed_format(type, block, D, false).bytes());
     if (M % block > 0) {
@@ -211,7 +246,7 @@ struct LossWork {
     ProductRuns runs;
     for (int64_t piece = range.first; piece < range.last; ++piece) {
       const int64_t columns = width(piece);
-      const std::byte* const weights = table.data() + table_format.column_bytes(piece * kPiece);
+      const std::byte* const weights = logits_piece(piece, parts.panel + index * parts.panel_stride);
       for (int64_t r = 0; r < rows; r += kRows) {
         const int64_t some = std::min(kRows, rows - r);
         runs(logits_product(some, columns))(x + r * D * size(), weights, z, scratch);
@@ -278,7 +313,6 @@ struct LossWork {
     std::byte* const scratch = parts.scratch + index * parts.scratch_bytes;
     std::byte* const turned = parts.turned + index * parts.turned_stride;
     float* const sums = parts.dh + index * parts.dh_stride;
-    const PackedWeight weight(h.type, table.shape, Layout::packed_backward);
     ProductRuns runs;
     for (int64_t piece = range.first; piece < range.last; ++piece) {
       const int64_t columns = width(piece), stride = piece_stride(piece);
@@ -296,7 +330,7 @@ struct LossWork {
            .scale = *scale.as<float>()});
       if (by_pieces()) {
         runs(dh_product(rows, columns, piece > range.first, 1))(
-            p, backward.data() + weight.piece_offset(piece), sums, scratch);
+            p, dh_piece(piece, parts.panel + index * parts.panel_stride), sums, scratch);
       }
       RowSource gradients;
       gradients.add(p, type, stride, rows, columns);
@@ -319,21 +353,23 @@ bool left_to_reference(const Call& call) {
   return call[0].type == DType::f64 || call[gradient ? 5 : 3].type == DType::f64;
 }
 
+template <Bf16Products kProducts>
 void run_loss(const Call& call, std::byte* workspace, int threads) {
   if (left_to_reference(call)) {
     call.kind->reference(call);
   } else if (call[0].rows() > 0 && call.tiles.deterministic) {
-    run_deterministic_loss(call, workspace, threads);
+    run_deterministic_loss(call, workspace, threads, kProducts);
   } else if (call[0].rows() > 0) {
-    LossWork(call).run(workspace, threads);
+    LossWork(call, kProducts).run(workspace, threads);
   }
 }
 
+template <Bf16Products kProducts>
 int64_t loss_workspace(const Call& call, int threads) {
   if (left_to_reference(call) || call[0].rows() == 0) return 0;
-  if (call.tiles.deterministic) return deterministic_loss_workspace(call, threads);
+  if (call.tiles.deterministic) return deterministic_loss_workspace(call, threads, kProducts);
   Scratch scratch;
-  LossWork(call).lay_out(scratch, threads);
+  LossWork(call, kProducts).lay_out(scratch, threads);
   return scratch.used();
 }
 
@@ -364,13 +400,18 @@ int64_t merge_workspace(const Call& call, int) {
   return call[0].elements() * static_cast<int64_t>(sizeof(Normaliser));
 }
 
+template <Bf16Products kProducts>
+constexpr Kernel kKernel{run_loss<kProducts>, loss_workspace<kProducts>};
+
 }  // namespace
 
-void add_loss_kernels(KernelRegistry& registry) {
-  registry.add(op::loss_kind, {run_loss, loss_workspace});
-  registry.add(op::loss_grad_kind, {run_loss, loss_workspace});
-  registry.add(op::loss_statistics_kind, {run_loss, loss_workspace});
-  registry.add(op::loss_part_grad_kind, {run_loss, loss_workspace});
+void add_loss_kernels(KernelRegistry& registry, Bf16Products products) {
+  const Kernel kernel =
+      products == Bf16Products::native ? kKernel<Bf16Products::native> : kKernel<Bf16Products::widened>;
+  registry.add(op::loss_kind, kernel);
+  registry.add(op::loss_grad_kind, kernel);
+  registry.add(op::loss_statistics_kind, kernel);
+  registry.add(op::loss_part_grad_kind, kernel);
   registry.add(op::loss_merge_kind, {run_merge, merge_workspace});
 }
 

@@ -19,7 +19,7 @@ constexpr int64_t kWindow = kPanelColumns;
 
 class Loss {
  public:
-  explicit Loss(const Call& call)
+  explicit Loss(const Call& call, Bf16Products products)
       : h_(call[0]),
         table_(call[1]),
         call_(call),
@@ -37,6 +37,7 @@ class Loss {
         slices_(std::max<int64_t>(call.tiles.slices, 1)),
         slice_rows_((V_ + slices_ - 1) / slices_),
         block_(std::max<int64_t>(call.tiles.token_block, 1)),
+        products_(products),
         rows_{h_.data(), h_.type == DType::bf16, h_.row_stride, 1} {}
 
   int64_t lay_out(std::byte* workspace, int threads) {
@@ -110,7 +111,7 @@ class Loss {
 
   void normalise_rows(const Own& own, int64_t row) const {
     const int64_t rows = std::min(kRows, M_ - row);
-    const PackedWeight weight(table_.type, table_.shape, Layout::packed_forward);
+    const PackedWeight weight(table_.type, table_.shape, Layout::packed_forward, products_);
     std::fill(target_ + row, target_ + row + rows, 0.0f);
     for (int64_t slice = 0; slice < slices_; ++slice) {
       const int64_t begin = begin_of(slice), end = begin_of(slice + 1);
@@ -162,7 +163,7 @@ class Loss {
         parallel(workers, [&](int index) {
           const Own own(*this, own_ + index * own_bytes_);
           const Range range = part_of(row_blocks, workers, index);
-          const PackedWeight weight(table_.type, table_.shape, Layout::packed_forward);
+          const PackedWeight weight(table_.type, table_.shape, Layout::packed_forward, products_);
           unpack_panel(weight, table_.data(), 0, D_, v, own.panel);
           for (int64_t i = range.first; i < range.last; ++i) token_gradients(own, i * kRows, v, width, sums);
         });
@@ -180,7 +181,7 @@ class Loss {
 
   // The window's rows of the table, as panels of d_model's columns.
   void unpack_rows(int64_t v, int64_t width) const {
-    const PackedWeight weight(call_[2].type, call_[2].shape, Layout::packed_backward);
+    const PackedWeight weight(call_[2].type, call_[2].shape, Layout::packed_backward, products_);
     for (int64_t d = 0; d < D_; d += kPanelColumns) {
       unpack_panel(weight, call_[2].data(), v, width, d, table_panels_ + d * kWindow);
     }
@@ -244,6 +245,7 @@ class Loss {
   float softcap_;
   int64_t first_token_, valid_;  // of the table's rows
   int64_t M_, V_, D_, slices_, slice_rows_, block_;
+  Bf16Products products_;
   Factor rows_;
   Normaliser* norms_ = nullptr;
   float *target_ = nullptr, *lse_ = nullptr, *gradients_ = nullptr, *dh_ = nullptr, *table_panels_ = nullptr;
@@ -253,12 +255,12 @@ class Loss {
 
 }  // namespace
 
-void run_deterministic_loss(const Call& call, std::byte* workspace, int threads) {
-  Loss(call).run(workspace, threads);
+void run_deterministic_loss(const Call& call, std::byte* workspace, int threads, Bf16Products products) {
+  Loss(call, products).run(workspace, threads);
 }
 
-int64_t deterministic_loss_workspace(const Call& call, int threads) {
-  return Loss(call).lay_out(nullptr, threads);
+int64_t deterministic_loss_workspace(const Call& call, int threads, Bf16Products products) {
+  return Loss(call, products).lay_out(nullptr, threads);
 }
 
 }  // namespace toroid::cpu

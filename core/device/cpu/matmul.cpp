@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "core/device/cpu/matmul_deterministic.h"
 #include "core/device/cpu/matmul_kernels.h"
+#include "core/device/cpu/matmul_widened.h"
 #include "core/device/cpu/pack.h"
 #include "core/device/cpu/parallel.h"
 #include "core/device/cpu/scratch.h"
@@ -25,12 +27,12 @@ bool any_f64(const Call& call) {
 // y (+)= x times a packed weight. x and y go to oneDNN as they are where they are dense and of types that it
 // multiplies; otherwise blocks of rows are copied in and out.
 struct WeightProduct {
-  explicit WeightProduct(const Call& call)
+  explicit WeightProduct(const Call& call, Bf16Products products)
       : x(call[0]),
         w(call[1]),
         y(call[2]),
         accumulate(call.get<op::MatmulSpec>().accumulate),
-        weight(w.type, w.shape, w.layout) {
+        weight(w.type, w.shape, w.layout, products) {
     in_place = x.type == weight.product && x.dense();
     out_in_place = (y.type == DType::f32 || y.type == weight.product) && weight.pieces() == 1;
   }
@@ -124,12 +126,12 @@ struct WeightProduct {
 // dw[n, k] (+)= dy^T x. x is packed once by all threads; each takes slabs of dy's columns, turns a slab in
 // its cache and multiplies it with x on its own.
 struct GradientProduct {
-  explicit GradientProduct(const Call& call)
+  explicit GradientProduct(const Call& call, Bf16Products products)
       : dy(call[0]),
         x(call[1]),
         dw(call[2]),
         accumulate(call.get<op::MatmulSpec>().accumulate),
-        type(product_type(x.type)),
+        type(product_type(x.type, products)),
         format(packed_format(type, x.rows(), x.columns(), false)) {}
 
   // Columns of dy in a slab: equal shares, few enough that a slab stays in the second-level cache.
@@ -196,7 +198,14 @@ struct GradientProduct {
   PackedFormat format;
 };
 
-template <class Kind>
+// A stored weight whose panels are widened. What a weight's gradient multiplies is widened as it is packed.
+template <class Kind, Bf16Products kProducts>
+bool by_panels(const Call& call) {
+  return std::is_same_v<Kind, WeightProduct> && kProducts == Bf16Products::widened &&
+         call[1].type == DType::bf16;
+}
+
+template <class Kind, Bf16Products kProducts>
 void run_fast(const Call& call, std::byte* workspace, int threads) {
   if (any_f64(call)) {
     call.kind->reference(call);
@@ -205,33 +214,44 @@ void run_fast(const Call& call, std::byte* workspace, int threads) {
     const Tensor& to = call[2];
     if (!call.get<op::MatmulSpec>().accumulate) std::memset(to.data(), 0, static_cast<size_t>(to.bytes()));
   } else if (call.tiles.deterministic) {
-    run_deterministic(call, workspace, threads);
+    run_deterministic(call, workspace, threads, kProducts);
+  } else if (by_panels<Kind, kProducts>(call)) {
+    run_widened(call, workspace, threads);
   } else {
-    Kind(call).run(workspace, threads);
+    Kind(call, kProducts).run(workspace, threads);
   }
 }
 
-template <class Kind>
+template <class Kind, Bf16Products kProducts>
 int64_t workspace_fast(const Call& call, int threads) {
   if (any_f64(call) || call[0].elements() == 0 || call[2].elements() == 0) return 0;
   if (call.tiles.deterministic) return deterministic_workspace(call, threads);
+  if (by_panels<Kind, kProducts>(call)) return widened_workspace(call, threads);
   Scratch scratch;
-  Kind(call).lay_out(scratch, threads);
+  Kind(call, kProducts).lay_out(scratch, threads);
   return scratch.used();
+}
+
+template <Bf16Products kProducts>
+void add_kernels(KernelRegistry& registry) {
+  const Kernel of_weight{run_fast<WeightProduct, kProducts>, workspace_fast<WeightProduct, kProducts>};
+  registry.add(op::matmul_kind, of_weight);
+  registry.add(op::matmul_dx_kind, of_weight);
+  registry.add(op::matmul_dw_kind,
+               {run_fast<GradientProduct, kProducts>, workspace_fast<GradientProduct, kProducts>});
 }
 
 }  // namespace
 
-void add_product_kernels(KernelRegistry& registry) {
-  registry.add(op::matmul_kind, {run_fast<WeightProduct>, workspace_fast<WeightProduct>});
-  registry.add(op::matmul_dx_kind, {run_fast<WeightProduct>, workspace_fast<WeightProduct>});
-  registry.add(op::matmul_dw_kind, {run_fast<GradientProduct>, workspace_fast<GradientProduct>});
+void add_product_kernels(KernelRegistry& registry, Bf16Products products) {
+  products == Bf16Products::native ? add_kernels<Bf16Products::native>(registry)
+                                   : add_kernels<Bf16Products::widened>(registry);
 }
 
-int64_t packed_bytes(DType type, const Shape& shape, Layout layout) {
+int64_t packed_bytes(DType type, const Shape& shape, Layout layout, Bf16Products products) {
   if (layout == Layout::plain || type == DType::f64 || shape.rank() != 2)
     return shape.elements() * bytes_of(type);
-  return PackedWeight(type, shape, layout).bytes();
+  return PackedWeight(type, shape, layout, products).bytes();
 }
 
 }  // namespace toroid::cpu

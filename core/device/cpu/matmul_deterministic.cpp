@@ -109,9 +109,9 @@ void write_tile(const float* tile, const Tensor& out, int64_t row, int64_t rows,
 }
 
 // matmul and matmul_dx: A by a packed weight, the contraction cut into slices.
-void weight_column(const Call& call, const Own& own, int64_t column) {
+void weight_column(const Call& call, const Own& own, int64_t column, Bf16Products products) {
   const Tensor &a = call[0], &w = call[1], &out = call[2];
-  const PackedWeight weight(w.type, w.shape, w.layout);
+  const PackedWeight weight(w.type, w.shape, w.layout, products);
   const int64_t k = a.columns(), slices = std::max<int64_t>(call.tiles.slices, 1);
   unpack_panel(weight, w.data(), 0, k, column, own.panel);
   const Factor factor = factor_of(a);
@@ -190,7 +190,7 @@ void multiply_panel(const Factor& a, const float* panel, int64_t rows, int64_t k
 void unpack_panel(const PackedWeight& weight, const std::byte* packed, int64_t k, int64_t count,
                   int64_t column, float* panel) {
   const int64_t width = std::min(kPanelColumns, weight.columns - column);
-  const bool bf16 = weight.product == DType::bf16;
+  const bool bf16 = weight.piece_format(0).type == DType::bf16;
   for (int64_t first = k; first < k + count;) {
     const int64_t piece = first / weight.piece, last = std::min(k + count, (piece + 1) * weight.piece);
     const PackedFormat format = weight.piece_format(piece);
@@ -222,7 +222,7 @@ void fill_panel(const Factor& b, int64_t columns, int64_t k, int64_t count, int6
   }
 }
 
-void run_deterministic(const Call& call, std::byte* workspace, int threads) {
+void run_deterministic(const Call& call, std::byte* workspace, int threads, Bf16Products products) {
   const Plan plan(call);
   const int workers = static_cast<int>(std::min<int64_t>(threads, plan.panels));
   parallel(workers, [&](int index) {
@@ -233,7 +233,7 @@ void run_deterministic(const Call& call, std::byte* workspace, int threads) {
       if (call.kind == &op::matmul_dw_kind) {
         gradient_column(call, own, panel * kPanelColumns);
       } else {
-        weight_column(call, own, panel * kPanelColumns);
+        weight_column(call, own, panel * kPanelColumns, products);
       }
     }
   });

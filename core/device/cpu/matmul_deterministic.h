@@ -14,12 +14,12 @@
 namespace toroid::cpu {
 
 // Calls of matmul, matmul_dx and matmul_dw whose tiles are deterministic.
-void run_deterministic(const Call& call, std::byte* workspace, int threads);
+void run_deterministic(const Call& call, std::byte* workspace, int threads, Bf16Products products);
 int64_t deterministic_workspace(const Call& call, int threads);
 
 // Calls of loss and loss_grad.
-void run_deterministic_loss(const Call& call, std::byte* workspace, int threads);
-int64_t deterministic_loss_workspace(const Call& call, int threads);
+void run_deterministic_loss(const Call& call, std::byte* workspace, int threads, Bf16Products products);
+int64_t deterministic_loss_workspace(const Call& call, int threads, Bf16Products products);
 
 // A panel is kPanelColumns columns of B as fp32, [k][kPanelColumns]; missing columns are zero.
 inline constexpr int64_t kPanelColumns = 64;

@@ -99,10 +99,6 @@ PackedFormat choose_format(DType type, int64_t k, int64_t n, bool transposed) {
 
 }  // namespace
 
-DType product_type(DType type) {
-  return type == DType::bf16 && instruction_set() >= Isa::avx512_bf16 ? DType::bf16 : DType::f32;
-}
-
 PackedFormat packed_format(DType product_type, int64_t k, int64_t n, bool transposed) {
   const std::tuple key(product_type, k, n, transposed);
   State& s = state();
@@ -115,6 +111,10 @@ PackedFormat packed_format(DType product_type, int64_t k, int64_t n, bool transp
   const std::lock_guard lock(s.mutex);
   if (s.formats.size() > 4 * kCachedProducts) s.formats.clear();
   return s.formats.emplace(key, format).first->second;
+}
+
+PackedFormat widened_format(int64_t k, int64_t n) {
+  return {.type = DType::bf16, .k = k, .n = n, .blocked = true, .k_block = 16, .n_block = 64};
 }
 
 struct Product::Parts {

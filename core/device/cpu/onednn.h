@@ -13,9 +13,6 @@
 
 namespace toroid::cpu {
 
-// The type in which products of tensors of `type` are computed: bf16 wants instructions for it.
-DType product_type(DType type);
-
 // The order of B's elements: blocks of k_block x n_block elements, k_block innermost over n-blocks, and in a
 // block groups of `group` neighbours along k. Not blocked (no such kernel on this machine): `transposed` says
 // that element (k, n) stands at n K + k rather than at k N + n.
@@ -41,6 +38,9 @@ struct PackedFormat {
 
 // `transposed` is the order of the source's elements, kept where the machine has no blocked layout.
 PackedFormat packed_format(DType product_type, int64_t k, int64_t n, bool transposed);
+// bf16 elements that are widened a panel at a time (pack.h), on every machine alike: blocks of 64 columns,
+// one row after the other, which is the order of most machines' fp32 panels.
+PackedFormat widened_format(int64_t k, int64_t n);
 
 // A product of one shape, made for a number of threads.
 class Product {

@@ -53,6 +53,14 @@ void finish_as(const float* from, bool add, T* to, int64_t count) {
   });
 }
 
+// Rows of bf16, `from_stride` apart, as fp32; whole rows follow each other where the strides are `columns`.
+void widen_rows(const Bf16* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows,
+                int64_t columns) {
+  if (from_stride == columns && to_stride == columns) columns *= rows, rows = 1;
+  for (int64_t r = 0; r < rows; ++r)
+    convert_as<Bf16, float, false>(from + r * from_stride, to + r * to_stride, columns);
+}
+
 void finish(const float* from, bool add, bool bf16, void* to, int64_t count) {
   if (bf16) {
     finish_as(from, add, static_cast<Bf16*>(to), count);
@@ -167,6 +175,7 @@ namespace {
 
 HWY_EXPORT(convert);
 HWY_EXPORT(finish);
+HWY_EXPORT(widen_rows);
 HWY_EXPORT(transpose_words);
 HWY_EXPORT(transpose_halves);
 HWY_EXPORT(interleave_halves);
@@ -288,6 +297,12 @@ void pack_transposed(const RowSource& source, DType value_type, const PackedForm
       fill(buffer, source, value_type, format.type, block * format.n_block, format.n_block, k, count, count,
            k + chunk < padded_k ? Corner{block * format.n_block, k + chunk}
                                 : Corner{(block + 1) * format.n_block, 0});
+      if (format.group * bytes_of(format.type) == 2) {
+        HWY_DYNAMIC_DISPATCH(transpose_halves)
+        (reinterpret_cast<const uint16_t*>(buffer.data), kBufferStride / 2, format.n_block, count,
+         reinterpret_cast<uint16_t*>(to) + k * format.n_block, format.n_block);
+        continue;
+      }
       HWY_DYNAMIC_DISPATCH(transpose_words)
       (reinterpret_cast<const uint32_t*>(buffer.data), kBufferStride / 4, format.n_block,
        count / format.group, to + k / format.group * format.n_block, format.n_block);
@@ -376,15 +391,31 @@ void transpose_block(const RowSource& source, int64_t first_row, int64_t rows, i
   }
 }
 
-PackedWeight::PackedWeight(DType type, const Shape& shape, Layout layout)
-    : product(product_type(type)),
+void widen_panel(const PackedFormat& format, const std::byte* packed, int64_t first_row, int64_t rows,
+                 int64_t first_column, int64_t columns, float* panel) {
+  const PackedFormat wide = packed_format(DType::f32, rows, columns, false);
+  const auto* const from = reinterpret_cast<const uint16_t*>(packed);
+  // Blocks of the panel are no wider than the stored ones, whose padding then pads them.
+  const int64_t step = wide.blocked ? wide.n_block : format.n_block;
+  for (int64_t c = 0; c < columns; c += step) {
+    const int64_t width = wide.blocked ? step : std::min(step, columns - c);
+    HWY_DYNAMIC_DISPATCH(widen_rows)
+    (from + format.index(first_row, first_column + c), format.n_block, panel + wide.index(0, c),
+     wide.blocked ? step : columns, wide.padded_k(), width);
+  }
+}
+
+PackedWeight::PackedWeight(DType type, const Shape& shape, Layout layout, Bf16Products products)
+    : stored(type == DType::bf16 ? DType::bf16 : DType::f32),
+      product(product_type(type, products)),
       backward(layout == Layout::packed_backward),
       contracted(backward ? shape[0] : shape[1]),
       columns(backward ? shape[1] : shape[0]),
       piece(backward && contracted > kTableRows ? kTablePiece : contracted) {}
 
 PackedFormat PackedWeight::piece_format(int64_t i) const {
-  return packed_format(product, piece_rows(i), columns, !backward);
+  return widened() ? widened_format(piece_rows(i), columns)
+                   : packed_format(product, piece_rows(i), columns, !backward);
 }
 
 int64_t PackedWeight::piece_offset(int64_t i) const {
@@ -398,6 +429,7 @@ int64_t PackedWeight::bytes() const {
 
 namespace {
 
+template <Bf16Products kProducts>
 void run_pack(const Call& call, std::byte*, int threads) {
   const Tensor& packed = call.operands.back().tensor;
   if (packed.type == DType::f64) {
@@ -415,7 +447,7 @@ void run_pack(const Call& call, std::byte*, int threads) {
     });
     return;
   }
-  const PackedWeight weight(packed.type, packed.shape, packed.layout);
+  const PackedWeight weight(packed.type, packed.shape, packed.layout, kProducts);
   if (packed.layout == Layout::packed_forward) {
     const PackedFormat format = weight.piece_format(0);
     parallel_ranges(blocks_of_n(format), 1, bytes, threads, [&](Range range) {
@@ -442,8 +474,10 @@ void run_pack(const Call& call, std::byte*, int threads) {
 
 }  // namespace
 
-void add_pack_kernel(KernelRegistry& registry) {
-  registry.add(op::pack_kind, {run_pack, nullptr});
+void add_pack_kernel(KernelRegistry& registry, Bf16Products products) {
+  const bool native = products == Bf16Products::native;
+  registry.add(op::pack_kind,
+               {native ? run_pack<Bf16Products::native> : run_pack<Bf16Products::widened>, nullptr});
 }
 
 }  // namespace toroid::cpu

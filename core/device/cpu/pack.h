@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/device/cpu/bf16_products.h"
 #include "core/device/cpu/onednn.h"
 #include "core/op/op.h"
 
@@ -64,19 +65,30 @@ void convert_rows(const RowSource& source, int64_t first_row, int64_t rows, DTyp
 // to[i] = from[i], or to[i] + from[i] in fp32 where `add`; rounded once to `type`.
 void finish_row(const float* from, bool add, DType type, std::byte* to, int64_t count);
 
+// A panel of a matrix in the widened format: its rows [first_row, first_row + rows) and columns
+// [first_column,
+// ...), as fp32 in the order of packed_format(f32, rows, columns, false). first_row is a multiple of 16,
+// first_column one of 64, and rows ends at a multiple of 16 or at the matrix's end.
+void widen_panel(const PackedFormat& format, const std::byte* packed, int64_t first_row, int64_t rows,
+                 int64_t first_column, int64_t columns, float* panel);
+
 // A weight W[n, k] packed for y = x W^T or dx = dy W. A large table packed backward is cut along n into
 // pieces of kTablePiece rows, so that a product over one piece finds its block contiguous.
 inline constexpr int64_t kTablePiece = 512, kTableRows = 8192;
 
 struct PackedWeight {
-  PackedWeight(DType type, const Shape& shape, Layout layout);
+  PackedWeight(DType type, const Shape& shape, Layout layout, Bf16Products products);
   int64_t bytes() const;
   int64_t pieces() const { return (contracted + piece - 1) / piece; }
   int64_t piece_rows(int64_t i) const { return i + 1 < pieces() ? piece : contracted - i * piece; }
   PackedFormat piece_format(int64_t i) const;
   int64_t piece_offset(int64_t i) const;
 
-  DType product;  // of the packed elements
+  // Stored as bf16 and multiplied as fp32, in the widened format.
+  bool widened() const { return stored != product; }
+
+  DType stored;   // type of the packed elements
+  DType product;  // type that they are multiplied in
   bool backward;
   int64_t contracted;  // k forward, n backward
   int64_t columns;     // the product's n

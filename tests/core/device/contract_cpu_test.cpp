@@ -11,15 +11,28 @@ std::shared_ptr<const KernelRegistry> reference_kernels() {
   return registry;
 }
 
-std::shared_ptr<const KernelRegistry> cpu_kernels() {
-  return make_cpu_kernels(2);
+std::shared_ptr<const KernelRegistry> widened() {
+  return make_cpu_kernels(2, Bf16Products::widened);
+}
+std::shared_ptr<const KernelRegistry> native() {
+  return make_cpu_kernels(2, Bf16Products::native);
 }
 
-INSTANTIATE_TEST_SUITE_P(devices, KernelContract,
-                         ::testing::Values(KernelSource{"reference", reference_kernels},
-                                           KernelSource{"cpu", cpu_kernels}),
+// Every way of computing bf16 products that this machine has.
+std::vector<KernelSource> cpu_sources() {
+  std::vector<KernelSource> out{{"cpu_widened", widened}};
+  if (cpu::has_native_products()) out.push_back({"cpu_native", native});
+  return out;
+}
+std::vector<KernelSource> all_sources() {
+  std::vector<KernelSource> out = cpu_sources();
+  out.push_back({"reference", reference_kernels});
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(devices, KernelContract, ::testing::ValuesIn(all_sources()),
                          [](const auto& source) { return source.param.name; });
-INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(KernelSource{"cpu", cpu_kernels}),
+INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::ValuesIn(cpu_sources()),
                          [](const auto& source) { return source.param.name; });
 
 }  // namespace

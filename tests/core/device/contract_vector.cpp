@@ -351,6 +351,11 @@ TEST_P(KernelContract, add_and_cast) {
               return op::cast(bench.normal(from, {5, n}, 1, n + 3), bench.output(to, {5, n}));
             },
             {}, "strided");
+        expect_agreement(
+            [&](Workbench& bench) {
+              return op::cast(bench.normal(from, {5, n}), bench.output(to, {5, n}, n + 3));
+            },
+            {}, "into strided rows");
       }
     }
   }

@@ -15,7 +15,7 @@ namespace {
 // What one rank issues in a step that never runs.
 RankWork dry_work(const config::RunConfig& run, int rank) {
   const Plugins plugins;
-  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(1));
+  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(1, cpu::fastest_products()));
   RecordingDevice& recorder = *device;
   const auto ranks = static_cast<int>(mesh::Mesh(run.mesh()).world_size());
   const Engine engine = make_engine(run, make_recorded_world(rank, ranks), std::move(device), plugins);
@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(
         Model{"gemma2", "heads: 4 kv_heads: 2 post_norms: true window: 6 layer_pattern: [LOCAL, GLOBAL]"},
         Model{"gemma3",
               "heads: 4 kv_heads: 1 post_norms: true qk_norm: true window: 7 layer_pattern: [LOCAL, GLOBAL]"},
-        Model{"straddling", "heads: 12 kv_heads: 2"}),
+        Model{"straddling", "heads: 12 kv_heads: 2"}, Model{"uneven", "heads: 12 kv_heads: 6"}),
     [](const auto& c) { return c.param.name; });
 
 TEST(Work, AllRanksOfALargePodHaveTheSame) {

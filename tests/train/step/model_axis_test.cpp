@@ -8,6 +8,7 @@
 #include <random>
 
 #include "core/device/sim/recording_device.h"
+#include "core/model/split.h"
 #include "optim/adamw.h"
 #include "optim/optim.pb.h"
 #include "tests/parallel/local_ranks.h"
@@ -309,25 +310,61 @@ TEST_P(ModelAxis, ARecorderSeesWhatARankDoes) {
   }
 }
 
-TEST(ModelAxisOfUnevenHeads, AgreesWithOneRank) {
-  const Case uneven{"three key/value heads over two ranks", small(6, 3)};
-  const auto run = [&](int ranks) {
-    return train(uneven, {1, ranks}, options_of(uneven, DType::f32, false, 3));
-  };
-  const Trained one = run(1);
-  expect_close(run(2), one);
-  expect_close(run(3), one);
+// Key/value heads whose query heads lie on several ranks, or in several canonical slices, or both.
+class ModelAxisOfUnevenHeads : public ::testing::TestWithParam<Case> {
+ protected:
+  std::vector<int> axes(bool deterministic) const {
+    const DecoderConfig& model = GetParam().decoder;
+    std::vector<int> out;
+    for (const int ranks : {2, 3, 4, 8}) {
+      if (why_not_split(model.heads, model.ffn, ranks, deterministic).empty()) out.push_back(ranks);
+    }
+    return out;
+  }
+};
+
+TEST_P(ModelAxisOfUnevenHeads, FastModeAgreesWithOneRank) {
+  const StepOptions options = options_of(GetParam(), DType::f32, false, 3);
+  const Trained one = train(GetParam(), {1, 1}, options);
+  for (const int ranks : axes(false)) {
+    SCOPED_TRACE("model " + std::to_string(ranks));
+    expect_close(train(GetParam(), {1, ranks}, options), one);
+  }
 }
 
-TEST(ModelAxisOfUnevenHeads, IsRefusedInDeterministicMode) {
-  const Case uneven{"three key/value heads over two ranks", small(6, 3)};
-  const auto world = make_recorded_world(0, 2);
-  RecordingDevice recorder(make_cpu_kernels(1));
-  const testing::LocalGroups groups(*world, recorder, {1, 2}, true);
-  EXPECT_THROW(StepProgram(recorder, groups.groups(), uneven.decoder, options_of(uneven, DType::f32, true, 3),
-                           optim::make_adamw(config::OptimConfig())),
-               UserError);
+TEST_P(ModelAxisOfUnevenHeads, DeterministicModeHasOneRanksBits) {
+  EXPECT_FALSE(axes(true).empty());
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const StepOptions options = options_of(GetParam(), type, true, 3);
+    const Trained one = train(GetParam(), {1, 1}, options);
+    EXPECT_TRUE(std::isfinite(one.losses.back()));
+    for (const int ranks : axes(true)) {
+      const std::string what = std::string(name_of(type)) + ", model " + std::to_string(ranks);
+      expect_same_bits(train(GetParam(), {1, ranks}, options), one, what);
+      if (ranks == 2) expect_same_bits(train(GetParam(), {2, ranks}, options), one, what + ", data 2");
+    }
+    if (type == DType::f32)
+      expect_close(one, train(GetParam(), {1, 1}, options_of(GetParam(), type, false, 3)));
+  }
 }
+
+std::vector<Case> uneven_cases() {
+  std::vector<Case> out;
+  for (const auto& [heads, kv_heads] :
+       {std::pair<int64_t, int64_t>{6, 3}, {10, 5}, {12, 3}, {12, 6}, {24, 3}, {6, 2}, {6, 1}, {6, 6}}) {
+    out.push_back({std::to_string(heads) + "_on_" + std::to_string(kv_heads), small(heads, kv_heads)});
+  }
+  for (const auto& [heads, kv_heads] : {std::pair<int64_t, int64_t>{6, 3}, {12, 6}}) {
+    Case three{"gemma3_" + std::to_string(heads) + "_on_" + std::to_string(kv_heads), small(heads, kv_heads)};
+    three.decoder.post_norms = three.decoder.qk_norm = true;
+    three.decoder.window = 6, three.decoder.local = {true, false};
+    out.push_back(three);
+  }
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(Heads, ModelAxisOfUnevenHeads, ::testing::ValuesIn(uneven_cases()),
+                         [](const auto& c) { return c.param.name; });
 
 }  // namespace
 }  // namespace toroid::train

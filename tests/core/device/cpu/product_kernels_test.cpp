@@ -27,13 +27,26 @@ double relative(const Tensor& actual, const Tensor& expected) {
   return worst / largest;
 }
 
+std::vector<Bf16Products> ways() {
+  std::vector<Bf16Products> out{Bf16Products::widened};
+  if (cpu::has_native_products()) out.push_back(Bf16Products::native);
+  return out;
+}
+
 double bound(DType type) {
   return type == DType::bf16 ? 0.02 : 2e-5;
 }
 
-TEST(ProductKernels, large_table) {
+class ProductKernels : public ::testing::TestWithParam<Bf16Products> {
+ protected:
+  std::shared_ptr<const KernelRegistry> kernels = make_cpu_kernels(1, GetParam());
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, ProductKernels, ::testing::ValuesIn(ways()),
+                         [](const auto& way) { return std::string(name_of(way.param)); });
+
+TEST_P(ProductKernels, large_table) {
   const int64_t M = 45, V = 8192 + 700, D = 40;
-  const auto kernels = make_cpu_kernels(1);
   for (const DType type : kTypes) {
     for (const int threads : {1, 3}) {
       Workbench fast(kernels.get()), plain;
@@ -63,9 +76,46 @@ struct Heads {
   int64_t N, K, window;
 };
 
-TEST(ProductKernels, long_sequences_and_threads) {
+// More rows than a block has, a shorter last block, panels that the threads do not share evenly, columns and
+// contractions that end inside a block.
+TEST_P(ProductKernels, weights_of_all_shapes) {
+  struct Sizes {
+    int64_t M, N, K;
+  };
+  for (const DType type : kTypes) {
+    for (const Sizes s : {Sizes{1, 70, 33}, Sizes{4, 64, 64}, Sizes{5, 130, 64}, Sizes{300, 200, 100},
+                          Sizes{1300, 333, 47}, Sizes{1024 + 16, 64, 130}}) {
+      for (const int threads : {1, 3}) {
+        Workbench fast(kernels.get()), plain;
+        std::vector<Tensor> results[2];
+        for (Workbench* bench : {&fast, &plain}) {
+          const Tensor x = bench->normal(type, {s.M, s.K}), w = bench->normal(type, {s.N, s.K}),
+                       dy = bench->normal(type, {s.M, s.N});
+          const Tensor y = bench->output(type, {s.M, s.N}), y32 = bench->normal(DType::f32, {s.M, s.N}),
+                       dx = bench->output(type, {s.M, s.K}), added = bench->normal(type, {s.M, s.K}),
+                       dw = bench->output(DType::f32, {s.N, s.K});
+          const Tensor forward = bench->packed(w, Layout::packed_forward),
+                       backward = bench->packed(w, Layout::packed_backward);
+          bench->run(op::matmul(x, forward, y), threads);
+          bench->run(op::matmul(x, forward, y32, {true}), threads);
+          bench->run(op::matmul_dx(dy, backward, dx), threads);
+          bench->run(op::matmul_dx(dy, backward, added, {true}), threads);
+          bench->run(op::matmul_dw(dy, x, dw, {}), threads);
+          results[bench == &plain] = {y, y32, dx, added, dw};
+        }
+        for (size_t i = 0; i < results[0].size(); ++i) {
+          EXPECT_LT(relative(results[0][i], results[1][i]), bound(type))
+              << name_of(type) << ", output " << i << ", " << s.M << " x " << s.N << " x " << s.K << " on "
+              << threads;
+        }
+        EXPECT_TRUE(fast.guards_intact());
+      }
+    }
+  }
+}
+
+TEST_P(ProductKernels, long_sequences_and_threads) {
   const int64_t T = 700, H = 72;
-  const auto kernels = make_cpu_kernels(1);
   for (const DType type : kTypes) {
     for (const Heads c : {Heads{3, 1, 0}, Heads{2, 2, 0}, Heads{2, 1, 150}}) {
       for (const int threads : {1, 4}) {
