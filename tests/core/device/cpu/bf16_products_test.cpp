@@ -32,7 +32,9 @@ TEST(Bf16Products, RatesAreThoseOfThisMachine) {
   EXPECT_GT(rates.fp32, 1e8);
   EXPECT_LT(rates.fp32, 1e13) << "a loop that does nothing would be faster";
   EXPECT_EQ(cpu::fastest_products(), cpu::fastest_products());
-  if (!cpu::has_native_products()) EXPECT_EQ(cpu::fastest_products(), Bf16Products::widened);
+  if (!cpu::has_native_products()) {
+    EXPECT_EQ(cpu::fastest_products(), Bf16Products::widened);
+  }
 }
 
 TEST(Bf16Products, NativeWantsTheInstructions) {
