@@ -35,20 +35,15 @@ Bf16Products bf16_products(const TrainConfig& train) {
 }
 
 Bf16Products agreed_bf16_products(Meeting& ranks, const TrainConfig& train) {
-  const std::string mine(name_of(bf16_products(train)));
-  return first_ranks_products(ranks.exchange(mine, "how bf16 operands are multiplied"), ranks.world().rank());
+  const bool exact = train.precision() == TrainConfig::FP32;
+  const std::string mine(name_of(exact ? Bf16Products::widened : bf16_products(train)));
+  // Whatever the precision, since the ranks have not compared their configs yet.
+  return first_ranks_products(ranks.exchange(mine, "how bf16 operands are multiplied"));
 }
 
-Bf16Products first_ranks_products(const std::vector<std::string>& said, int rank) {
+Bf16Products first_ranks_products(const std::vector<std::string>& said) {
   for (const Bf16Products products : {Bf16Products::native, Bf16Products::widened}) {
-    if (said.at(0) != name_of(products)) continue;
-    if (products == Bf16Products::native && !cpu::has_native_products() && rank > 0) {
-      throw UserError(
-          "rank " + std::to_string(rank) +
-          "'s processor has no bf16 instructions, and the first rank's bf16 products are NATIVE; set "
-          "train.bf16_products: WIDENED for unlike processors");
-    }
-    return products;
+    if (said.at(0) == name_of(products)) return products;
   }
   throw PeerError(
       "rank 0 says of its bf16 products what this program does not know; start all ranks from one build");

@@ -16,10 +16,11 @@ class Meeting;
 // before the ranks have settled theirs.
 Bf16Products bf16_products(const config::TrainConfig& train);
 
-// The first rank's choice, on all of them; blocks. UserError on a rank whose processor cannot take it.
+// The first rank's choice, on all of them; blocks. Once the ranks have settled on instructions, what one of
+// them can take all can. Where products are fp32 it is WIDENED, which asks for no instructions.
 Bf16Products agreed_bf16_products(Meeting& ranks, const config::TrainConfig& train);
-// From what each rank says it would take, as `rank` of them.
-Bf16Products first_ranks_products(const std::vector<std::string>& said, int rank);
+// From what each rank says it would take.
+Bf16Products first_ranks_products(const std::vector<std::string>& said);
 
 // The config, and its text, with `products` in the place of AUTO, so that what is stored says it. A run whose
 // products are fp32 leaves AUTO: nothing depends on it.

@@ -26,8 +26,8 @@ StepPhases median(const std::vector<StepPhases>& steps);
 
 struct Prediction {
   StepPhases time;
-  double bytes = 0;   // the peak of the rank that takes the most
-  std::string doubt;  // a sentence where the machine's figures are doubtful, else empty
+  double bytes = 0;        // the peak of the rank that takes the most
+  std::string doubt = {};  // a sentence where the machine's figures are doubtful, else empty
 };
 // Nothing where this machine was not measured, or where its figures say nothing of such a run.
 using Predict = std::function<std::optional<Prediction>(const config::RunConfig& run)>;

@@ -97,7 +97,7 @@ std::optional<double> RunPeak::share(double flops_per_s) {
   }
   if (first) {
     log::warn(
-        "no MFU of this step: it computes {:.0f} GFLOP/s, more than the {:.0f} that `toroid doctor` measured "
+        "no MFU of this step: it computes {:.3g} GFLOP/s, more than the {:.3g} that `toroid doctor` measured "
         "as the "
         "peak, so other programs ran then. The peak is now the run's own rate, {}; run `toroid doctor` on an "
         "idle "
