@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # From a fresh Debian 12 machine to a small Gemma that was trained on real English, mathematics and code, and writes.
 #
-#   ./launch/quickstart.sh           goes on where an earlier call stopped; what is finished is skipped
-#   ./launch/quickstart.sh --again   trains again from the start (tokenizer and shards too)
+#   ./launch/quickstart.sh             goes on where an earlier call stopped; what is finished is skipped
+#   ./launch/quickstart.sh --again     trains again from the start (tokenizer and shards too)
+#   ./launch/quickstart.sh --minutes N trains as many steps as fit into N minutes from the call on; else as many as the
+#                                      recipe has. How long a step takes is measured before training starts, and what
+#                                      follows is said. A training that was begun keeps its number of steps.
 #
 # SIGTERM and SIGUSR1 reach the program that runs; training saves and this ends with 75 (docs/exit_codes.md).
 #
@@ -17,11 +20,23 @@ run=runs/quickstart
 state=.cache/quickstart
 toroid=build/release/bin/toroid
 
+# As many steps end below the bigram entropy (docs/quickstart.md).
+enough=$(sed -n 's/^ *steps: *\([0-9]*\).*/\1/p' "$config")
+
 again=
-for argument in "$@"; do
-  case "$argument" in
-    --again) again=yes ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+minutes=
+usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --again) again=yes; shift ;;
+    --minutes)
+      minutes=${2:-}
+      if ! [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]]; then
+        echo "quickstart: --minutes is '$minutes', but a whole number from 1 to 9999 is needed" >&2
+        exit 2
+      fi
+      shift 2 ;;
+    *) usage ;;
   esac
 done
 mkdir -p "$state"
@@ -117,18 +132,46 @@ measure() {
   fi
 }
 
+# How many steps the training has: with --minutes what fits into the time that is left, validations and the rest included.
+# A step takes what the middle one of a few takes, without the first.
+choose_steps() {
+  program "$toroid" launch --config "$config" --set train.steps=6 --set train.validate.every=0 --out "$state/timing" \
+    --again >"$state/timing.log" 2>&1 || { local code=$?; cat "$state/timing.log" >&2; return $code; }
+  local seconds
+  seconds=$(grep -o '"step_s":[0-9.eE+-]*' "$state/timing/metrics.jsonl" | cut -d: -f2 | sed 1d | sort -g | sed -n 3p)
+  awk -v step="$seconds" -v spent=$((SECONDS - begin)) -v minutes="$minutes" -v enough="$enough" -v file="$state/steps" '
+    BEGIN {
+      rest = 20; share = 1.03  # start and samples; validations and checkpoints
+      steps = enough
+      if (minutes != "") steps = int((minutes * 60 - spent - rest) / (step * share) / 10) * 10
+      if (steps < 10) steps = 10
+      printf "%d steps of %.2f s, as measured just now: some %.0f minutes\n", steps, step, steps * step * share / 60
+      if (steps < enough) {
+        need = int((enough * step * share + spent + rest) / 60) + 1
+        printf "too few to end below the bigram entropy, for which --minutes %d would be enough on this machine\n", need
+      }
+      print steps >file
+    }'
+}
+
 train() {
   local mode=(--out "$run")
   if [ -d "$run" ]; then
     # A run that was interrupted goes on, unless it began from other data or another config.
-    if [ -z "$again" ] && finished started "$prepared" && compgen -G "$run/checkpoints/step-*" >/dev/null; then
+    if [ -z "$again" ] && finished started "$prepared" && [ -s "$state/steps" ] &&
+      compgen -G "$run/checkpoints/step-*" >/dev/null; then
       mode=(--resume "$run")
     else
       mode+=(--again)
     fi
   fi
+  if [ "${mode[0]}" = --resume ]; then
+    echo "the run goes on with its $(cat "$state/steps") steps${minutes:+; --again would begin one of $minutes minutes}"
+  else
+    choose_steps
+  fi
   echo "$prepared" >"$state/started.done"
-  program "$toroid" launch --config "$config" "${mode[@]}"
+  program "$toroid" launch --config "$config" --set "train.steps=$(cat "$state/steps")" "${mode[@]}"
 }
 
 # A field's last value in a file of JSON objects, one a line.
@@ -139,9 +182,10 @@ verify() {
   loss=$(last_value validation_loss "$run/metrics.jsonl")
   unigram=$(sed -n 's/.*unigram[^0-9]*\([0-9.]*\) nats.*/\1/p' "$state/entropy.txt" | head -n 1)
   bigram=$(sed -n 's/.*bigram[^0-9]*\([0-9.]*\) nats.*/\1/p' "$state/entropy.txt" | head -n 1)
-  awk -v loss="$loss" -v unigram="$unigram" -v bigram="$bigram" 'BEGIN {
+  awk -v loss="$loss" -v unigram="$unigram" -v bigram="$bigram" -v steps="$(cat "$state/steps")" -v enough="$enough" 'BEGIN {
     if (loss == "" || unigram == "" || bigram == "") { print "no validation loss or no entropies to compare"; exit 1 }
     printf "validation loss %.3f nats a token; unigram %.3f, bigram %.3f, on the same documents\n", loss, unigram, bigram
+    if (steps < enough) { printf "%d steps are too few to be compared; %d would be enough\n", steps, enough; exit 0 }
     if (loss > unigram - 1.5) { print "the model is not 1.5 nats below the unigram entropy"; exit 1 }
     if (loss >= bigram) { print "the model is not below the bigram entropy"; exit 1 }
     printf "the model is %.2f nats below the unigram and %.2f below the bigram\n", unigram - loss, bigram - loss
@@ -164,6 +208,9 @@ prepared=$(cat "$config" "$state/corpus/PACKAGES.tsv" | sha256sum | cut -d' ' -f
 run_stage prepare "$prepared" 'tokenizer and token shards' prepare
 run_stage entropy "$prepared" 'unigram and bigram entropy of the validation documents' entropy
 run_stage measure '' 'what this machine can do' measure
+if [ -n "$minutes" ] && finished train "$prepared"; then
+  echo "quickstart: the training has its $(cat "$state/steps") steps; with --again, $minutes minutes count anew"
+fi
 run_stage train "$prepared" 'training' train
 run_stage verify '' 'the loss against counting' verify
 run_stage samples '' 'what the model writes' samples

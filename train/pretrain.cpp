@@ -136,6 +136,7 @@ void Pretrain::resume() {
   const auto saved = config::load_text(state.config, "the config of " + origin);
   const Changes changes = changes_since(state, saved.run, identity_);
   if (!changes.of_weights.empty() && !options_.allow_changes) {
+    if (!leads_) throw Error(ExitCode::bad_input, "");  // the first rank finds the same, and says it
     std::string all;
     for (const std::string& line : changes.of_weights) all += "\n  " + line;
     throw UserError("this run differs from " + in_quotes(origin) + " in what decides the weights:" + all +

@@ -56,8 +56,8 @@ class TransferThread {
   // Returns when `event` is done; rethrows what ended a transfer, after which nothing further runs.
   // SystemError when `deadline` (zero: none) has passed.
   void wait(Event event, Seconds deadline = Seconds(0));
-  // Drops all entries that are not done; when it returns, none is being advanced, and another device may count
-  // its tickets from the start.
+  // Drops all entries that are not done; when it returns, none is being advanced, and another device may
+  // count its tickets from the start.
   void drop();
   // Runs `work` on the thread, between two looks at the queues, and returns when it has run; rethrows.
   void call(const std::function<void()>& work);

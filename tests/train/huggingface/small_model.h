@@ -21,12 +21,15 @@ inline std::string small_model(const std::string& rule, std::map<std::string, st
                    {"normalization_rule_name", rule},
                    {"minloglevel", "2"}});
   int lines = 0;
-  return train_sentencepiece({settings.begin(), settings.end()}, [&](std::string& line) {
-    static const std::vector<std::string> kWords = {"the torus", "a ring", "shards the model", "reduces"};
-    line =
-        kWords[static_cast<size_t>(lines) % kWords.size()] + " " + kWords[static_cast<size_t>(lines / 3) % 4];
-    return lines++ < 60;
-  });
+  return train_sentencepiece({settings.begin(), settings.end()},
+                             [&](std::string& line) {
+                               static const std::vector<std::string> kWords = {"the torus", "a ring",
+                                                                               "shards the model", "reduces"};
+                               line = kWords[static_cast<size_t>(lines) % kWords.size()] + " " +
+                                      kWords[static_cast<size_t>(lines / 3) % 4];
+                               return lines++ < 60;
+                             })
+      .bytes;
 }
 
 inline const std::string& small_model() {
