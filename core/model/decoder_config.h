@@ -31,7 +31,7 @@ struct DecoderConfig {
 
   int64_t qkv_columns() const { return (heads + 2 * kv_heads) * head_dim; }
   int64_t pre_columns() const { return gated_mlp ? 2 * ffn : ffn; }
-  // M of DESIGN section 4: the largest power of two <= 16 that divides N and F.
+  // M of docs/design.md section 4: the largest power of two <= 16 that divides N and F.
   int64_t canonical_slices() const;
 };
 

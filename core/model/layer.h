@@ -1,4 +1,5 @@
-// A decoder layer with explicit forward and backward passes (Gemma report section 2; DESIGN section 4):
+// A decoder layer with explicit forward and backward passes (Gemma report section 2; docs/design.md section
+// 4):
 //   mid = x + [norm] Attention(norm x);  out = mid + [norm] MLP(norm mid)
 // The layer is one function from a slot to its value. The forward pass asks for `out`; the backward pass asks
 // for what its operators need; a slot that did not survive is computed again from those that did.

@@ -6,8 +6,8 @@
 namespace toroid::op {
 
 // x[M, D] = table[ids[m] - first_row] * cast(scale); an id outside [first_row, first_row + V) gives zeros
-// (the row lies in another slice of the vocabulary). Scale and row are rounded to x's type first (DESIGN
-// section 4), so that a master and its gathered bf16 copy give the same x.
+// (the row lies in another slice of the vocabulary). Scale and row are rounded to x's type first
+// (docs/design.md section 4), so that a master and its gathered bf16 copy give the same x.
 struct EmbedSpec {
   double scale = 1;
   int64_t first_row = 0;

@@ -42,8 +42,8 @@ struct Cost {
   int64_t flops() const;
 };
 
-// The canonical cut of deterministic mode (DESIGN section 4): a sum over a split dimension is a balanced
-// binary tree over `slices` equal pieces, a sum over tokens a balanced binary tree over blocks of
+// The canonical cut of deterministic mode (docs/design.md section 4): a sum over a split dimension is a
+// balanced binary tree over `slices` equal pieces, a sum over tokens a balanced binary tree over blocks of
 // `token_block` tokens.
 struct Tiles {
   bool deterministic = false;

@@ -1,5 +1,5 @@
-// The certificate that every layout computes the same thing (DESIGN section 1): the same steps under each
-// layout, and what one rank of each reports.
+// The certificate that every layout computes the same thing (docs/design.md section 1): the same steps under
+// each layout, and what one rank of each reports.
 #pragma once
 
 #include <cstdint>

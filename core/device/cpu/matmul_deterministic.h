@@ -1,6 +1,7 @@
-// Products whose bits do not depend on how many rows, columns or threads there are (DESIGN section 4): every
-// element is summed over the contracted dimension one term after the other by one fused multiply-add each,
-// within a slice or a block of tokens, and those sums are added by a balanced binary tree in fp32.
+// Products whose bits do not depend on how many rows, columns or threads there are (docs/design.md section
+// 4): every element is summed over the contracted dimension one term after the other by one fused
+// multiply-add each, within a slice or a block of tokens, and those sums are added by a balanced binary tree
+// in fp32.
 #pragma once
 
 #include <algorithm>

@@ -266,7 +266,8 @@ void rope(const Call& call, std::byte* workspace, int threads) {
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
-// Slices of heads whose sums are added by a tree (DESIGN section 4); heads that they do not divide are one.
+// Slices of heads whose sums are added by a tree (docs/design.md section 4); heads that they do not divide
+// are one.
 void cut(const Call& call, RopeArgs& args) {
   const auto slices_of = [&](int64_t heads) {
     if (heads == 0) return heads;
