@@ -22,7 +22,7 @@ constexpr int64_t kHashedBytes = int64_t{2} << 30;
 
 ShardReader open_shard(const Path& prefix, int32_t vocab, uint64_t tokenizer_hash) {
   const bool small = read_shard_manifest(prefix).bin.bytes <= kHashedBytes;
-  return ShardReader(prefix, vocab, tokenizer_hash, small ? Verify::hashes : Verify::sizes);
+  return ShardReader(prefix, vocab, tokenizer_hash, small ? ShardCheck::hashes : ShardCheck::sizes);
 }
 
 std::vector<double> weights_of(const std::vector<DatasetSource>& sources) {

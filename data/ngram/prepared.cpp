@@ -14,7 +14,7 @@ class Documents {
     for (const std::string& source : sources) {
       const Path prefix = shard_prefix(directory, source, split);
       if (read_shard_manifest(prefix).documents == 0) continue;
-      shards_.emplace_back(prefix, tokenizer.vocab_size(), tokenizer.hash(), Verify::sizes);
+      shards_.emplace_back(prefix, tokenizer.vocab_size(), tokenizer.hash(), ShardCheck::sizes);
     }
   }
 

@@ -99,7 +99,7 @@ bool is_whole(const Path& directory, const PreparedManifest& manifest) {
     for (const PreparedSource& source : manifest.sources) {
       for (const Split split : kSplits) {
         const ShardReader shard(shard_prefix(directory, source.name, split), tokenizer.vocab_size(),
-                                tokenizer.hash(), Verify::sizes);
+                                tokenizer.hash(), ShardCheck::sizes);
         const PreparedSplit& known = split == Split::train ? source.train : source.validation;
         if (shard.tokens() != known.tokens || shard.documents() != known.documents) return false;
       }

@@ -71,14 +71,15 @@ class ShardWriter {
 };
 
 // How much of a shard is read before it is trusted. Structure, sizes and bounds are always checked.
-enum class Verify : uint8_t { sizes, hashes };
+enum class ShardCheck : uint8_t { sizes, hashes };
 
 // Every method may be called from any thread.
 class ShardReader {
  public:
   // UserError where a file is missing, truncated, or says what cannot be; also where the shard's vocabulary
   // is larger than `vocab`, or its tokenizer not `tokenizer_hash` (0: any).
-  ShardReader(const Path& prefix, int32_t vocab, uint64_t tokenizer_hash = 0, Verify verify = Verify::hashes);
+  ShardReader(const Path& prefix, int32_t vocab, uint64_t tokenizer_hash = 0,
+              ShardCheck verify = ShardCheck::hashes);
   ~ShardReader();
   ShardReader(ShardReader&&) noexcept;
 

@@ -77,7 +77,7 @@ uint64_t hash_of(const InputFile& file) {
 
 class ShardReader::State {
  public:
-  State(const Path& given, int32_t vocab, uint64_t tokenizer_hash, Verify verify)
+  State(const Path& given, int32_t vocab, uint64_t tokenizer_hash, ShardCheck verify)
       : prefix(given),
         manifest(checked_manifest(given, vocab, tokenizer_hash)),
         bin(with_suffix(given, ".bin")),
@@ -93,7 +93,7 @@ class ShardReader::State {
     }
     std::string bytes(static_cast<size_t>(index.size()), '\0');
     index.read_at(0, std::as_writable_bytes(std::span(bytes)));
-    if (verify == Verify::hashes) {
+    if (verify == ShardCheck::hashes) {
       check_hash(XXH3_64bits(bytes.data(), bytes.size()), index.path(), manifest.idx);
       check_hash(hash_of(bin), bin.path(), manifest.bin);
       check_hash(hash_of(list), list.path(), manifest.list);
@@ -154,7 +154,7 @@ class ShardReader::State {
   mutable std::vector<int64_t> lines_;
 };
 
-ShardReader::ShardReader(const Path& prefix, int32_t vocab, uint64_t tokenizer_hash, Verify verify)
+ShardReader::ShardReader(const Path& prefix, int32_t vocab, uint64_t tokenizer_hash, ShardCheck verify)
     : state_(std::make_unique<State>(prefix, vocab, tokenizer_hash, verify)) {}
 ShardReader::~ShardReader() = default;
 ShardReader::ShardReader(ShardReader&&) noexcept = default;

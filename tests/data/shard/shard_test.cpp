@@ -127,7 +127,7 @@ TEST(ShardReader, RefusesDamage) {
   const Path prefix = directory / "s";
   write_shard(prefix, 100);
   const auto damaged = [&](const std::string& suffix, const std::function<void(std::string&)>& damage,
-                           Verify verify) {
+                           ShardCheck verify) {
     const Path path = prefix.string() + suffix;
     const std::string whole = slurp(path);
     std::string bytes = whole;
@@ -146,7 +146,7 @@ TEST(ShardReader, RefusesDamage) {
     const auto size = static_cast<size_t>(fs::file_size(prefix.string() + suffix));
     for (const size_t length : {size_t{0}, size_t{1}, size / 2, size - 1}) {
       const std::string why = damaged(
-          suffix, [&](std::string& b) { b.resize(length); }, Verify::sizes);
+          suffix, [&](std::string& b) { b.resize(length); }, ShardCheck::sizes);
       // The manifest ends in a newline that nobody needs.
       if (std::string(suffix) != ".json" || length != size - 1) {
         EXPECT_NE(why, "") << suffix << length;
@@ -155,14 +155,14 @@ TEST(ShardReader, RefusesDamage) {
     for (size_t at = 0; at < size; at += 3) {
       // A changed name or provenance in the manifest may read well.
       const std::string why = damaged(
-          suffix, [&](std::string& b) { b[at] = static_cast<char>(b[at] ^ 0x10); }, Verify::hashes);
+          suffix, [&](std::string& b) { b[at] = static_cast<char>(b[at] ^ 0x10); }, ShardCheck::hashes);
       if (std::string(suffix) != ".json") {
         EXPECT_NE(why, "") << suffix << at;
       }
     }
   }
   const std::string large = damaged(
-      ".bin", [](std::string& b) { b[2] = 100; }, Verify::sizes);
+      ".bin", [](std::string& b) { b[2] = 100; }, ShardCheck::sizes);
   EXPECT_NE(large.find("token 1 of"), std::string::npos) << large;
   EXPECT_NE(large.find("is 100"), std::string::npos) << large;
 }
