@@ -34,11 +34,23 @@ if(TOROID_FUZZ)
   target_compile_options(toroid_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# With TOROID_UNITY eight sources of a target are compiled as one, so that the headers they share are read once. Names in
+# unnamed namespaces then meet those of their neighbours, and what is of such a type seems to GCC to be of a header's.
+function(toroid_unity name)
+  if(TOROID_UNITY)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+      target_compile_options(${name} PRIVATE -Wno-subobject-linkage)
+    endif()
+  endif()
+endfunction()
+
 # toroid_library(NAME SOURCES ... PUBLIC libs... PRIVATE libs...)
 function(toroid_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC toroid_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+  toroid_unity(${name})
 endfunction()
 
 # toroid_quick_to_build(NAME [HEADERS headers... | HEADERS_OF target]): for what is never hot. It is optimised less, and the
@@ -82,7 +94,7 @@ function(toroid_proto_library name)
     list(APPEND generated ${out}.pb.cc)
   endforeach()
   add_library(${name} STATIC ${generated})
-  target_compile_options(${name} PRIVATE -fvisibility=hidden -fvisibility-inlines-hidden)
+  target_compile_options(${name} PRIVATE -fvisibility=hidden -fvisibility-inlines-hidden $<$<CONFIG:Release>:-O1>)
   target_include_directories(${name} SYSTEM PUBLIC ${CMAKE_BINARY_DIR}/protos)
   target_link_libraries(${name} PUBLIC protobuf::libprotobuf ${ARG_PUBLIC} PRIVATE Threads::Threads)
   if(TOROID_SANITIZE)

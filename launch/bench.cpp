@@ -16,7 +16,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct BenchFlags {
   ConfigFlags config;
   int64_t steps = 7;
   std::string trace;
@@ -156,7 +156,7 @@ void print_text(const train::StepBench& bench, bool floor) {
   }
 }
 
-ExitCode bench_step_verb(const Flags& flags) {
+ExitCode bench_step_verb(const BenchFlags& flags) {
   if (flags.steps < 1 || flags.steps > 100'000) {
     throw UserError("--steps is " + std::to_string(flags.steps) + ", but must be between 1 and 100,000");
   }
@@ -185,7 +185,7 @@ ExitCode bench_step_verb(const Flags& flags) {
 }  // namespace
 
 void add_bench(Verbs& verbs) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<BenchFlags>();
   CLI::App& app =
       verbs.add("bench step", "Time the training step on synthetic tokens: toroid bench step --config FILE",
                 "Machine", [flags] { return bench_step_verb(*flags); });

@@ -22,7 +22,7 @@ namespace {
 constexpr const char* kSizes = "4K,64K,1M,4M,16M,64M,256M";
 constexpr int64_t kMostRanks = 1024;
 
-struct Flags {
+struct BenchCollectivesFlags {
   ConfigFlags config;
   MpiJob job;
   std::string shape = "1x2", sizes = kSizes;
@@ -133,7 +133,7 @@ void print_text(const train::CollectiveBench& bench) {
   }
 }
 
-schedule::GroupShape shape_of(const Flags& flags) {
+schedule::GroupShape shape_of(const BenchCollectivesFlags& flags) {
   if (flags.config.file.empty()) return parse_shape(flags.shape);
   const mesh::Mesh mesh(load_config(flags.config).run.mesh());
   const schedule::GroupShape shape = mesh.shape(mesh::Axis::data);
@@ -141,7 +141,7 @@ schedule::GroupShape shape_of(const Flags& flags) {
   return shape;
 }
 
-ExitCode run_rank(const Flags& flags, const train::CollectiveBenchOptions& options) {
+ExitCode run_rank(const BenchCollectivesFlags& flags, const train::CollectiveBenchOptions& options) {
   const train::CollectiveBench bench = train::bench_collectives(options);
   if (bench.rank != 0) return ExitCode::done;
   if (flags.json) {
@@ -156,7 +156,7 @@ ExitCode run_rank(const Flags& flags, const train::CollectiveBenchOptions& optio
   return ExitCode::done;
 }
 
-ExitCode bench_collectives_verb(const Flags& flags) {
+ExitCode bench_collectives_verb(const BenchCollectivesFlags& flags) {
   check_range("--rounds", flags.rounds, 1, 1000);
   train::CollectiveBenchOptions options;
   options.shape = shape_of(flags);
@@ -181,7 +181,7 @@ ExitCode bench_collectives_verb(const Flags& flags) {
 }  // namespace
 
 void add_bench_collectives(Verbs& verbs) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<BenchCollectivesFlags>();
   CLI::App& app = verbs.add("bench collectives",
                             "Time the ways of each collective, and remember the best: toroid bench "
                             "collectives --shape 1x4 --write",

@@ -14,7 +14,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct CalibrateFlags {
   std::string file, without;
   bool check = false, write = false, markdown = false;
 };
@@ -39,7 +39,7 @@ std::string with_values(std::string text, const train::Values& values) {
   return out;
 }
 
-ExitCode calibrate(const Flags& flags, const train::Plugins& plugins) {
+ExitCode calibrate(const CalibrateFlags& flags, const train::Plugins& plugins) {
   const Path file = flags.file.empty() ? train::calibration_file() : Path(flags.file);
   config::Calibration calibration = train::read_calibration(file);
   if (!flags.without.empty()) {
@@ -77,7 +77,7 @@ ExitCode calibrate(const Flags& flags, const train::Plugins& plugins) {
 }  // namespace
 
 void add_calibrate(Verbs& verbs, const train::Plugins& plugins) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<CalibrateFlags>();
   CLI::App& app = verbs.add(
       "calibrate", "Fit the constants of simulated chips on published runs: toroid calibrate [--check]",
       "Training", [flags, &plugins] { return calibrate(*flags, plugins); });

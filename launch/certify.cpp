@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kLayouts =
     "1x1; 2x2; 4x1; 1x4; 4x4; pods 2 of 2x2; model 2 of 4x2; model 4 of 4x4; zero 0,1,2,3";
 
-struct Flags {
+struct CertifyFlags {
   ConfigFlags config;
   std::string layouts = kLayouts;
   int64_t steps = 8;
@@ -31,7 +31,7 @@ struct Flags {
 
 // Where the certificate is longer than the run, what follows from the run's length follows from it: a
 // schedule that ended before would let the layouts agree at rate 0.
-config::RunConfig load_run(const Flags& flags) {
+config::RunConfig load_run(const CertifyFlags& flags) {
   config::RunConfig run = load_config(flags.config).run;
   if (flags.steps <= run.train().steps()) return run;
   ConfigFlags longer = flags.config;
@@ -40,7 +40,7 @@ config::RunConfig load_run(const Flags& flags) {
 }
 
 // One rank of one layout.
-ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
+ExitCode run_rank(const CertifyFlags& flags, const train::Plugins& plugins) {
   config::RunConfig run = load_run(flags);
   const train::Layout layout = train::parse_layouts(flags.layout).at(0);
   run = train::certified_config(run, {layout}, flags.steps);
@@ -58,7 +58,7 @@ ExitCode run_rank(const Flags& flags, const train::Plugins& plugins) {
 
 class Certificate {
  public:
-  explicit Certificate(const Flags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
+  explicit Certificate(const CertifyFlags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     check_range("--steps", flags.steps, 1, 1'000'000);
     run_ = train::certified_config(load_run(flags), layouts_, flags.steps);
     // All of them now: a layout that does not fit would else end the certificate after those before it. Of
@@ -169,14 +169,14 @@ class Certificate {
     for (const std::string& finding : findings) std::cout << "      " << finding << "\n";
   }
 
-  const Flags& flags_;
+  const CertifyFlags& flags_;
   std::vector<train::Layout> layouts_;
   config::RunConfig run_;
   std::vector<std::string> left_out_;
   int failed_ = 0;
 };
 
-ExitCode certify(const Flags& flags, const train::Plugins& plugins) {
+ExitCode certify(const CertifyFlags& flags, const train::Plugins& plugins) {
   if (!flags.layout.empty()) return run_rank(flags, plugins);
   return Certificate(flags).print();
 }
@@ -184,7 +184,7 @@ ExitCode certify(const Flags& flags, const train::Plugins& plugins) {
 }  // namespace
 
 void add_certify(Verbs& verbs, const train::Plugins& plugins) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<CertifyFlags>();
   CLI::App& app =
       verbs.add("certify", "Show that layouts compute the same: toroid certify --config FILE --layouts LIST",
                 "Training", [flags, &plugins] { return certify(*flags, plugins); });

@@ -14,12 +14,12 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct DataEntropyFlags {
   ConfigFlags config;
   bool json = false;
 };
 
-ExitCode run(const Flags& flags) {
+ExitCode run(const DataEntropyFlags& flags) {
   const config::RunConfig run = load_config(flags.config).run;
   need_data(run);
   check_prepared(run.data());
@@ -44,7 +44,7 @@ ExitCode run(const Flags& flags) {
 }  // namespace
 
 void add_data_entropy(Verbs& verbs) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<DataEntropyFlags>();
   CLI::App& app =
       verbs.add("data entropy", "Entropy of the validation tokens under unigram and bigram models", "Data",
                 [flags] { return run(*flags); });

@@ -16,7 +16,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct DataShowFlags {
   ConfigFlags config;
   int64_t step = 0;
   int64_t at = -1;         // a global index; -1: what `step` begins with
@@ -59,7 +59,7 @@ std::string hex(uint64_t value) {
 }
 
 // How many sequences were taken before the one that is shown first.
-int64_t position_of(const Flags& flags, const config::RunConfig& run) {
+int64_t position_of(const DataShowFlags& flags, const config::RunConfig& run) {
   const SkipList skips = skip_list(run.data());
   if (flags.at < 0) {
     check_range("--step", flags.step, int64_t{0}, SkipList::kMostIndex / run.batch().global_sequences());
@@ -68,13 +68,13 @@ int64_t position_of(const Flags& flags, const config::RunConfig& run) {
   check_range("--at", flags.at, int64_t{0}, SkipList::kMostIndex);
   if (const auto range = skips.range_of(flags.at)) {
     throw UserError("--at is " + std::to_string(flags.at) +
-                    ", but data.skip leaves out the global sequences " + to_text({*range}) +
+                    ", but data.skip leaves out the global sequences " + toroid::to_text({*range}) +
                     "; give another one, or take the range out");
   }
   return skips.position(flags.at);
 }
 
-ExitCode run(const Flags& flags) {
+ExitCode run(const DataShowFlags& flags) {
   const config::RunConfig run = load_config(flags.config).run;
   need_data(run);
   const int64_t position = position_of(flags, run);
@@ -110,7 +110,7 @@ ExitCode run(const Flags& flags) {
 }  // namespace
 
 void add_data_show(Verbs& verbs) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<DataShowFlags>();
   CLI::App& app =
       verbs.add("data show", "Print a batch with its documents", "Data", [flags] { return run(*flags); });
   add_config_flags(app, flags->config);

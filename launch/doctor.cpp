@@ -25,7 +25,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct DoctorFlags {
   int64_t threads = 0;
   bool quick = false;
 };
@@ -200,7 +200,7 @@ void measure_operators(config::HostFigures& figures, int threads, bool quick) {
   add(DType::f32, 1, 1);
 }
 
-ExitCode doctor(const Flags& flags) {
+ExitCode doctor(const DoctorFlags& flags) {
   if (flags.threads < 0 || flags.threads > 4096) {
     throw UserError("--threads is " + std::to_string(flags.threads) + ", but must be between 1 and 4096");
   }
@@ -226,7 +226,7 @@ ExitCode doctor(const Flags& flags) {
 }  // namespace
 
 void add_doctor(Verbs& verbs) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<DoctorFlags>();
   CLI::App& app = verbs.add("doctor", "Look at this machine, measure it, and say what to mend", "Machine",
                             [flags] { return doctor(*flags); });
   app.add_option("--threads", flags->threads,

@@ -10,14 +10,14 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct ExportFlags {
   std::string checkpoint, out;
   ElementType type = ElementType::f32;
   uint64_t shard_bytes = 5'000'000'000;
   bool average = false;
 };
 
-ExitCode run(const Flags& flags) {
+ExitCode run(const ExportFlags& flags) {
   const int64_t parameters =
       huggingface::export_model({.checkpoint = flags.checkpoint,
                                  .out = flags.out,
@@ -31,7 +31,7 @@ ExitCode run(const Flags& flags) {
 }  // namespace
 
 void add_export(Verbs& verbs) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ExportFlags>();
   CLI::App& app = verbs.add("export", "Write a checkpoint as a Hugging Face model directory", "Weights",
                             [flags] { return run(*flags); });
   app.add_option("--checkpoint", flags->checkpoint,

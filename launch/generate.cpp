@@ -17,7 +17,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct GenerateFlags {
   std::string checkpoint, prompt, tokenizer;
   std::vector<std::string> overrides;
   train::SampleOptions sample;
@@ -53,14 +53,14 @@ class TextStream {
   std::string pending_;
 };
 
-Tokenizer find_tokenizer(const Flags& flags, const config::RunConfig& run) {
+Tokenizer find_tokenizer(const GenerateFlags& flags, const config::RunConfig& run) {
   if (!flags.tokenizer.empty()) return Tokenizer::load(flags.tokenizer);
   const Path beside = run_of_checkpoint(flags.checkpoint) / "tokenizer.model";
   if (is_present(beside)) return Tokenizer::load(beside);
   return open_tokenizer(run.data());
 }
 
-ExitCode generate(const Flags& flags) {
+ExitCode generate(const GenerateFlags& flags) {
   train::SampleOptions sample = flags.sample;
   if (flags.greedy) sample.temperature = 0;
   train::check(sample);
@@ -111,7 +111,7 @@ ExitCode generate(const Flags& flags) {
 }  // namespace
 
 void add_generate(Verbs& verbs) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<GenerateFlags>();
   CLI::App& app = verbs.add("generate", "Continue a prompt: toroid generate --checkpoint DIR --prompt TEXT",
                             "Use", [flags] { return generate(*flags); });
   app.add_option("--checkpoint", flags->checkpoint, "A run (its newest checkpoint) or a step of one")

@@ -9,11 +9,11 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct ImportFlags {
   std::string model, out;
 };
 
-ExitCode run(const Flags& flags) {
+ExitCode run(const ImportFlags& flags) {
   const int64_t parameters = huggingface::import_model({.model = flags.model, .out = flags.out});
   std::cout << "imported " << with_commas(parameters) << " parameters into " << in_quotes(flags.out)
             << ", step 0\n";
@@ -23,7 +23,7 @@ ExitCode run(const Flags& flags) {
 }  // namespace
 
 void add_import(Verbs& verbs) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ImportFlags>();
   CLI::App& app = verbs.add("import", "Turn a Hugging Face model directory into a run at step 0", "Weights",
                             [flags] { return run(*flags); });
   app.add_option("model", flags->model,

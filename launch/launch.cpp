@@ -12,14 +12,14 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct LaunchFlags {
   TrainFlags train;
   MpiJob job;
   int ranks = 0;
   bool print = false;
 };
 
-ExitCode launch(const Flags& flags, const train::Plugins& plugins) {
+ExitCode launch(const LaunchFlags& flags, const train::Plugins& plugins) {
   if (!flags.train.trains()) return train_verb(flags.train, plugins);
   check_train_flags(flags.train);
   const config::Resolved resolved = load_train_config(flags.train);
@@ -45,7 +45,7 @@ ExitCode launch(const Flags& flags, const train::Plugins& plugins) {
 }  // namespace
 
 void add_launch(Verbs& verbs, const train::Plugins& plugins) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<LaunchFlags>();
   CLI::App& app =
       verbs.add("launch", "Train on many ranks: toroid launch --config FILE starts one for each chip",
                 "Training", [flags, &plugins] { return launch(*flags, plugins); });

@@ -16,7 +16,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct MeshFlags {
   ConfigFlags config;
   int64_t rank = 0;
   std::string svg;
@@ -222,7 +222,7 @@ std::string svg(const Picture& picture) {
   return out + "</svg>\n";
 }
 
-ExitCode run(const Flags& flags) {
+ExitCode run(const MeshFlags& flags) {
   const mesh::Mesh mesh(load_config(flags.config).run.mesh());
   if (flags.rank < 0 || flags.rank >= mesh.world_size()) {
     throw UserError("--rank is " + std::to_string(flags.rank) + ", but the mesh has ranks 0 to " +
@@ -245,7 +245,7 @@ ExitCode run(const Flags& flags) {
 }  // namespace
 
 void add_mesh(Verbs& verbs) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<MeshFlags>();
   CLI::App& app = verbs.add("mesh", "Draw the pods, the axes and the groups of one rank", "Training",
                             [flags] { return run(*flags); });
   add_config_flags(app, flags->config);

@@ -12,12 +12,12 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct PrepareFlags {
   ConfigFlags config;
   PrepareOptions options;
 };
 
-ExitCode run(const Flags& flags) {
+ExitCode run(const PrepareFlags& flags) {
   const config::Resolved config = load_config(flags.config);
   need_data(config.run);
   const config::DataConfig& data = config.run.data();
@@ -36,7 +36,7 @@ ExitCode run(const Flags& flags) {
 }  // namespace
 
 void add_prepare(Verbs& verbs) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<PrepareFlags>();
   CLI::App& app = verbs.add("prepare", "Read text, train or load the tokenizer, write token shards", "Data",
                             [flags] { return run(*flags); });
   add_config_flags(app, flags->config);

@@ -19,7 +19,7 @@
 namespace toroid::launch {
 namespace {
 
-struct Flags {
+struct SimulateFlags {
   ConfigFlags config;
   std::string chip, constants, dispatch, trace;
   std::vector<std::string> stragglers, faults;
@@ -41,7 +41,7 @@ std::pair<int64_t, double> number_pair(const std::string& flag, const std::strin
   throw UserError(flag + " is " + in_quotes(text) + "; it must be a number, = and a number, as in 7=1.5");
 }
 
-train::Variation variation_of(const Flags& flags) {
+train::Variation variation_of(const SimulateFlags& flags) {
   train::Variation out;
   out.jitter = flags.jitter;
   check_range("--seed", flags.seed, int64_t{0}, INT64_MAX);
@@ -57,7 +57,7 @@ train::Variation variation_of(const Flags& flags) {
   return out;
 }
 
-train::AnswerOptions answer_options(const Flags& flags) {
+train::AnswerOptions answer_options(const SimulateFlags& flags) {
   train::AnswerOptions out;
   check_range("--tokens", flags.tokens, 0.0, 1e30);
   out.goal_tokens = flags.tokens;
@@ -65,7 +65,7 @@ train::AnswerOptions answer_options(const Flags& flags) {
   return out;
 }
 
-void simulate_one(const Flags& flags, const train::Plugins& plugins) {
+void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   config::Resolved resolved = load_config(flags.config);
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
@@ -95,7 +95,7 @@ void simulate_one(const Flags& flags, const train::Plugins& plugins) {
   std::cerr << "the simulated timeline is in " << printable(flags.trace) << "\n";
 }
 
-ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
+ExitCode simulate_verb(const SimulateFlags& flags, const train::Plugins& plugins) {
   if (!flags.many.given()) {
     simulate_one(flags, plugins);
     return ExitCode::done;
@@ -118,7 +118,7 @@ ExitCode simulate_verb(const Flags& flags, const train::Plugins& plugins) {
   return ExitCode::done;
 }
 
-void add_chip_flags(CLI::App& app, Flags& flags) {
+void add_chip_flags(CLI::App& app, SimulateFlags& flags) {
   app.add_option("--chip", flags.chip,
                  "A file of configs/chips, by name or path; the config's if not given, else host")
       ->type_name("NAME");
@@ -132,7 +132,7 @@ void add_chip_flags(CLI::App& app, Flags& flags) {
       ->default_val("parallel");
 }
 
-void add_variation_flags(CLI::App& app, Flags& flags) {
+void add_variation_flags(CLI::App& app, SimulateFlags& flags) {
   app.add_option("--jitter", flags.jitter,
                  "Relative standard deviation of the chips' speed; plays every chip")
       ->type_name("SHARE")
@@ -152,7 +152,7 @@ void add_variation_flags(CLI::App& app, Flags& flags) {
 }  // namespace
 
 void add_simulate(Verbs& verbs, const train::Plugins& plugins) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<SimulateFlags>();
   CLI::App& app =
       verbs.add("simulate", "Time a step on simulated chips: toroid simulate --config FILE [--chip v5e]",
                 "Training", [flags, &plugins] { return simulate_verb(*flags, plugins); });

@@ -46,6 +46,8 @@ void check_numbers(const config::ModelConfig& m) {
   if (m.rope().has_local_base() && m.rope().local_base() != 0) {
     check_range("model.rope.local_base", m.rope().local_base(), 1.0, 1e12);
   }
+  if (m.init().has_embedding()) check_range("model.init.embedding", m.init().embedding(), 1e-6, 10.0);
+  check_range("model.init.linear", m.init().linear(), 1e-6, 10.0);
   check_range("model.rope.scale", m.rope().scale(), 1e-3, 1e6);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/comm/communicator.h"
@@ -9,6 +10,8 @@
 #include "core/model/decoder_config.h"
 
 namespace toroid {
+
+inline constexpr std::string_view kTemporary = "temporaries";  // who holds what a stage is done with
 
 struct Context {
   Device& device;

@@ -53,6 +53,8 @@ DecoderConfig decoder_config(const config::ModelConfig& model) {
   out.rope_local_base = model.rope().has_local_base() ? model.rope().local_base() : model.rope().base();
   out.rope_scale = model.rope().scale();
   out.attend_across_documents = model.attend_across_documents();
+  out.embedding_stddev = model.init().embedding();
+  out.linear_stddev = model.init().linear();
   return out;
 }
 
@@ -65,13 +67,13 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool a
   const int64_t D = c.d_model, q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   UnitSpec unit{"layer." + std::to_string(layer), {}, {}, false};
   const auto norm = [&](const char* name, int64_t size) {
-    unit.tensors.push_back({prefix + name + ".weight", {size}, -1, Init::zero, false, 0});
+    unit.tensors.push_back({prefix + name + ".weight", {size}, -1, 0, false, 0});
   };
   const auto matrix = [&](const char* name, int64_t out, int64_t in, int model_dim) {
     unit.tensors.push_back({prefix + name + ".weight",
                             {out, in},
                             model_dim,
-                            Init::linear,
+                            c.linear_stddev,
                             true,
                             model_dim < 0 ? 0 : c.canonical_slices()});
   };
@@ -109,15 +111,16 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool a
 std::vector<UnitSpec> decoder_units(const DecoderConfig& c, int model_ranks, bool deterministic) {
   const bool whole_kv = keeps_kv_whole(c, model_ranks, deterministic);
   const int64_t pieces = c.canonical_slices();
+  const double stddev =
+      c.embedding_stddev > 0 ? c.embedding_stddev : 1 / std::sqrt(static_cast<double>(c.d_model));
   std::vector<UnitSpec> units;
-  units.push_back(
-      {"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, Init::embedding, true, pieces}}, {}, true});
+  units.push_back({"embedding", {{kEmbedding, {c.vocab, c.d_model}, 0, stddev, true, pieces}}, {}, true});
   if (c.tied_head) units[0].packs = {{{0}}};
   for (int64_t layer = 0; layer < c.layers; ++layer)
     units.push_back(layer_unit(c, layer, whole_kv, whole_kv && model_ranks > 1));
-  units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, Init::zero, false, 0}}, {}, false});
+  units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, 0, false, 0}}, {}, false});
   if (!c.tied_head) {
-    units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, Init::linear, true, pieces});
+    units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, c.linear_stddev, true, pieces});
     units.back().packs = {{{1}}};
   }
   return units;

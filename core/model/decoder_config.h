@@ -28,6 +28,7 @@ struct DecoderConfig {
   std::vector<bool> local;  // [L]: the layer slides a window
   double rope_base = 10000, rope_local_base = 10000, rope_scale = 1;
   bool attend_across_documents = false;
+  double embedding_stddev = 0, linear_stddev = 0.02;  // before step 1; 0: D^-0.5
 
   int64_t qkv_columns() const { return (heads + 2 * kv_heads) * head_dim; }
   int64_t pre_columns() const { return gated_mlp ? 2 * ffn : ffn; }
@@ -38,14 +39,12 @@ struct DecoderConfig {
 // `model` has been validated.
 DecoderConfig decoder_config(const config::ModelConfig& model);
 
-enum class Init : uint8_t { embedding, linear, zero };  // N(0, D^-0.5), N(0, 0.02), 0
-
 // A tensor of the model. Names are Hugging Face's; matrices are [out, in].
 struct TensorSpec {
   std::string name;
   Shape shape;
   int model_dim = -1;  // the dim that the model axis splits; -1: whole on every model rank
-  Init init = Init::linear;
+  double init_stddev = 0;  // of the normal distribution that it is drawn from before step 1; 0: it begins at 0
   bool decay = false;
   int64_t pieces = 0;  // canonical slices of the split dim, which is padded to equal ones (share.h)
 };

@@ -27,7 +27,7 @@ struct Normed {
 };
 
 Normed final_norm(Context& c, const DecoderConfig& config, const Weights& head, const Tensor& x) {
-  Normed out{c.array(x.shape, "temporaries"), c.array_f32({x.rows()}, "temporaries")};
+  Normed out{c.array(x.shape, kTemporary), c.array_f32({x.rows()}, kTemporary)};
   c.launch(op::rms_norm(x, head.tensors[0], out.h.tensor, out.rstd.tensor, {config.norm_eps}));
   return out;
 }
@@ -41,12 +41,12 @@ Array loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& s
                     const PackedMatrix& table, const Microbatch& batch, const Tensor& token_loss,
                     int64_t block_tokens) {
   const int64_t slices = c.tiles.deterministic ? share.slices : 1;
-  Array own = c.array_f32({3 * slices, h.rows()}, "temporaries");
+  Array own = c.array_f32({3 * slices, h.rows()}, kTemporary);
   c.launch(op::loss_statistics(h, table.forward, batch.targets, own.tensor,
                                part_spec(config, share, block_tokens)),
            slices);
-  const Array all = c.model.all_gather(std::move(own), {"loss statistics", "temporaries", c.phase});
-  Array normalisers = c.array_f32({2, h.rows()}, "temporaries");
+  const Array all = c.model.all_gather(std::move(own), {"loss statistics", kTemporary, c.phase});
+  Array normalisers = c.array_f32({2, h.rows()}, kTemporary);
   c.launch(op::loss_merge(all.tensor, batch.targets, token_loss, normalisers.tensor));
   return normalisers;
 }
@@ -91,7 +91,7 @@ Array head_backward(Context& c, const DecoderConfig& config, const Weights& head
   Array dh;
   if (share.place.size == 1) {
     c.phase = Phase::backward;
-    dh = c.array(x.tensor.shape, "temporaries");
+    dh = c.array(x.tensor.shape, kTemporary);
     begin_adding(c, d_table);
     c.launch(op::loss_grad(normed.h.tensor, table.forward, table.backward, batch.targets, batch.scale,
                            token_loss, dh.tensor, d_table.tensor, {config.logit_softcap, block_tokens}),
@@ -101,17 +101,17 @@ Array head_backward(Context& c, const DecoderConfig& config, const Weights& head
     const Array normalisers =
         loss_by_parts(c, config, share, h.tensor, table, batch, token_loss, block_tokens);
     c.phase = Phase::backward;
-    Array partial = c.array_f32(h.tensor.shape, "temporaries");
+    Array partial = c.array_f32(h.tensor.shape, kTemporary);
     begin_adding(c, d_table);
     c.launch(op::loss_part_grad(h.tensor, table.forward, table.backward, batch.targets, batch.scale,
                                 normalisers.tensor, partial.tensor, d_table.tensor,
                                 part_spec(config, share, block_tokens)),
              share.slices);
-    dh = scatter_sum(c, std::move(partial), "gradient of the head input", "temporaries");
+    dh = scatter_sum(c, std::move(partial), "gradient of the head input", kTemporary);
   }
   normed.h = Array{};
   begin_adding(c, d_norm);
-  Array d_x = c.array(x.tensor.shape, "temporaries");
+  Array d_x = c.array(x.tensor.shape, kTemporary);
   c.launch(op::rms_norm_grad(dh.tensor, x.tensor, head.tensors[0], normed.rstd.tensor, {}, d_x.tensor,
                              d_norm.tensor, {}, {config.norm_eps}));
   return d_x;

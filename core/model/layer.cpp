@@ -37,7 +37,6 @@ size_t k_norm(const DecoderConfig& c) {
 }
 
 constexpr const char* kActivations = "activations";
-constexpr const char* kTemporary = "temporaries";
 
 }  // namespace
 

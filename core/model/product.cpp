@@ -4,10 +4,7 @@
 #include "core/op/matmul.h"
 
 namespace toroid {
-
 namespace {
-
-constexpr std::string_view kTemporary = "temporaries";
 
 bool alone(const Context& c) {
   return c.model.place().size == 1;

@@ -33,10 +33,6 @@ constexpr int64_t kPiece = 4096;  // of training text that is taken or left
 constexpr int64_t kMostModelBytes = int64_t{256} << 20;
 constexpr Split kSplits[] = {Split::train, Split::validation};
 
-std::string quoted(const Path& path) {
-  return "'" + printable(path.string(), 4096) + "'";
-}
-
 size_t thread_count(const config::DataConfig& config) {
   if (config.threads() > 0) return static_cast<size_t>(config.threads());
   cpu_set_t set;

@@ -32,10 +32,6 @@ namespace {
 
 constexpr int64_t kBlock = int64_t{1} << 20;
 
-std::string quoted(const Path& path) {
-  return "'" + printable(path.string(), 4096) + "'";
-}
-
 void check_size(const InputFile& file, const ShardManifest::File& entry) {
   if (file.size() != entry.bytes) {
     throw UserError("token shard file " + quoted(file.path()) + " has " + std::to_string(file.size()) +

@@ -18,10 +18,6 @@ namespace {
 
 constexpr size_t kChunk = size_t{1} << 18;
 
-std::string quoted(const Path& path) {
-  return "'" + printable(path.string(), 4096) + "'";
-}
-
 class PlainStream : public ByteStream {
  public:
   explicit PlainStream(const Path& path) : file_(path) {}

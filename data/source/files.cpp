@@ -16,10 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string quoted(const Path& path) {
-  return "'" + printable(path.string(), 4096) + "'";
-}
-
 bool matches(const std::string& pattern, const std::string& name) {
   const bool whole = pattern.find('/') != std::string::npos;
   const size_t base = whole ? 0 : name.rfind('/') + 1;  // npos + 1 is 0

@@ -16,7 +16,7 @@
 namespace toroid {
 namespace {
 
-constexpr size_t kChunk = size_t{1} << 14;
+constexpr size_t kParserChunk = size_t{1} << 14;
 // The parser looks for an end tag's element among all that are open. Bounds of (end tags) x (open elements),
 // for those that seem to close nothing and for all: seconds. 100,000 nested elements, all closed, are within
 // them.
@@ -359,8 +359,8 @@ std::optional<std::string> html_text(std::string_view source, const HtmlOptions&
   htmlCtxtUseOptions(parser.get(), HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
                                        HTML_PARSE_NONET | HTML_PARSE_IGNORE_ENC);
   int64_t work = 0, search = 0;
-  for (size_t at = 0; at < html.size(); at += kChunk) {
-    const std::string_view chunk = html.substr(at, kChunk);
+  for (size_t at = 0; at < html.size(); at += kParserChunk) {
+    const std::string_view chunk = html.substr(at, kParserChunk);
     htmlParseChunk(parser.get(), chunk.data(), static_cast<int>(chunk.size()), 0);
     const int64_t tags = end_tags(chunk), closed = out.take_closed();
     work += out.depth() * tags;

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace toroid {
+
+inline constexpr std::string_view kSpace = "\xe2\x96\x81";  // U+2581, which stands for a space in pieces
 
 // In three groups; the vocabulary holds each group's opening and then its closing elements.
 inline std::vector<std::vector<std::string>> html_elements() {

@@ -15,7 +15,6 @@ namespace toroid {
 namespace {
 
 constexpr int64_t kModelBytes = int64_t{256} << 20;
-constexpr std::string_view kSpace = "\xe2\x96\x81";  // U+2581
 
 // What decoding promises holds for some models only; the others are refused rather than decoded wrongly.
 void check_faithful(const ModelOutline& outline, const std::string& name) {

@@ -12,7 +12,6 @@
 namespace toroid {
 namespace {
 
-constexpr std::string_view kSpace = "\xe2\x96\x81";  // U+2581
 constexpr size_t kLineBytes = 4096;                  // SentencePiece drops lines longer than 4192 bytes
 constexpr int kLongestRun = 31;
 

@@ -17,7 +17,7 @@ namespace {
 // stay in the first cache.
 constexpr int64_t kSumBlock = int64_t{128} << 10, kViewBlock = int64_t{16} << 10;
 constexpr int64_t kCopyBlock = int64_t{4} << 20;   // of one read
-constexpr int64_t kBytesAStep = int64_t{4} << 20;  // about a millisecond
+constexpr int64_t kHostBytesAStep = int64_t{4} << 20;  // about a millisecond
 
 bool sums(HostJob::Operation operation) {
   return operation == HostJob::Operation::reduce_scatter || operation == HostJob::Operation::all_reduce ||
@@ -135,7 +135,7 @@ bool HostTransfer::views(int64_t count_bytes) const {
 // same one.
 bool HostTransfer::copy_some() {
   const int size = members().size();
-  int64_t budget = kBytesAStep;
+  int64_t budget = kHostBytesAStep;
   for (; peer_ < size; ++peer_, piece_ = 0) {
     const int peer = (members().place + peer_) % size;
     for (; piece_ < pieces(); ++piece_, offset_ = 0) {
@@ -213,8 +213,8 @@ bool HostTransfer::sum_some() {
   // Small blocks would cost the kernel's way of reading dearly.
   int64_t block = block_elements();
   if (views) block = std::min(block, kViewBlock / bytes_of(job_.type));
-  if (in_one_pass) block = kBytesAStep / bytes_of(job_.type) / size;
-  int64_t budget = kBytesAStep;
+  if (in_one_pass) block = kHostBytesAStep / bytes_of(job_.type) / size;
+  int64_t budget = kHostBytesAStep;
   for (; piece_ < pieces(); ++piece_, offset_ = 0) {
     const int place = piece_ * size + members().place;
     const int64_t rows = boundary(place + 1) - boundary(place);

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kSegmentBytes = int64_t{256} << 10;
 constexpr int64_t kSmallestSegment = int64_t{16} << 10;
 constexpr int64_t kFlights = 2;                    // messages under way in a lane
-constexpr int64_t kBytesAStep = int64_t{4} << 20;  // about a millisecond
+constexpr int64_t kMessageBytesAStep = int64_t{4} << 20;  // about a millisecond
 
 int64_t boundary_of(const MessageJob& job, int64_t chunk) {
   // chunks < 2^20 and elements < 2^43
@@ -205,7 +205,7 @@ WatchedTransfer::Progress MessageTransfer::step() {
     begin_round();
     moved = true;
   }
-  while (moved_bytes_ < kBytesAStep) {
+  while (moved_bytes_ < kMessageBytesAStep) {
     if (round_ >= job_.plan.rounds) {
       const auto& copy = job_.after;
       if (copy.bytes > 0) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));

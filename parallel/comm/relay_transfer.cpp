@@ -11,23 +11,22 @@
 namespace toroid {
 namespace {
 
-using Operation = HostJob::Operation;
 
-constexpr int64_t kBytesAStep = int64_t{2} << 20;  // well below a millisecond
+constexpr int64_t kRelayBytesAStep = int64_t{2} << 20;  // well below a millisecond
 // Of a rank's summands at a time: all stay in the first cache.
 constexpr int64_t kSumBytes = int64_t{8} << 10;
 constexpr size_t kLevels = 6;  // of the tree over Relay::kMostRanks
 
-bool adds(Operation operation) {
-  return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
+bool adds(HostJob::Operation operation) {
+  return operation == HostJob::Operation::reduce_scatter || operation == HostJob::Operation::all_reduce;
 }
 
 // Elements of one rank's share in one round.
 int64_t piece_of(const HostJob& job, int ranks, const Relay& relay) {
   int64_t bytes = relay.slot_bytes();
   // A slot holds a block for each peer, and one for the sum that they are to take.
-  if (adds(job.operation) || job.operation == Operation::all_to_all) {
-    const int blocks = job.operation == Operation::all_reduce ? ranks : ranks - 1;
+  if (adds(job.operation) || job.operation == HostJob::Operation::all_to_all) {
+    const int blocks = job.operation == HostJob::Operation::all_reduce ? ranks : ranks - 1;
     bytes = bytes / blocks / 64 * 64;
   }
   return bytes / bytes_of(job.type);
@@ -37,7 +36,7 @@ int64_t piece_of(const HostJob& job, int ranks, const Relay& relay) {
 
 int64_t relay_rounds(const HostJob& job, int ranks, const Relay& relay) {
   const int64_t largest =
-      job.operation == Operation::broadcast ? job.elements : (job.elements + ranks - 1) / ranks;
+      job.operation == HostJob::Operation::broadcast ? job.elements : (job.elements + ranks - 1) / ranks;
   const int64_t piece = piece_of(job, ranks, relay);
   return std::max<int64_t>(1, (largest + piece - 1) / piece);
 }
@@ -51,7 +50,7 @@ RelayTransfer::RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t s
       count_(relay_rounds(job, members().size(), relay)),
       piece_elements_(piece_of(job, members().size(), relay)),
       streams_(bytes(job.elements) * members().size() >= cpu::kStreamedBytes) {
-  if (job_.operation != Operation::broadcast) return;
+  if (job_.operation != HostJob::Operation::broadcast) return;
   if (job_.root == members().place) {
     taken_ = count_;
   } else {
@@ -65,7 +64,7 @@ bool RelayTransfer::sums() const {
 
 RelayTransfer::Piece RelayTransfer::piece(int place, int64_t round) const {
   const int64_t share =
-      job_.operation == Operation::broadcast ? job_.elements : boundary(place + 1) - boundary(place);
+      job_.operation == HostJob::Operation::broadcast ? job_.elements : boundary(place + 1) - boundary(place);
   const int64_t first = std::min(share, round * piece_elements_);
   return {first, std::min(piece_elements_, share - first)};
 }
@@ -73,12 +72,12 @@ RelayTransfer::Piece RelayTransfer::piece(int place, int64_t round) const {
 // That this rank has come to `round` with a counter.
 void RelayTransfer::tell(std::atomic<uint64_t> Board::Rounds::*counter, int64_t round) {
   (rounds(members().place).*counter).store(job_.ticket + static_cast<uint64_t>(round));
-  if (job_.operation == Operation::broadcast || reached(counter, round)) ring(board_);
+  if (job_.operation == HostJob::Operation::broadcast || reached(counter, round)) ring(board_);
 }
 
 // Whether all whom this rank waits for are in this call, and bring the same size.
 bool RelayTransfer::met() {
-  const bool broadcast = job_.operation == Operation::broadcast;
+  const bool broadcast = job_.operation == HostJob::Operation::broadcast;
   for (; met_ < members().size(); ++met_) {
     if (met_ == members().place || (broadcast && met_ != job_.root)) continue;
     const Board::Rounds& peer = rounds(met_);
@@ -119,7 +118,7 @@ void RelayTransfer::post(int64_t round) {
     moved_bytes_ += bytes(elements);
   };
   switch (job_.operation) {
-    case Operation::all_gather: {
+    case HostJob::Operation::all_gather: {
       const Piece part = piece(me, round);
       const std::byte* const from = job_.in + bytes(part.first);
       std::byte* const own = job_.out + bytes(boundary(me) + part.first);
@@ -132,29 +131,29 @@ void RelayTransfer::post(int64_t round) {
       }
       break;
     }
-    case Operation::broadcast: {
+    case HostJob::Operation::broadcast: {
       const Piece part = piece(me, round);
       put(to, job_.in + bytes(part.first), part.count);
       break;
     }
-    case Operation::all_to_all:
-    case Operation::reduce_scatter:
-    case Operation::all_reduce:
+    case HostJob::Operation::all_to_all:
+    case HostJob::Operation::reduce_scatter:
+    case HostJob::Operation::all_reduce:
       for (int i = 1; i < members().size(); ++i) {
         const int peer = (me + i) % members().size();
         const Piece part = piece(peer, round);
         put(to + block_of(peer, me) * bytes(piece_elements_), job_.in + bytes(boundary(peer) + part.first),
             part.count);
       }
-      if (job_.operation == Operation::all_to_all) {
+      if (job_.operation == HostJob::Operation::all_to_all) {
         const Piece part = piece(me, round);
         const int64_t at = bytes(boundary(me) + part.first);
         copy(job_.out + at, job_.in + at, bytes(part.count));
       }
       break;
-    case Operation::barrier:
-    case Operation::sum:
-    case Operation::spread:
+    case HostJob::Operation::barrier:
+    case HostJob::Operation::sum:
+    case HostJob::Operation::spread:
       break;
   }
 }
@@ -167,7 +166,7 @@ void RelayTransfer::sum(int64_t round) {
   const Piece part = piece(me, round);
   const int64_t width = bytes_of(job_.type);
   const int64_t block = kSumBytes / width;
-  const bool all_reduce = job_.operation == Operation::all_reduce;
+  const bool all_reduce = job_.operation == HostJob::Operation::all_reduce;
   std::byte* const own = job_.in + bytes(boundary(me) + part.first);
   std::byte* const sum_slot = slot(me, round) + (size - 1) * bytes(piece_elements_);
   for (int64_t at = 0; at < part.count; at += block) {
@@ -202,30 +201,30 @@ void RelayTransfer::take(int64_t round) {
   for (int i = 1; i < members().size(); ++i) {
     const int peer = (me + i) % members().size();
     switch (job_.operation) {
-      case Operation::all_gather:
-      case Operation::all_reduce: {
+      case HostJob::Operation::all_gather:
+      case HostJob::Operation::all_reduce: {
         const Piece part = piece(peer, round);
-        const int64_t block = job_.operation == Operation::all_reduce ? members().size() - 1 : 0;
+        const int64_t block = job_.operation == HostJob::Operation::all_reduce ? members().size() - 1 : 0;
         copy(job_.out + bytes(boundary(peer) + part.first),
              slot(peer, round) + block * bytes(piece_elements_), bytes(part.count));
         break;
       }
-      case Operation::broadcast:
+      case HostJob::Operation::broadcast:
         if (peer == job_.root) {
           const Piece part = piece(peer, round);
           copy(job_.out + bytes(part.first), slot(peer, round), bytes(part.count));
         }
         break;
-      case Operation::all_to_all: {
+      case HostJob::Operation::all_to_all: {
         const Piece part = piece(me, round);
         copy(job_.out + bytes(boundary(peer) + part.first),
              slot(peer, round) + block_of(me, peer) * bytes(piece_elements_), bytes(part.count));
         break;
       }
-      case Operation::reduce_scatter:
-      case Operation::barrier:
-      case Operation::sum:
-      case Operation::spread:
+      case HostJob::Operation::reduce_scatter:
+      case HostJob::Operation::barrier:
+      case HostJob::Operation::sum:
+      case HostJob::Operation::spread:
         break;
     }
   }
@@ -246,7 +245,7 @@ bool RelayTransfer::try_post() {
 bool RelayTransfer::try_sum() {
   if (summed_ == posted_ || !reached(&Board::Rounds::posted, summed_)) return false;
   sum(summed_);
-  if (job_.operation == Operation::reduce_scatter) {
+  if (job_.operation == HostJob::Operation::reduce_scatter) {
     tell(&Board::Rounds::taken, taken_++);
   } else {
     tell(&Board::Rounds::summed, summed_);
@@ -258,12 +257,12 @@ bool RelayTransfer::try_sum() {
 bool RelayTransfer::try_take() {
   if (taken_ == count_) return false;
   switch (job_.operation) {
-    case Operation::reduce_scatter:
+    case HostJob::Operation::reduce_scatter:
       return false;
-    case Operation::all_reduce:
+    case HostJob::Operation::all_reduce:
       if (taken_ == summed_ || !reached(&Board::Rounds::summed, taken_)) return false;
       break;
-    case Operation::broadcast:
+    case HostJob::Operation::broadcast:
       if (rounds(job_.root).posted.load(std::memory_order_acquire) <
           job_.ticket + static_cast<uint64_t>(taken_))
         return false;
@@ -279,14 +278,14 @@ bool RelayTransfer::try_take() {
 WatchedTransfer::Progress RelayTransfer::step() {
   moved_bytes_ = 0;
   bool moved = false;
-  while (moved_bytes_ < kBytesAStep) {
+  while (moved_bytes_ < kRelayBytesAStep) {
     bool any = try_post();
     if (met()) {
       if (sums()) any |= try_sum();
       any |= try_take();
     }
     if (posted_ == count_ && taken_ == count_) {
-      if (job_.operation == Operation::broadcast) {
+      if (job_.operation == HostJob::Operation::broadcast) {
         const bool sends = job_.root == members().place;
         // A root that ran ahead of its readers would be ahead of what they remember of its calls.
         if (sends && !reached(&Board::Rounds::taken, count_ - 1))

@@ -18,10 +18,6 @@ constexpr int64_t kFewBytes = int64_t{64} << 10;  // below, the number of rounds
 constexpr int kFewRanks = 16;
 constexpr int64_t kGatheredByRelay = int64_t{4} << 20;
 
-bool power_of_two(int value) {
-  return (value & (value - 1)) == 0;
-}
-
 Shape with_rows(const Shape& shape, int64_t rows) {
   switch (shape.rank()) {
     case 0:
@@ -90,7 +86,7 @@ Algorithm automatic_algorithm(Operation operation, const schedule::GroupShape& s
   if (deterministic && sums(operation)) return Algorithm::halving_doubling;
   if (size <= 2) return Algorithm::direct;
   if (bytes <= kFewBytes) {
-    if (power_of_two(size)) return Algorithm::halving_doubling;
+    if (schedule::power_of_two(size)) return Algorithm::halving_doubling;
     if (size <= kFewRanks) return Algorithm::direct;
   }
   return shape.rows > 1 && shape.columns > 1 ? Algorithm::torus : Algorithm::bidirectional_ring;
@@ -121,7 +117,7 @@ ScheduledCommunicator::ScheduledCommunicator(Device& device, Queue queue, std::s
       options_(options) {
   require(shape_.size() == members().size(), "a group's shape has as many places as the group has ranks");
   if (!members().on_one_host() || members().size() > Relay::kMostRanks) means_.relay = nullptr;
-  if (options_.deterministic && !power_of_two(members().size())) {
+  if (options_.deterministic && !schedule::power_of_two(members().size())) {
     throw UserError("deterministic mode sums over powers of two, and axis " + axis_ + " has " +
                     std::to_string(members().size()) +
                     " ranks; choose a mesh whose axes are powers of two, or switch `deterministic` off");

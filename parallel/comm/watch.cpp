@@ -26,10 +26,10 @@ std::string text_of(const std::string& operation, const std::string& tensor, int
 }
 
 // What is compared between ranks.
-struct Same {
+struct WhatAgrees {
   std::string operation, tensor;
   int64_t bytes = 0;
-  auto operator<=>(const Same&) const = default;
+  auto operator<=>(const WhatAgrees&) const = default;
 };
 
 std::string list_of(const std::vector<int>& ranks) {
@@ -39,7 +39,7 @@ std::string list_of(const std::vector<int>& ranks) {
 }
 
 // As the board keeps it: longer names are cut there.
-Same same(const Published& call) {
+WhatAgrees what_agrees(const Published& call) {
   return {call.operation, call.tensor, call.bytes};
 }
 
@@ -108,8 +108,8 @@ Watch::Mismatch Watch::compare(const Call& call) const {
 Watch::Mismatch Watch::compare(const Call& call, uint64_t sequence, const Published& own,
                                const Answers& answers) const {
   Mismatch mismatch;
-  std::map<Same, std::vector<int>> calls;
-  calls[same(own)].push_back(rank_);
+  std::map<WhatAgrees, std::vector<int>> calls;
+  calls[what_agrees(own)].push_back(rank_);
   for (int place = 0; place < call.group->size(); ++place) {
     const int slot = call.group->slots[static_cast<size_t>(place)];
     const int rank = call.group->ranks[static_cast<size_t>(place)];
@@ -118,21 +118,21 @@ Watch::Mismatch Watch::compare(const Call& call, uint64_t sequence, const Publis
       for (const HostAnswer& answer : answers) {
         const RankSnapshot* const row = answer.find(rank);
         const Published* const published = row == nullptr ? nullptr : row->find(sequence);
-        if (published != nullptr) calls[same(*published)].push_back(rank);
+        if (published != nullptr) calls[what_agrees(*published)].push_back(rank);
       }
       mismatch.all_known = false;  // they are asked when it is known that something is wrong
       continue;
     }
     const auto published = board_->find(slot, call.group->context, sequence);
     if (published) {
-      calls[same(*published)].push_back(rank);
+      calls[what_agrees(*published)].push_back(rank);
     } else if (board_->last_sequence(slot, call.group->context) < sequence) {
       mismatch.all_known = false;
     }
   }
   if (calls.size() == 1) return mismatch;
   // The fewest are named first: with more than two ranks they are the ones that went astray.
-  std::vector<std::pair<Same, std::vector<int>>> order(calls.begin(), calls.end());
+  std::vector<std::pair<WhatAgrees, std::vector<int>>> order(calls.begin(), calls.end());
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
   std::string& message = mismatch.text;

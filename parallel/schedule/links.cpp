@@ -8,10 +8,6 @@
 namespace toroid::schedule {
 namespace {
 
-bool power_of_two(int value) {
-  return (value & (value - 1)) == 0;
-}
-
 // Shares of the array over the busiest link of a ring or line of `size` whose ranks hold one share each.
 double axis_shares(Operation operation, int size, bool wrap) {
   const bool twice = operation == Operation::all_reduce;

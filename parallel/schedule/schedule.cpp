@@ -9,10 +9,6 @@
 namespace toroid::schedule {
 namespace {
 
-bool power_of_two(int value) {
-  return (value & (value - 1)) == 0;
-}
-
 // `backwards`: as it is played backwards for a reduce_scatter, in which chunks then travel forward again.
 Plan gather(Algorithm algorithm, const GroupShape& shape, int rank, bool backwards) {
   switch (algorithm) {

@@ -26,6 +26,11 @@ enum class Algorithm : uint8_t {
   direct,              // every rank exchanges with every other: one round, for few ranks or few bytes
 };
 
+// Of ranks, which are at least 1.
+inline bool power_of_two(int value) {
+  return (value & (value - 1)) == 0;
+}
+
 inline constexpr Algorithm kAlgorithms[] = {Algorithm::ring, Algorithm::bidirectional_ring, Algorithm::torus,
                                             Algorithm::halving_doubling, Algorithm::direct};
 

@@ -97,20 +97,18 @@ void Zero::clear() {
   if (pod_reduce_) pod_reduce_->clear();
 }
 
-void Zero::initialise(uint64_t seed, int64_t d_model) {
+void Zero::initialise(uint64_t seed) {
   clear();
   for (size_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
     Held& held = held_[u];
     for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
       const TensorSpec& spec = unit.spec.tensors[t];
-      if (spec.init == Init::zero) continue;
-      const double stddev =
-          spec.init == Init::embedding ? 1.0 / std::sqrt(static_cast<double>(d_model)) : 0.02;
+      if (spec.init_stddev == 0) continue;
       const RandomKey key = random_key(seed, Purpose::initialise, spec.name);
       for (const Piece& piece : unit.pieces(t, held.begin, held.end)) {
         launch(op::init_normal(held.master.tensor.slice_rows(piece.offset - held.begin, piece.elements),
-                               {key, piece.global, stddev}),
+                               {key, piece.global, spec.init_stddev}),
                Phase::setup);
       }
     }

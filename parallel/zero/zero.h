@@ -71,7 +71,7 @@ class Zero {
   // Zeros everywhere, the padding included: before parts() are filled from outside.
   void clear();
   // Draws every master weight from its counter-based generator; states become zero.
-  void initialise(uint64_t seed, int64_t d_model);
+  void initialise(uint64_t seed);
   // After masters have changed: casts this rank's shards, and gathers and packs what stays.
   void masters_changed();
 

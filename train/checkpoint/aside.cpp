@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "core/base/io/json.h"
 #include "core/base/text.h"
 #include "train/checkpoint/lineage.h"
+#include "train/checkpoint/manifest_json.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -62,7 +62,6 @@ std::optional<Aside> record_of(const Path& directory) {
   try {
     const JsonDocument document = JsonDocument::read(directory / kRecord);
     const JsonView root = document.root();
-    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
     Aside aside;
     aside.back_to = root.at("back_to").as_integer(0, kMost);
     for (const int64_t step : root.at("steps").as_integers(0, kMost)) aside.steps.insert(step);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -16,7 +15,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 constexpr int64_t kRanks = 1 << 20;
 constexpr std::string_view kFormat = "toroid checkpoint";
 

@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.h"
 
 namespace toroid {
 namespace {
-
-constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 
 uint64_t unhex(const JsonView& value) {
   const std::string text = value.as_string();

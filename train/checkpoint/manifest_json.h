@@ -1,6 +1,7 @@
 // A file and a tensor of a step as JSON: what the manifest has of them, and what each rank reports.
 #pragma once
 
+#include <limits>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 namespace toroid {
 
 inline constexpr JsonLimits kManifestLimits = {.bytes = int64_t{64} << 20, .depth = 8};
+inline constexpr int64_t kMost = std::numeric_limits<int64_t>::max();  // where an integer has no other bound
 
 nlohmann::json to_json(const ManifestFile& file);
 nlohmann::json to_json(const CheckpointTensor& tensor);

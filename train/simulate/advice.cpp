@@ -12,18 +12,18 @@
 namespace toroid::train {
 namespace {
 
-struct Change {
+struct Variant {
   std::string text;  // "train.remat=FULL"
   config::RunConfig run;
 };
 
-class Changes {
+class Variants {
  public:
-  explicit Changes(const config::RunConfig& run) : run_(run) {}
+  explicit Variants(const config::RunConfig& run) : run_(run) {}
 
   template <class Apply>
   void add(const std::string& text, const Apply& apply) {
-    Change change{text, run_};
+    Variant change{text, run_};
     apply(change.run);
     try {
       config::validate(change.run);
@@ -66,11 +66,11 @@ class Changes {
           run.mutable_mesh()->clear_placement();
         });
   }
-  const std::vector<Change>& all() const { return changes_; }
+  const std::vector<Variant>& all() const { return changes_; }
 
  private:
   config::RunConfig run_;
-  std::vector<Change> changes_;
+  std::vector<Variant> changes_;
 };
 
 std::optional<Simulation> attempt(const config::RunConfig& run, const sim::Chip& chip,
@@ -92,7 +92,7 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
                   const Plugins& plugins) {
   const int64_t peak = peak_of(simulation);
   if (peak <= chip.memory_bytes) return;
-  Changes changes(run);
+  Variants changes(run);
   changes.add_remat(config::TrainConfig::CHEAP);
   changes.add_remat(config::TrainConfig::FULL);
   for (int64_t sequences = run.batch().sequences_per_replica() / 2; sequences >= 1; sequences /= 2)
@@ -103,7 +103,7 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
     if (model > run.mesh().model()) changes.add_model(model);
   }
   std::string fits;
-  for (const Change& change : changes.all()) {
+  for (const Variant& change : changes.all()) {
     const auto tried = attempt(change.run, chip, plugins);
     if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
     fits = "with " + change.text + " it would take " + human_bytes(peak_of(*tried)) + " and fit";
@@ -121,7 +121,7 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
 
 std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Answer& answer,
                             const Plugins& plugins, const AnswerOptions& options) {
-  Changes changes(run);
+  Variants changes(run);
   changes.add_sequences(2 * run.batch().sequences_per_replica());
   changes.add_remat(config::TrainConfig::CHEAP);
   changes.add_remat(config::TrainConfig::NONE);
@@ -133,7 +133,7 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   };
   std::string best;
   double most = 1;  // percent that are worth a word
-  for (const Change& change : changes.all()) {
+  for (const Variant& change : changes.all()) {
     const auto tried = attempt(change.run, chip, plugins);
     if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
     const double percent = gain(change.run, chip, *tried);

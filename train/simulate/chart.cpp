@@ -33,7 +33,7 @@ constexpr double kPanelWidth = (kWidth - 2 * kLeft - kGap + 50) / 2;
 constexpr double kNothingYet = -1e9;  // left of every picture
 
 // Charts begin at zero: what is below counts as a name.
-bool number(const std::string& text, double& value) {
+bool read_number(const std::string& text, double& value) {
   const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
   return fault == std::errc() && end == text.data() + text.size() && std::isfinite(value) && value >= 0;
 }
@@ -41,7 +41,7 @@ bool number(const std::string& text, double& value) {
 bool numeric(const SweepAxis& axis) {
   double value = 0;
   return std::all_of(axis.values.begin(), axis.values.end(),
-                     [&](const std::string& text) { return number(text, value); });
+                     [&](const std::string& text) { return read_number(text, value); });
 }
 
 // Along which axis; its index.
@@ -74,7 +74,7 @@ class Chart {
     numeric_ = numeric(axis_);
     for (size_t v = 0; v < axis_.values.size(); ++v) {
       double value = static_cast<double>(v);
-      if (numeric_) number(axis_.values[v], value);
+      if (numeric_) read_number(axis_.values[v], value);
       order.emplace_back(value, v);
     }
     if (numeric_) std::stable_sort(order.begin(), order.end());

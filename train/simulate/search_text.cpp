@@ -10,17 +10,17 @@
 namespace toroid::train {
 namespace {
 
-struct Difference {
+struct LayoutDifference {
   std::string name;
   double own = 0, best = 0;  // seconds
   double less() const { return own - best; }
 };
 
-std::vector<Difference> differences(const RankedLayout& own, const RankedLayout& best) {
+std::vector<LayoutDifference> differences(const RankedLayout& own, const RankedLayout& best) {
   const auto waited = [](const RankedLayout& of, Queue queue) {
     return of.waited[static_cast<size_t>(queue)].count();
   };
-  std::vector<Difference> out = {
+  std::vector<LayoutDifference> out = {
       {"time in products", own.split.products.count(), best.split.products.count()},
       {"time in operators that memory bounds", own.split.memory_bound.count(),
        best.split.memory_bound.count()}};
@@ -31,7 +31,7 @@ std::vector<Difference> differences(const RankedLayout& own, const RankedLayout&
   for (const auto& [queue, name] : queues) out.push_back({name, waited(own, queue), waited(best, queue)});
   out.push_back({"waiting for dispatch", own.split.dispatch.count(), best.split.dispatch.count()});
   std::stable_sort(out.begin(), out.end(),
-                   [](const Difference& a, const Difference& b) { return a.less() > b.less(); });
+                   [](const LayoutDifference& a, const LayoutDifference& b) { return a.less() > b.less(); });
   return out;
 }
 
@@ -89,8 +89,8 @@ std::string why_best(const Search& search) {
   // What makes out most of the difference, and what speaks against it.
   const double all = (own->step - best.step).count();
   std::string gains, losses;
-  const std::vector<Difference> parts = differences(*own, best);
-  for (const Difference& part : parts) {
+  const std::vector<LayoutDifference> parts = differences(*own, best);
+  for (const LayoutDifference& part : parts) {
     const auto seconds = format_text(" (%.3f s to %.3f s)", part.own, part.best);
     if (part.less() > 0.02 * all && part.less() > 1e-6)
       gains += (gains.empty() ? "less " : ", less ") + part.name + seconds;

@@ -139,7 +139,7 @@ StepProgram::Inputs StepProgram::make_inputs(int64_t sequences) {
 }
 
 void StepProgram::initialise(uint64_t seed) {
-  zero_.initialise(seed, config_.d_model);
+  zero_.initialise(seed);
   device_.launch(op::fill(state_.tensor, {0}));
 }
 

@@ -12,11 +12,12 @@
 #include "core/base/text.h"
 
 namespace toroid {
-namespace {
 
 std::string quoted(const Path& path) {
   return "'" + printable(path.string(), 4096) + "'";
 }
+
+namespace {
 
 // O_NONBLOCK so that opening a FIFO returns; it is then refused as not regular.
 int open_regular(const Path& path, int64_t* size, Symlinks symlinks = Symlinks::follow) {

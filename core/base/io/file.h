@@ -13,6 +13,9 @@ namespace toroid {
 
 using Path = std::filesystem::path;
 
+// 'path' for messages, without what a terminal would act on.
+std::string quoted(const Path& path);
+
 // The whole of a regular file of at most `limit` bytes. UserError where it is missing, larger or not a
 // regular file (a FIFO or device is refused before it is opened for reading); SystemError where reading
 // fails.

@@ -27,6 +27,8 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
         "model.ffn=1048576"},
        "parameters; more than"},
       {{"model.norm_eps=0"}, "model.norm_eps is 0"},
+      {{"model.init.embedding=0"}, "model.init.embedding is 0"},
+      {{"model.init.linear=nan"}, "model.init.linear is nan"},
       {{"model.layer_pattern=[LOCAL]"}, "model.window is 0"},
       {{"model.layer_pattern=[GLOBAL, GLOBAL, GLOBAL]"}, "more than model.layers (2)"},
       {{"mesh.torus=[2, 2]", "mesh.data=2"},
