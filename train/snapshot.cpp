@@ -1,5 +1,6 @@
 #include "train/snapshot.h"
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -18,6 +19,14 @@ std::vector<int64_t> dims(const Shape& shape) {
   return out;
 }
 
+constexpr int64_t kPiece = int64_t{4} << 20;  // bytes of a tensor that are on the host at a time
+
+// `bytes` of a dense tensor from byte `first` on.
+Tensor piece_of(const Tensor& tensor, int64_t first, size_t bytes) {
+  const int64_t size = bytes_of(tensor.type);
+  return tensor.reshape({tensor.elements()}).slice_rows(first / size, static_cast<int64_t>(bytes) / size);
+}
+
 void restore_tensor(Device& device, const NamedTensor& to, CheckpointReader& checkpoint,
                     const std::string& part) {
   const CheckpointTensor& from = checkpoint.at(to.name, part);
@@ -26,15 +35,18 @@ void restore_tensor(Device& device, const NamedTensor& to, CheckpointReader& che
                     " does not have the shape f32" + to.shape.text() +
                     " that the config asks for; use the config that the checkpoint was made with");
   }
-  std::vector<std::byte> bytes(static_cast<size_t>(to.tensor.bytes()));
-  checkpoint.read(to.name, part, to.first, bytes);
-  device.write(to.tensor, bytes);
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(to.tensor.bytes(), kPiece)));
+  const int64_t size = bytes_of(to.tensor.type);
+  for (int64_t first = 0; first < to.tensor.bytes(); first += kPiece) {
+    const std::span piece(buffer.data(), static_cast<size_t>(std::min(kPiece, to.tensor.bytes() - first)));
+    checkpoint.read(to.name, part, to.first + first / size, piece);
+    device.write(piece_of(to.tensor, first, piece.size()), piece);
+  }
 }
 
 }  // namespace
 
-std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, CheckpointState& state,
-                                       std::vector<std::vector<std::byte>>& copies) {
+std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, CheckpointState& state) {
   std::vector<float> scalars(op::kStateSize);
   device.read(program.state(), std::as_writable_bytes(std::span(scalars)));
   for (size_t i = 0; i < kStateNames.size(); ++i)
@@ -50,14 +62,9 @@ std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, Che
     slice.global_shape = dims(part.shape);
     slice.offset = part.first;
     slice.elements = part.tensor.elements();
-    const auto bytes = static_cast<size_t>(part.tensor.bytes());
-    if (device.host_addressable()) {
-      slice.data = {part.tensor.data(), bytes};
-    } else {
-      copies.emplace_back(bytes);
-      device.read(part.tensor, copies.back());
-      slice.data = copies.back();
-    }
+    slice.fill = [&device, tensor = part.tensor](int64_t first, std::span<std::byte> out) {
+      device.read(piece_of(tensor, first, out.size()), out);
+    };
     slices.push_back(std::move(slice));
   }
   return slices;

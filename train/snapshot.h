@@ -9,10 +9,9 @@
 
 namespace toroid::train {
 
-// Scalars and counters that only the device knows, added to `state`; the tensors are returned as slices of
-// host memory that `copies` owns where the device's memory is not the host's.
-std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, CheckpointState& state,
-                                       std::vector<std::vector<std::byte>>& copies);
+// Scalars and counters that only the device knows, added to `state`; the tensors are returned as slices that
+// are read from the device piece by piece while they are written: before the next step, as long as both live.
+std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, CheckpointState& state);
 
 // Everything back. UserError where a tensor is missing or has another shape.
 void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& checkpoint);

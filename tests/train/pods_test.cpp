@@ -269,8 +269,7 @@ class Resume : public ::testing::Test {
   void save(const Rank& rank, int64_t step) {
     CheckpointState state;
     state.step = step;
-    std::vector<std::vector<std::byte>> copies;
-    const auto slices = take_snapshot(*rank.engine.device, rank.program(), state, copies);
+    const auto slices = take_snapshot(*rank.engine.device, rank.program(), state);
     Checkpoints checkpoints(run_, 3);
     const World& world = *rank.engine.world;
     checkpoints.save(state, slices, {{world.rank(), world.size()}, [&](const std::string& text) {
