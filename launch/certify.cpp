@@ -48,7 +48,7 @@ ExitCode run_rank(const CertifyFlags& flags, const train::Plugins& plugins) {
   run.mutable_train()->set_deterministic(!flags.fast);
   layout.apply(run);
   config::validate(run);
-  train::CpuRank rank = train::join_on_cpu(run, plugins);
+  train::RunRank rank = train::join_ranks(run, plugins);
   const bool leads = rank.world->rank() == 0;
   train::LayoutRun out = train::run_layout(run, std::move(rank.world), std::move(rank.device), plugins);
   out.layout = flags.layout;
@@ -58,7 +58,8 @@ ExitCode run_rank(const CertifyFlags& flags, const train::Plugins& plugins) {
 
 class Certificate {
  public:
-  explicit Certificate(const CertifyFlags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
+  explicit Certificate(const CertifyFlags& flags)
+      : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     check_range("--steps", flags.steps, 1, 1'000'000);
     run_ = train::certified_config(load_run(flags), layouts_, flags.steps);
     // All of them now: a layout that does not fit would else end the certificate after those before it. Of

@@ -4,8 +4,6 @@
 
 #include "core/base/log.h"
 #include "core/base/text.h"
-#include "core/device/cpu/cpu_device.h"
-#include "core/device/cpu/cpu_kernels.h"
 #include "data/batch/dataset.h"
 #include "launch/verb.h"
 #include "train/config/load.h"
@@ -82,8 +80,9 @@ ExitCode generate(const GenerateFlags& flags) {
   encoder.encode(flags.prompt, ids);
   if (ids.empty()) throw UserError("there is nothing to continue: --prompt is empty and --no-bos is given");
 
-  CpuDevice device(make_cpu_kernels(train::compute_threads(run.train())));
-  train::Generator generator(device, run);
+  const auto device =
+      train::Plugins().device_alone(train::compute_threads(run.train()), cpu::fastest_products());
+  train::Generator generator(*device, run);
   generator.load(checkpoint, flags.average ? "ema" : "master");
   generator.start(static_cast<int64_t>(ids.size()) + flags.tokens);
   std::cout << printable_lines(flags.prompt) << std::flush;

@@ -8,7 +8,6 @@
 
 #include "core/base/format_text.h"
 #include "core/base/text.h"
-#include "core/device/cpu/cpu_device.h"
 #include "train/bf16_products.h"
 #include "train/model_flops.h"
 
@@ -113,8 +112,8 @@ Statistics predict_memory(const config::RunConfig& run, World& world, int thread
 }
 
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins) {
-  CpuDevice device(plugins.cpu_kernels(compute_threads(run.train()), bf16_products(run.train())));
-  return record(run, first_rank(run), std::make_unique<RecordingDevice>(device), plugins);
+  const auto device = plugins.device_alone(compute_threads(run.train()), bf16_products(run.train()));
+  return record(run, first_rank(run), std::make_unique<RecordingDevice>(*device), plugins);
 }
 
 void print_record(std::ostream& out, const config::RunConfig& run, const StepRecord& record) {

@@ -91,20 +91,20 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   return engine;
 }
 
-CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
+RunRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
                       const Plugins& plugins) {
   Meeting::Parted ranks = meeting.part();
-  CpuRank rank;
+  RunRank rank;
   rank.world = std::move(ranks.world);
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
   rank.bf16_products = products;
-  rank.device = std::make_unique<CpuDevice>(plugins.cpu_kernels(threads, products), ranks.transfers,
-                                            rank.world->pages());
+  rank.device =
+      plugins.device(plugins.cpu_kernels(threads, products), {ranks.transfers, rank.world->pages()});
   return rank;
 }
 
-CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,
-                    const std::vector<RunIdentity::Part>& more) {
+RunRank join_ranks(const config::RunConfig& run, const Plugins& plugins,
+                   const std::vector<RunIdentity::Part>& more) {
   Meeting ranks = meet_launched_ranks(Seconds(run.train().deadline_s()));
   ranks.settle_instructions();
   const Bf16Products products = agreed_bf16_products(ranks, run.train());

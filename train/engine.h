@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "configs/run.pb.h"
-#include "core/device/cpu/cpu_device.h"
+#include "core/device/device.h"
 #include "data/batch/batch.h"
 #include "train/meeting.h"
 #include "train/plugins.h"
@@ -39,18 +39,18 @@ Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, s
 Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::unique_ptr<World> world,
                    std::unique_ptr<Device> device, const Plugins& plugins, const AdaptGroups& adapt = {});
 
-// This process as one of the ranks that were launched, and its CPU.
-struct CpuRank {
+// This process as one of the ranks that were launched, and its device.
+struct RunRank {
   std::unique_ptr<World> world;
-  std::unique_ptr<CpuDevice> device;
+  std::unique_ptr<Device> device;
   Bf16Products bf16_products = Bf16Products::widened;  // that all ranks agreed on
 };
-CpuRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
+RunRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
                       const Plugins& plugins);
 // Meets the ranks that were launched, and goes on with them where they have the same config, program and
 // `more`. RanksDisagree where not.
-CpuRank join_on_cpu(const config::RunConfig& run, const Plugins& plugins,
-                    const std::vector<RunIdentity::Part>& more = {});
+RunRank join_ranks(const config::RunConfig& run, const Plugins& plugins,
+                   const std::vector<RunIdentity::Part>& more = {});
 
 // Random tokens: the batch of `step` of a run that takes the config's batch at every step.
 Batch synthetic_batch(const config::RunConfig& run, int64_t step);

@@ -35,7 +35,7 @@ cpu::Instructions instructions_from(const std::string& text, size_t rank) {
 Meeting::Meeting(std::unique_ptr<World> world, std::shared_ptr<cpu::TransferThread> transfers)
     : world_(std::move(world)), transfers_(std::move(transfers)) {
   if (world_->size() == 1) return;
-  device_ = std::make_unique<CpuDevice>(std::make_shared<KernelRegistry>(), transfers_, world_->pages());
+  device_ = std::make_unique<CpuDevice>(std::make_shared<DeviceKernels>(), transfers_, world_->pages());
   std::vector<int> everybody(static_cast<size_t>(world_->size()));
   std::iota(everybody.begin(), everybody.end(), 0);
   all_ = world_->group(*device_, Queue::pod, "all", everybody, {1, world_->size()}, {});

@@ -7,7 +7,6 @@
 
 #include "core/base/log.h"
 #include "core/base/text.h"
-#include "core/device/cpu/cpu_device.h"
 #include "core/device/sim/recording_device.h"
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
@@ -53,8 +52,8 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
       skips_(config_.optim().skip().max_consecutive()) {
   TraceRequest trace{options.trace, config_.train().trace()};
-  CpuRank rank = meet_ranks(trace);
-  CpuDevice& device = *rank.device;
+  RunRank rank = meet_ranks(trace);
+  Device& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   meter_.emplace(device, *engine_.world, mesh_);
   if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh_);
@@ -67,13 +66,13 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   flops_per_step_ =
       model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
   tokens_per_step_ = static_cast<double>(step.global_sequences * step.tokens_per_sequence);
-  if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->kernels().threads()));
+  if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->traits().threads));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
-            engine_.device->kernels().threads(), engine_.program->microbatches(),
+            engine_.device->traits().threads, engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
 }
 
-CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
+RunRank Pretrain::meet_ranks(TraceRequest& trace) {
   // What this rank alone can find wrong comes before it meets the others.
   const bool resumes = !options_.resume.empty();
   identity_ = identity_of(config_);
@@ -300,8 +299,7 @@ void Pretrain::save(int64_t step) {
   state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
   record(data_, *batches_, state);
   store(identity_, state.texts);
-  std::vector<std::vector<std::byte>> copies;
-  const auto slices = take_snapshot(*engine_.device, *engine_.program, state, copies);
+  const auto slices = take_snapshot(*engine_.device, *engine_.program, state);
   const World& world = *engine_.world;
   checkpoints_->save(state, slices, {{world.rank(), world.size()}, [this](const std::string& text) {
                                        return exchange(*engine_.device, *engine_.groups.all, text,
@@ -330,7 +328,7 @@ void Pretrain::report_prediction(int64_t step, double bytes_peak) {
 void Pretrain::report_memory(int64_t step) {
   const Statistics& used = engine_.device->statistics();
   const Statistics predicted =
-      predict_memory(config_, *engine_.world, engine_.device->kernels().threads(), plugins_);
+      predict_memory(config_, *engine_.world, engine_.device->traits().threads, plugins_);
   const auto ranks = exchange_memory(*engine_.device, *engine_.groups.all, predicted, used);
   if (leads_) print_memory(std::cout, predicted, used, ranks, engine_.world->rank());
   double most = 0;

@@ -37,7 +37,7 @@ class Pretrain {
     int64_t tokens = 0;   // seen with it
   };
   // Where all ranks are of one mind on what the run is, this one's part of it; before anything is written.
-  CpuRank meet_ranks(TraceRequest& trace);
+  RunRank meet_ranks(TraceRequest& trace);
   void start();  // weights, optimizer and data position: drawn, imported or resumed
   void resume();
   // Goes on where the checkpoint stands in the data.

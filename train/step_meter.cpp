@@ -16,7 +16,7 @@ double median_of_others(std::span<const double> sorted, size_t without) {
 
 }  // namespace
 
-StepMeter::StepMeter(const CpuDevice& device, const World& world, const mesh::Mesh& mesh)
+StepMeter::StepMeter(const Device& device, const World& world, const mesh::Mesh& mesh)
     : device_(device), world_(world) {
   const int pod = mesh.coordinate(world.rank()).pod;
   for (int rank = 0; rank < world.size(); ++rank) {
@@ -36,7 +36,7 @@ void StepMeter::begin() {
 StepShare StepMeter::end() const {
   StepShare out;
   out.took = watch_.elapsed();
-  const CpuDevice::CommunicationTime now = device_.communication_time();
+  const CommunicationTime now = device_.communication_time();
   out.exposed = now.exposed - before_.exposed;
   out.under_way = now.under_way - before_.under_way;
   out.link_bytes.resize(links_[0].size());

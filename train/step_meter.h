@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/clock.h"
-#include "core/device/cpu/cpu_device.h"
+#include "core/device/device.h"
 #include "parallel/comm/world.h"
 #include "parallel/mesh/mesh.h"
 
@@ -29,16 +29,16 @@ struct StepShare {
 class StepMeter {
  public:
   // `device` and `world` outlive this.
-  StepMeter(const CpuDevice& device, const World& world, const mesh::Mesh& mesh);
+  StepMeter(const Device& device, const World& world, const mesh::Mesh& mesh);
   void begin();
   StepShare end() const;  // since begin()
 
  private:
-  const CpuDevice& device_;
+  const Device& device_;
   const World& world_;
   std::vector<std::vector<int>> links_;  // by rank of the world: for each dimension, and last between pods
   Stopwatch watch_;
-  CpuDevice::CommunicationTime before_;
+  CommunicationTime before_;
   std::vector<int64_t> sent_before_;
 };
 

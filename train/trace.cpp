@@ -96,7 +96,7 @@ class Tracer::Notes final : public Observer {
   std::vector<Entry> entries_;
 };
 
-Tracer::Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, Engine& engine,
+Tracer::Tracer(Path file, const config::TraceConfig& window, Device& device, Engine& engine,
                const mesh::Mesh& mesh)
     : file_(std::move(file)),
       after_(window.after()),

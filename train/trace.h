@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/base/io/file.h"
-#include "core/device/cpu/cpu_device.h"
+#include "core/device/device.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine.h"
 
@@ -28,7 +28,7 @@ class Tracer {
  public:
   // `device` is the one that computes in `engine`; all of them outlive this. UserError, on the first rank,
   // where the file's directory does not exist.
-  Tracer(Path file, const config::TraceConfig& window, CpuDevice& device, Engine& engine,
+  Tracer(Path file, const config::TraceConfig& window, Device& device, Engine& engine,
          const mesh::Mesh& mesh);
   ~Tracer();
   Tracer(const Tracer&) = delete;  // the device and the program are told of one
@@ -56,7 +56,7 @@ class Tracer {
 
   Path file_;
   int64_t after_, steps_;
-  CpuDevice& device_;
+  Device& device_;
   Engine& engine_;
   const mesh::Mesh& mesh_;
   State state_ = State::before;

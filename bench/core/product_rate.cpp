@@ -47,7 +47,7 @@ class Bench {
   DType operand() const { return operand_; }
 
   Tensor make(DType type, Shape shape, Layout layout = Layout::plain, double spread = 0.05) {
-    const int64_t bytes = kernels_->packed_bytes(type, shape, layout);
+    const int64_t bytes = kernels_->traits.packed_bytes(type, shape, layout);
     memory_.push_back(allocate(bytes));
     blocks_.push_back(std::make_unique<Block>());
     blocks_.back()->address = memory_.back().get();
@@ -68,12 +68,14 @@ class Bench {
   void run(const char* name, const Call& call, int times = 7) {
     if (std::string(name).find(only_) == std::string::npos) return;
     const Kernel* kernel = kernels_->find(*call.kind);
-    const int64_t bytes = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, threads_);
+    LaunchContext context{.threads = threads_};
+    const int64_t bytes = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, context);
     const auto workspace = allocate(bytes);
+    context.workspace = workspace.get();
     double best = 1e30;
     for (int i = 0; i < times; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      kernel->run(call, workspace.get(), threads_);
+      kernel->run(call, context);
       best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     const double flops = static_cast<double>(call.kind->cost(call).flops());
@@ -83,7 +85,7 @@ class Bench {
   }
 
  private:
-  std::shared_ptr<KernelRegistry> kernels_;
+  std::shared_ptr<DeviceKernels> kernels_;
   int threads_;
   std::string only_;
   DType operand_;

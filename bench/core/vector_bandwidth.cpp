@@ -155,9 +155,9 @@ std::vector<Bench> benches() {
 }
 
 void run(const Bench& bench, int threads, double seconds) {
-  auto kernels = std::make_shared<KernelRegistry>();
+  auto kernels = std::make_shared<DeviceKernels>();
   cpu::add_vector_kernels(*kernels);
-  kernels->set_threads(threads);
+  kernels->traits.threads = threads;
   CpuDevice device(kernels);
   Operands operands(device);
   std::vector<Call> calls{bench.make(operands)};

@@ -13,7 +13,7 @@ Buffer Device::allocate(int64_t bytes, std::string_view holder, Queue home) {
   block->bytes = bytes;
   block->home = home;
   block->holder = holder;
-  block->address = on_allocate(bytes, block->holder);
+  on_allocate(*block);
   statistics_.bytes_now += bytes;
   statistics_.bytes_peak = std::max(statistics_.bytes_peak, statistics_.bytes_now);
   bytes_by_holder_[block->holder] += bytes;
@@ -47,31 +47,34 @@ void Device::reset_peak() {
 }
 
 Array Device::array(DType type, Shape shape, std::string_view holder, Layout layout) {
-  const int64_t bytes =
-      layout == Layout::plain ? shape.elements() * bytes_of(type) : packed_bytes(type, shape, layout);
+  const int64_t bytes = layout == Layout::plain ? shape.elements() * bytes_of(type)
+                                                : traits().packed_bytes(type, shape, layout);
   Array out;
   out.owner = allocate(bytes, holder);
   out.tensor = out.owner.view(type, shape, 0, layout);
   return out;
 }
 
-void Device::order(Queue queue, std::span<const Operand> operands) {
-  const auto self = static_cast<size_t>(queue);
-  const uint64_t ticket = ++issued_[self];
+void Device::use(Event ticket, Block& block, Access access) {
+  const auto self = static_cast<size_t>(ticket.queue);
   const auto wait_for = [&](const std::array<uint64_t, kQueues>& uses) {
     for (size_t other = 0; other < kQueues; ++other) {
       if (other == self || uses[other] <= seen_[self][other]) continue;
       seen_[self][other] = uses[other];
-      on_wait(queue, Event{static_cast<Queue>(other), uses[other]});
+      on_wait(ticket.queue, Event{static_cast<Queue>(other), uses[other]});
     }
   };
+  wait_for(block.written);
+  if (access != Access::in) wait_for(block.read);
+  (access == Access::in ? block.read : block.written)[self] = ticket.ticket;
+}
+
+Event Device::enter(Queue queue, std::span<const Operand> operands) {
+  const Event ticket{queue, ++issued_[static_cast<size_t>(queue)]};
   for (const Operand& operand : operands) {
-    if (!operand.tensor) continue;
-    Block& block = *operand.tensor.block;
-    wait_for(block.written);
-    if (operand.access != Access::in) wait_for(block.read);
-    (operand.access == Access::in ? block.read : block.written)[self] = ticket;
+    if (operand.tensor) use(ticket, *operand.tensor.block, operand.access);
   }
+  return ticket;
 }
 
 void Device::launch(const Call& call, Queue queue) {
@@ -84,32 +87,33 @@ void Device::launch(const Call& call, Queue queue) {
     call.kind->expand(call, *this, queue);
     return;
   }
-  order(queue, call.operands);
+  const Event ticket = enter(queue, call.operands);
   ++statistics_.launches;
-  const int64_t scratch =
-      kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, kernels_->threads());
-  if (scratch == 0) {
-    on_launch(call, *kernel, nullptr, queue);
-    return;
-  }
+  LaunchContext context{.queue = queue, .threads = traits().threads};
+  const int64_t scratch = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, context);
+  if (scratch == 0) return on_launch(call, *kernel, context, ticket);
+  // An operand like others: its first user may have to wait for who had the memory before, and it is free
+  // for the next one when this entry is over.
   const Buffer workspace = allocate(scratch, "workspace", queue);
-  on_launch(call, *kernel, static_cast<std::byte*>(workspace.block()->address), queue);
+  use(ticket, *workspace.block(), Access::out);
+  context.workspace = static_cast<std::byte*>(workspace.block()->address);
+  on_launch(call, *kernel, context, ticket);
 }
 
 void Device::copy(const Tensor& to, const Tensor& from, Queue queue) {
   require(to.type == from.type && to.bytes() == from.bytes() && to.dense() && from.dense(),
           "copy is between dense tensors of one type and size");
   const std::array<Operand, 2> operands{Operand{from, Access::in}, Operand{to, Access::out}};
-  order(queue, operands);
-  on_copy(to, from, queue);
+  const Event ticket = enter(queue, operands);
+  on_copy(to, from, ticket);
 }
 
 void Device::transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                       const CollectiveNote& note, Queue queue) {
   require(queue != Queue::compute && queue != Queue::host,
           "a collective is issued on a queue of communication");
-  order(queue, operands);
-  on_transfer(std::move(transfer), note, Event{queue, issued_[static_cast<size_t>(queue)]});
+  const Event ticket = enter(queue, operands);
+  on_transfer(std::move(transfer), operands, note, ticket);
 }
 
 Event Device::record(Queue queue) {
@@ -128,15 +132,15 @@ void Device::wait(Queue queue, Event event) {
 void Device::write(const Tensor& to, std::span<const std::byte> from, Queue queue) {
   require(to.dense() && to.bytes() == static_cast<int64_t>(from.size()), "write fills a dense tensor");
   const std::array<Operand, 1> operands{Operand{to, Access::out}};
-  order(queue, operands);
-  on_write(to, from, queue);
+  const Event ticket = enter(queue, operands);
+  on_write(to, from, ticket);
 }
 
 void Device::read(const Tensor& from, std::span<std::byte> to) {
   require(from.dense() && from.bytes() == static_cast<int64_t>(to.size()), "read takes a whole dense tensor");
   const std::array<Operand, 1> operands{Operand{from, Access::in}};
-  order(Queue::host, operands);
-  on_read(from, to);
+  const Event ticket = enter(Queue::host, operands);
+  on_read(from, to, ticket);
 }
 
 }  // namespace toroid

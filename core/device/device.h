@@ -13,9 +13,12 @@
 #include "core/base/clock.h"
 #include "core/comm/transfer.h"
 #include "core/device/block.h"
+#include "core/device/device_kernels.h"
 #include "core/op/op.h"
 
 namespace toroid {
+
+class Observer;
 
 struct Statistics {
   int64_t bytes_now = 0, bytes_peak = 0;
@@ -23,16 +26,22 @@ struct Statistics {
   int64_t launches = 0;
 };
 
+// Both since the device was made. `exposed`: the thread that issues, or the compute queue, waited for a
+// collective. `under_way`: at least one was, waits for peers included.
+struct CommunicationTime {
+  Seconds exposed{0}, under_way{0};
+};
+
 class Device {
  public:
-  explicit Device(std::shared_ptr<const KernelRegistry> kernels) : kernels_(std::move(kernels)) {}
+  explicit Device(std::shared_ptr<const DeviceKernels> kernels) : kernels_(std::move(kernels)) {}
   virtual ~Device() = default;
   Device(const Device&) = delete;  // blocks point back to their device
   Device& operator=(const Device&) = delete;
 
   // Memory for `bytes`, at least 64-byte aligned, contents undefined. SystemError when there is not enough.
   Buffer allocate(int64_t bytes, std::string_view holder, Queue home = Queue::compute);
-  // A dense array; a packed weight's size is the device's (packed_bytes).
+  // A dense array; a packed weight's size is the device's (DeviceTraits::packed_bytes).
   Array array(DType type, Shape shape, std::string_view holder, Layout layout = Layout::plain);
 
   // Runs `call` after everything its operands wait for. A kind without a kernel here is expanded.
@@ -53,38 +62,44 @@ class Device {
   virtual void synchronize(Event event, Seconds deadline) = 0;
   virtual Seconds elapsed(Event from, Event to) const = 0;
   bool has_kernel(const OpKind& kind) const { return kernels_->find(kind) != nullptr; }
-  int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const {
-    return kernels_->packed_bytes(type, shape, layout);
-  }
-  const KernelRegistry& kernels() const { return *kernels_; }
+  const DeviceKernels& kernels() const { return *kernels_; }
+  const DeviceTraits& traits() const { return kernels_->traits; }
   const Statistics& statistics();
   void reset_peak();
   virtual std::string_view name() const = 0;
-  // Whether Tensor::data() is memory that the host may read once a queue is synchronized.
-  virtual bool host_addressable() const { return false; }
+  virtual CommunicationTime communication_time() const { return {}; }
+  // Tells `observer` from now on; nullptr: nobody. A collective keeps the one that was there when it was
+  // issued. A device that cannot tell tells nothing.
+  virtual void observe(std::shared_ptr<Observer>) {}
 
  protected:
   friend class Buffer;
   friend class RecordingDevice;
-  // What an implementation supplies. on_allocate returns nullptr only on a device without numbers.
-  virtual void* on_allocate(int64_t bytes, const std::string& holder) = 0;
-  // Takes effect once every queue that uses the block has passed its last use.
+  // What an implementation supplies. `ticket` is the entry's: what later waits for it names it.
+  //
+  // Fills in the block's address, nullptr only on a device without numbers. Where others may still be using
+  // the memory, it also fills in the tickets that the block's first user has to wait for.
+  virtual void on_allocate(Block& block) = 0;
+  // In the order of issue; the block's tickets say when its last use is over. Must not wait for that.
   virtual void on_free(const Block& block) = 0;
-  virtual void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) = 0;
-  virtual void on_copy(const Tensor& to, const Tensor& from, Queue queue) = 0;
-  // `ticket` is done when the transfer is.
-  virtual void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) = 0;
+  virtual void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,
+                         Event ticket) = 0;
+  virtual void on_copy(const Tensor& to, const Tensor& from, Event ticket) = 0;
+  virtual void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                           const CollectiveNote& note, Event ticket) = 0;
   virtual void on_record(Event event) = 0;
   virtual void on_wait(Queue queue, Event event) = 0;
-  virtual void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) = 0;
-  virtual void on_read(const Tensor& from, std::span<std::byte> to) = 0;
+  virtual void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) = 0;
+  virtual void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) = 0;
 
  private:
   void free(Block* block);
   void note_peak();
-  void order(Queue queue, std::span<const Operand> operands);
+  // The next entry of `queue`, after everything that its operands wait for.
+  Event enter(Queue queue, std::span<const Operand> operands);
+  void use(Event ticket, Block& block, Access access);
 
-  std::shared_ptr<const KernelRegistry> kernels_;
+  std::shared_ptr<const DeviceKernels> kernels_;
   Statistics statistics_;
   int64_t noted_peak_ = -1;
   std::map<std::string, int64_t> bytes_by_holder_;

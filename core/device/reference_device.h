@@ -12,22 +12,23 @@ class ReferenceDevice final : public Device {
  public:
   ReferenceDevice();
   // With other kernels, to try some of a device's without the rest of it.
-  explicit ReferenceDevice(std::shared_ptr<const KernelRegistry> kernels);
+  explicit ReferenceDevice(std::shared_ptr<const DeviceKernels> kernels);
 
   void synchronize(Event event, Seconds deadline) override;
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return "reference"; }
 
  protected:
-  void* on_allocate(int64_t bytes, const std::string& holder) override;
+  void on_allocate(Block& block) override;
   void on_free(const Block& block) override;
-  void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
-  void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
-  void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) override;
+  void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket) override;
+  void on_copy(const Tensor& to, const Tensor& from, Event ticket) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                   const CollectiveNote& note, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
-  void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;
-  void on_read(const Tensor& from, std::span<std::byte> to) override;
+  void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) override;
+  void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) override;
 };
 
 }  // namespace toroid

@@ -22,12 +22,8 @@ const Kernel* KernelRegistry::find(const OpKind& kind) const {
   return found == kernels_.end() ? nullptr : &found->second;
 }
 
-int64_t KernelRegistry::packed_bytes(DType type, const Shape& shape, Layout) const {
-  return shape.elements() * bytes_of(type);
-}
-
 void add_reference_kernels(KernelRegistry& registry) {
-  const Kernel reference{.run = [](const Call& call, std::byte*, int) { call.kind->reference(call); }};
+  const Kernel reference{.run = [](const Call& call, const LaunchContext&) { call.kind->reference(call); }};
   for (const OpKind* kind : op::all_kinds()) registry.add(*kind, reference);
 }
 

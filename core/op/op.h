@@ -76,30 +76,29 @@ struct OpKind {
   void (*expand)(const Call&, Device&, Queue) = nullptr;
 };
 
-// A device's kernel. It allocates nothing: scratch memory is asked for before launch, by shapes alone.
+// What a kernel is given beside its call.
+struct LaunchContext {
+  Queue queue{};                   // whose entry it is
+  void* stream = nullptr;          // the queue's handle where the device has one, such as a cudaStream_t
+  int threads = 1;                 // of the host's team that it may use
+  std::byte* workspace = nullptr;  // as many bytes as workspace_bytes() asked for
+};
+
+// A device's kernel. It allocates nothing: scratch memory is asked for before launch, by shapes and by the
+// context that the kernel is to get, which has no workspace yet.
 struct Kernel {
-  void (*run)(const Call&, std::byte* workspace, int threads) = nullptr;
-  int64_t (*workspace_bytes)(const Call&, int threads) = nullptr;  // nullptr: none
+  void (*run)(const Call&, const LaunchContext&) = nullptr;
+  int64_t (*workspace_bytes)(const Call&, const LaunchContext&) = nullptr;  // nullptr: none
 };
 
 // Kinds to kernels of one device type; filled once, before the device is made.
 class KernelRegistry {
  public:
-  virtual ~KernelRegistry() = default;
   void add(const OpKind& kind, Kernel kernel);  // a later call for the same kind replaces the earlier one
   const Kernel* find(const OpKind& kind) const;
-  int threads() const { return threads_; }
-  void set_threads(int threads) { threads_ = threads; }
-  // Whether products want their weights packed; else they read them where they lie.
-  bool packs() const { return packs_; }
-  void set_packs(bool packs) { packs_ = packs; }
-  // Size of a weight [n, k] in a packed layout; plain size unless the device says otherwise.
-  virtual int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const;
 
  private:
   std::map<const OpKind*, Kernel> kernels_;
-  int threads_ = 1;
-  bool packs_ = true;
 };
 
 // Registers every kind's reference kernel: a device in plain C++ against which the fast ones are tested.

@@ -176,7 +176,7 @@ void Zero::make_vectors(size_t u, Phase phase) {
 // The rows of `parts` as one matrix where they lie, on a device whose products read plain weights; nothing
 // where they are of another type or have gaps between them.
 Tensor Zero::in_place(std::span<const Tensor> parts, Layout layout) const {
-  if (device_.kernels().packs() || parts[0].type != options_.compute) return {};
+  if (device_.traits().packs || parts[0].type != options_.compute) return {};
   Tensor out = parts[0];
   int64_t rows = 0;
   for (const Tensor& part : parts) {

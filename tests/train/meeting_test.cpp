@@ -40,7 +40,7 @@ TEST(Meeting, EqualRanksGoOnWithTheirWorld) {
                    ASSERT_NE(parted.world, nullptr);
                    EXPECT_EQ(parted.world->rank(), rank);
                    // The transfer thread serves the run's device as it served the meeting's.
-                   const auto kernels = std::make_shared<KernelRegistry>();
+                   const auto kernels = std::make_shared<DeviceKernels>();
                    CpuDevice device(kernels, parted.transfers);
                    const auto all = parted.world->group(device, Queue::pod, "all", {0, 1, 2, 3}, {1, 4}, {});
                    for (int i = 0; i < 20; ++i) {

@@ -218,7 +218,7 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
   plugins.cpu_kernels = [](int threads, Bf16Products products) {
     auto kernels = make_cpu_kernels(threads, products);
     kernels->add(sign_descent_kind,
-                 {[](const Call& call, std::byte*, int) { sign_descent_reference(call); }, nullptr});
+                 {[](const Call& call, const LaunchContext&) { sign_descent_reference(call); }, nullptr});
     return kernels;
   };
   SourceRegistry sources = builtin_sources();

@@ -42,7 +42,7 @@ class Bench {
       : options_(options),
         transfers_(std::move(ranks.transfers)),
         world_(std::move(ranks.world)),
-        device_(std::make_shared<KernelRegistry>(), transfers_, world_->pages()) {
+        device_(std::make_shared<DeviceKernels>(), transfers_, world_->pages()) {
     if (world_->size() != options.shape.size()) {
       throw UserError("the shape has " + std::to_string(options.shape.size()) + " ranks, but " +
                       std::to_string(world_->size()) + " were started");

@@ -38,8 +38,8 @@ using Timings = std::map<std::pair<std::string, std::string>, Timed>;
 double time_model(const std::string& text, int threads, int repetitions, Timings& timings) {
   const Plugins plugins;
   const config::RunConfig run = config::load_text(text, "a model of toroid doctor").run;
-  CpuDevice cpu(plugins.cpu_kernels(threads, bf16_products(run.train())));
-  auto device = std::make_unique<RecordingDevice>(cpu, true);
+  const auto cpu = plugins.device_alone(threads, bf16_products(run.train()));
+  auto device = std::make_unique<RecordingDevice>(*cpu, true);
   RecordingDevice* const recorder = device.get();
   recorder->keep_records(false);
   const Engine engine = make_engine(run, make_single_world(), std::move(device), plugins);

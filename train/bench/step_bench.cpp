@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "core/base/clock.h"
-#include "core/device/cpu/cpu_device.h"
 #include "core/device/sim/recording_device.h"
 #include "train/bench/product_rate.h"
 #include "train/dry_run.h"
@@ -95,11 +94,11 @@ std::optional<double> StepBench::floor_s() const {
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
-  auto [world, cpu, products] = join_on_cpu(run, plugins, {{"--steps", std::to_string(options.steps)}});
+  auto [world, cpu, products] = join_ranks(run, plugins, {{"--steps", std::to_string(options.steps)}});
   if (run.train().precision() == config::TrainConfig::BF16) out.bf16_products = name_of(products);
   out.rank = world->rank();
   out.ranks = world->size();
-  out.threads = cpu->kernels().threads();
+  out.threads = cpu->traits().threads;
   DecoderConfig decoder;
   StepOptions step_options;
   {

@@ -12,10 +12,10 @@ namespace toroid::train {
 namespace {
 
 // Products read weights where they lie, and no kernel needs scratch memory.
-std::shared_ptr<const KernelRegistry> simulated_kernels() {
-  auto kernels = std::make_shared<KernelRegistry>();
+std::shared_ptr<const DeviceKernels> simulated_kernels() {
+  auto kernels = std::make_shared<DeviceKernels>();
   add_reference_kernels(*kernels);
-  kernels->set_packs(false);
+  kernels->traits.packs = false;
   return kernels;
 }
 

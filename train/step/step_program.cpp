@@ -14,12 +14,9 @@
 namespace toroid::train {
 namespace {
 
-// Logits of this many elements exist at a time.
-constexpr int64_t kLogitElements = int64_t{1} << 24;
-
-int64_t block_tokens(const StepOptions& options, int64_t vocab) {
+int64_t block_tokens(const StepOptions& options, int64_t vocab, const DeviceTraits& device) {
   if (options.loss_block_tokens > 0) return options.loss_block_tokens;
-  return std::clamp<int64_t>(kLogitElements / vocab / 64 * 64, 64, 1024);
+  return std::clamp<int64_t>(device.logits_at_once / vocab / 64 * 64, 64, 1024);
 }
 
 Keep keep_of(Remat remat) {
@@ -116,7 +113,7 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
       forward_visits_(forward_visits(config_)) {
   // Refuses what cannot be split.
   const ModelShare share(config_, groups.model.place(), options_.deterministic);
-  options_.loss_block_tokens = block_tokens(options_, share.vocab_rows);
+  options_.loss_block_tokens = block_tokens(options_, share.vocab_rows, device_.traits());
   layers_.reserve(static_cast<size_t>(config_.layers));
   for (int64_t l = 0; l < config_.layers; ++l) layers_.emplace_back(config_, l);
   for (Inputs& inputs : inputs_) inputs = make_inputs(microbatches_ * sequences_);

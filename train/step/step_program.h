@@ -23,7 +23,7 @@ struct StepOptions {
   DType compute = DType::bf16;
   Remat remat = Remat::none;
   bool deterministic = false;
-  int64_t loss_block_tokens = 0;  // 0: chosen from the vocabulary
+  int64_t loss_block_tokens = 0;  // 0: chosen from the vocabulary and the device
   ZeroOptions zero;               // compute type and tiles are filled in from the above
   op::DecideSpec decide;
 };

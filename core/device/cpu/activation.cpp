@@ -221,20 +221,20 @@ void run_rows(const Call& call, ActivationArgs args, const Tensor& pre, int thre
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
-void activate(const Call& call, std::byte*, int threads) {
+void activate(const Call& call, const LaunchContext& context) {
   if (!one_type({&call[0], &call[1]})) return call.kind->reference(call);
   ActivationArgs args;
   args.act = Matrix(call[1]);
-  run_rows(call, args, call[0], threads);
+  run_rows(call, args, call[0], context.threads);
 }
 
-void activate_grad(const Call& call, std::byte*, int threads) {
+void activate_grad(const Call& call, const LaunchContext& context) {
   if (!one_type({&call[0], &call[1], &call[2], &call[3]})) return call.kind->reference(call);
   ActivationArgs args;
   args.d_act = Matrix(call[0]);
   args.d_pre = Matrix(call[2]);
   args.act = Matrix(call[3]);
-  run_rows(call, args, call[1], threads);
+  run_rows(call, args, call[1], context.threads);
 }
 
 }  // namespace

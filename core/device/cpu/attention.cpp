@@ -189,18 +189,18 @@ class Attention {
 };
 
 template <Bf16Products kProducts>
-void run_attention(const Call& call, std::byte* workspace, int threads) {
+void run_attention(const Call& call, const LaunchContext& context) {
   if (call[0].type == DType::f64 || (call[5] && call[5].type == DType::f64)) {
     call.kind->reference(call);
   } else if (call[0].rows() > 0) {
-    Attention(call, kProducts).run(workspace, threads);
+    Attention(call, kProducts).run(context.workspace, context.threads);
   }
 }
 
 template <Bf16Products kProducts>
-int64_t attention_workspace(const Call& call, int threads) {
+int64_t attention_workspace(const Call& call, const LaunchContext& context) {
   if (call[0].type == DType::f64 || call[0].rows() == 0) return 0;
-  return Attention(call, kProducts).lay_out(nullptr, threads);
+  return Attention(call, kProducts).lay_out(nullptr, context.threads);
 }
 
 template <Bf16Products kProducts>

@@ -308,18 +308,18 @@ bool left_to_reference(const Call& call) {
 }
 
 template <Bf16Products kProducts>
-void run_gradient(const Call& call, std::byte* workspace, int threads) {
+void run_gradient(const Call& call, const LaunchContext& context) {
   if (left_to_reference(call)) {
     call.kind->reference(call);
   } else if (call[1].rows() > 0) {
-    AttentionGradient(call, threads, kProducts).run(workspace, threads);
+    AttentionGradient(call, context.threads, kProducts).run(context.workspace, context.threads);
   }
 }
 
 template <Bf16Products kProducts>
-int64_t gradient_workspace(const Call& call, int threads) {
+int64_t gradient_workspace(const Call& call, const LaunchContext& context) {
   if (left_to_reference(call) || call[1].rows() == 0) return 0;
-  return AttentionGradient(call, threads, kProducts).lay_out(nullptr, threads);
+  return AttentionGradient(call, context.threads, kProducts).lay_out(nullptr, context.threads);
 }
 
 template <Bf16Products kProducts>

@@ -44,7 +44,7 @@ class ObservedTransfer final : public Transfer {
 
 }  // namespace
 
-CpuDevice::CpuDevice(std::shared_ptr<const KernelRegistry> kernels,
+CpuDevice::CpuDevice(std::shared_ptr<const DeviceKernels> kernels,
                      std::shared_ptr<cpu::TransferThread> transfers, std::shared_ptr<cpu::PageSource> pages)
     : Device(std::move(kernels)),
       transfers_(std::move(transfers)),
@@ -69,7 +69,7 @@ void CpuDevice::wait_for(Event event, Seconds deadline) {
   if (observer_ != nullptr) observer_->waited(event.queue, {begin, end});
 }
 
-CpuDevice::CommunicationTime CpuDevice::communication_time() const {
+CommunicationTime CpuDevice::communication_time() const {
   return {exposed_, transfers_ == nullptr ? Seconds(0) : transfers_->under_way()};
 }
 
@@ -83,7 +83,8 @@ void CpuDevice::on_wait(Queue queue, Event event) {
   }
 }
 
-void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) {
+void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
+                            const CollectiveNote& note, Event ticket) {
   if (transfers_ == nullptr) {
     throw InternalError("a collective (" + note.operation + " of " + note.tensor +
                         ") was issued on a device without peers");
@@ -111,20 +112,20 @@ Seconds CpuDevice::elapsed(Event from, Event to) const {
   return time_of(to) - time_of(from);
 }
 
-void* CpuDevice::on_allocate(int64_t bytes, const std::string& holder) {
+void CpuDevice::on_allocate(Block& block) {
   if (!deferred_.empty()) free_deferred();
   // Linux promises more memory than it has and kills the process that believes it, so what this device holds
   // is kept within what was available when it was made.
-  if (memory_ > 0 && allocator_.live_bytes() + bytes > memory_) {
-    throw SystemError("not enough memory: " + human_bytes(bytes) + " for " + holder + " on top of " +
-                      human_bytes(allocator_.live_bytes()) + ", but this machine had only " +
+  if (memory_ > 0 && allocator_.live_bytes() + block.bytes > memory_) {
+    throw SystemError("not enough memory: " + human_bytes(block.bytes) + " for " + block.holder +
+                      " on top of " + human_bytes(allocator_.live_bytes()) + ", but this machine had only " +
                       human_bytes(memory_) + " available");
   }
-  void* const address = allocator_.allocate(bytes);
-  if (address == nullptr) {
-    throw SystemError("not enough memory: the system refused " + human_bytes(bytes) + " for " + holder);
+  block.address = allocator_.allocate(block.bytes);
+  if (block.address == nullptr) {
+    throw SystemError("not enough memory: the system refused " + human_bytes(block.bytes) + " for " +
+                      block.holder);
   }
-  return address;
 }
 
 bool CpuDevice::in_use(const Deferred& block) const {
@@ -155,32 +156,33 @@ void CpuDevice::free_deferred() {
   });
 }
 
-void CpuDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
-  require(!is_communication(queue), "the CPU runs operators on its calling thread");
+void CpuDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,
+                          Event ticket) {
+  require(!is_communication(ticket.queue), "the CPU runs operators on its calling thread");
   if (observer_ == nullptr) {
-    kernel.run(call, workspace, kernels().threads());
+    kernel.run(call, context);
     return;
   }
   const Clock::time_point begin = Clock::now();
-  kernel.run(call, workspace, kernels().threads());
+  kernel.run(call, context);
   observer_->ran(call, {begin, Clock::now()});
 }
 
-void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
-  require(!is_communication(queue), "the CPU copies on its calling thread");
+void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
+  require(!is_communication(ticket.queue), "the CPU copies on its calling thread");
   const Clock::time_point begin = observer_ == nullptr ? Clock::time_point() : Clock::now();
   std::byte *const target = to.data(), *const source = from.data();
-  cpu::parallel_ranges(from.bytes(), 4096, 2 * from.bytes(), kernels().threads(), [=](cpu::Range range) {
+  cpu::parallel_ranges(from.bytes(), 4096, 2 * from.bytes(), traits().threads, [=](cpu::Range range) {
     std::memcpy(target + range.first, source + range.first, static_cast<size_t>(range.size()));
   });
   if (observer_ != nullptr) observer_->copied(to, {begin, Clock::now()});
 }
 
-void CpuDevice::on_write(const Tensor& to, std::span<const std::byte> from, Queue) {
+void CpuDevice::on_write(const Tensor& to, std::span<const std::byte> from, Event) {
   if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());
 }
 
-void CpuDevice::on_read(const Tensor& from, std::span<std::byte> to) {
+void CpuDevice::on_read(const Tensor& from, std::span<std::byte> to, Event) {
   if (!to.empty()) std::memcpy(to.data(), from.data(), to.size());
 }
 

@@ -19,7 +19,7 @@ class CpuDevice final : public Device {
  public:
   // `transfers`: who serves the queues of communication; nullptr where there are no peers. `pages`: where
   // its larger blocks come from; nullptr: from the system.
-  explicit CpuDevice(std::shared_ptr<const KernelRegistry> kernels,
+  explicit CpuDevice(std::shared_ptr<const DeviceKernels> kernels,
                      std::shared_ptr<cpu::TransferThread> transfers = nullptr,
                      std::shared_ptr<cpu::PageSource> pages = nullptr);
   ~CpuDevice() override;
@@ -28,31 +28,24 @@ class CpuDevice final : public Device {
   // Between two recorded events; InternalError where either was never recorded, or thousands of events ago.
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return "cpu"; }
-  bool host_addressable() const override { return true; }
 
-  // Both since the device was made. `exposed`: the calling thread waited for a collective. `under_way`: at
-  // least one was, waits for peers included.
-  struct CommunicationTime {
-    Seconds exposed{0}, under_way{0};
-  };
-  CommunicationTime communication_time() const;
-  // Tells `observer` from now on; nullptr: nobody. A collective keeps the one that was there when it was
-  // issued.
-  void observe(std::shared_ptr<Observer> observer) { observer_ = std::move(observer); }
+  CommunicationTime communication_time() const override;
+  void observe(std::shared_ptr<Observer> observer) override { observer_ = std::move(observer); }
 
   // Gives memory that is kept for reuse back to the system.
   void trim() { allocator_.trim(); }
 
  protected:
-  void* on_allocate(int64_t bytes, const std::string& holder) override;
+  void on_allocate(Block& block) override;
   void on_free(const Block& block) override;
-  void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
-  void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
-  void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) override;
+  void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket) override;
+  void on_copy(const Tensor& to, const Tensor& from, Event ticket) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                   const CollectiveNote& note, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
-  void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;
-  void on_read(const Tensor& from, std::span<std::byte> to) override;
+  void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) override;
+  void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) override;
 
  private:
   using Time = std::chrono::steady_clock::time_point;

@@ -6,21 +6,6 @@
 #include "core/device/cpu/vector_kernels.h"
 
 namespace toroid {
-namespace {
-
-class CpuKernels : public KernelRegistry {
- public:
-  explicit CpuKernels(Bf16Products products) : products_(products) {}
-  int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const override {
-    return cpu::packed_bytes(type, shape, layout, products_);
-  }
-
- private:
-  Bf16Products products_;
-};
-
-}  // namespace
-
 namespace cpu {
 
 void add_matmul_kernels(KernelRegistry& registry, Bf16Products products) {
@@ -32,23 +17,26 @@ void add_matmul_kernels(KernelRegistry& registry, Bf16Products products) {
 
 }  // namespace cpu
 
-std::shared_ptr<KernelRegistry> make_cpu_kernels(int threads) {
+std::shared_ptr<DeviceKernels> make_cpu_kernels(int threads) {
   return make_cpu_kernels(threads, cpu::fastest_products());
 }
 
-std::shared_ptr<KernelRegistry> make_cpu_kernels(int threads, Bf16Products products) {
+std::shared_ptr<DeviceKernels> make_cpu_kernels(int threads, Bf16Products products) {
   cpu::cap_instruction_set();
   if (products == Bf16Products::native && !cpu::has_native_products()) {
     throw UserError(
         "bf16 products are to be NATIVE, but this processor has no bf16 instructions; set "
         "train.bf16_products to WIDENED or AUTO");
   }
-  auto registry = std::make_shared<CpuKernels>(products);
-  registry->set_threads(threads);
-  add_reference_kernels(*registry);
-  cpu::add_vector_kernels(*registry);
-  cpu::add_matmul_kernels(*registry, products);
-  return registry;
+  auto kernels = std::make_shared<DeviceKernels>();
+  kernels->traits.threads = threads;
+  kernels->traits.packed_size = [products](DType type, const Shape& shape, Layout layout) {
+    return cpu::packed_bytes(type, shape, layout, products);
+  };
+  add_reference_kernels(*kernels);
+  cpu::add_vector_kernels(*kernels);
+  cpu::add_matmul_kernels(*kernels, products);
+  return kernels;
 }
 
 }  // namespace toroid

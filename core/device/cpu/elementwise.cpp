@@ -94,16 +94,16 @@ void run_pass(const Call& call, Pass pass, float cap, int threads) {
   }
 }
 
-void add(const Call& call, std::byte*, int threads) {
-  run_pass(call, Pass::add, 0, threads);
+void add(const Call& call, const LaunchContext& context) {
+  run_pass(call, Pass::add, 0, context.threads);
 }
 
-void cast(const Call& call, std::byte*, int threads) {
-  run_pass(call, Pass::cast, 0, threads);
+void cast(const Call& call, const LaunchContext& context) {
+  run_pass(call, Pass::cast, 0, context.threads);
 }
 
-void softcap(const Call& call, std::byte*, int threads) {
-  run_pass(call, Pass::softcap, static_cast<float>(call.get<op::SoftcapSpec>().cap), threads);
+void softcap(const Call& call, const LaunchContext& context) {
+  run_pass(call, Pass::softcap, static_cast<float>(call.get<op::SoftcapSpec>().cap), context.threads);
 }
 
 template <class T>
@@ -118,15 +118,15 @@ void fill_elements(T* x, T value, int64_t n, int threads) {
   });
 }
 
-void fill(const Call& call, std::byte*, int threads) {
+void fill(const Call& call, const LaunchContext& context) {
   const Tensor& x = call[0];
   const auto value = static_cast<float>(call.get<op::FillSpec>().value);
   if (!vector_type(x) || !x.dense()) return call.kind->reference(call);
   if (x.type == DType::bf16) {
-    fill_elements(x.as<uint16_t>(), to_bf16(value), x.elements(), threads);
+    fill_elements(x.as<uint16_t>(), to_bf16(value), x.elements(), context.threads);
   } else {
     // As words, so that minus zero is not taken for zero.
-    fill_elements(x.as<uint32_t>(), std::bit_cast<uint32_t>(value), x.elements(), threads);
+    fill_elements(x.as<uint32_t>(), std::bit_cast<uint32_t>(value), x.elements(), context.threads);
   }
 }
 

@@ -98,21 +98,21 @@ EmbedArgs arguments(const Call& call, const Tensor& table, const Tensor& x) {
           .x = Matrix(x)};
 }
 
-void embed(const Call& call, std::byte*, int threads) {
+void embed(const Call& call, const LaunchContext& context) {
   const Tensor &table = call[1], &x = call[2];
   if (!vector_type(table) || !vector_type(x)) return call.kind->reference(call);
   const EmbedArgs args = arguments(call, table, x);
   const auto kernel = HWY_DYNAMIC_DISPATCH(embed_rows);
-  parallel_ranges(args.M, 1, 2 * x.bytes(), threads,
+  parallel_ranges(args.M, 1, 2 * x.bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
-void embed_grad(const Call& call, std::byte*, int threads) {
+void embed_grad(const Call& call, const LaunchContext& context) {
   const Tensor &dx = call[1], &d_table = call[2];
   if (!vector_type(dx) || d_table.type != DType::f32) return call.kind->reference(call);
   const EmbedArgs args = arguments(call, d_table, dx);
   const auto kernel = HWY_DYNAMIC_DISPATCH(embed_grad_columns);
-  parallel_ranges(args.D, 16, 3 * dx.bytes(), threads,
+  parallel_ranges(args.D, 16, 3 * dx.bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 

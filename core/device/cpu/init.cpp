@@ -67,12 +67,12 @@ namespace {
 
 HWY_EXPORT(normal_elements);
 
-void init_normal(const Call& call, std::byte*, int threads) {
+void init_normal(const Call& call, const LaunchContext& context) {
   const Tensor& x = call[0];
   if (!vector_type(x) || !x.dense()) return call.kind->reference(call);
   const auto& spec = call.get<op::InitSpec>();
   const auto kernel = HWY_DYNAMIC_DISPATCH(normal_elements);
-  parallel_ranges(x.elements(), 64, 64 * x.elements(), threads, [&](Range range) {
+  parallel_ranges(x.elements(), 64, 64 * x.elements(), context.threads, [&](Range range) {
     kernel(spec, x.type == DType::bf16, x.data(), range.first, range.last);
   });
 }

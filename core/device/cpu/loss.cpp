@@ -354,32 +354,32 @@ bool left_to_reference(const Call& call) {
 }
 
 template <Bf16Products kProducts>
-void run_loss(const Call& call, std::byte* workspace, int threads) {
+void run_loss(const Call& call, const LaunchContext& context) {
   if (left_to_reference(call)) {
     call.kind->reference(call);
   } else if (call[0].rows() > 0 && call.tiles.deterministic) {
-    run_deterministic_loss(call, workspace, threads, kProducts);
+    run_deterministic_loss(call, context.workspace, context.threads, kProducts);
   } else if (call[0].rows() > 0) {
-    LossWork(call, kProducts).run(workspace, threads);
+    LossWork(call, kProducts).run(context.workspace, context.threads);
   }
 }
 
 template <Bf16Products kProducts>
-int64_t loss_workspace(const Call& call, int threads) {
+int64_t loss_workspace(const Call& call, const LaunchContext& context) {
   if (left_to_reference(call) || call[0].rows() == 0) return 0;
-  if (call.tiles.deterministic) return deterministic_loss_workspace(call, threads, kProducts);
+  if (call.tiles.deterministic) return deterministic_loss_workspace(call, context.threads, kProducts);
   Scratch scratch;
-  LossWork(call, kProducts).lay_out(scratch, threads);
+  LossWork(call, kProducts).lay_out(scratch, context.threads);
   return scratch.used();
 }
 
 // The statistics of all slices of the vocabulary, as a tree.
-void run_merge(const Call& call, std::byte* workspace, int threads) {
+void run_merge(const Call& call, const LaunchContext& context) {
   const Tensor& statistics = call[0];
   if (statistics.type != DType::f32) return call.kind->reference(call);
   const int64_t slices = statistics.rows() / 3, M = statistics.columns();
-  parallel_ranges(M, 16, statistics.bytes(), threads, [&](Range range) {
-    auto* const norms = reinterpret_cast<Normaliser*>(workspace) + range.first * slices;
+  parallel_ranges(M, 16, statistics.bytes(), context.threads, [&](Range range) {
+    auto* const norms = reinterpret_cast<Normaliser*>(context.workspace) + range.first * slices;
     for (int64_t m = range.first; m < range.last; ++m) {
       const float* const from = statistics.as<float>() + m;
       float target = 0;
@@ -396,7 +396,7 @@ void run_merge(const Call& call, std::byte* workspace, int threads) {
   });
 }
 
-int64_t merge_workspace(const Call& call, int) {
+int64_t merge_workspace(const Call& call, const LaunchContext&) {
   return call[0].elements() * static_cast<int64_t>(sizeof(Normaliser));
 }
 

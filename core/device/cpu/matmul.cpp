@@ -206,7 +206,7 @@ bool by_panels(const Call& call) {
 }
 
 template <class Kind, Bf16Products kProducts>
-void run_fast(const Call& call, std::byte* workspace, int threads) {
+void run_fast(const Call& call, const LaunchContext& context) {
   if (any_f64(call)) {
     call.kind->reference(call);
   } else if (call[0].elements() == 0 || call[2].elements() == 0) {
@@ -214,21 +214,21 @@ void run_fast(const Call& call, std::byte* workspace, int threads) {
     const Tensor& to = call[2];
     if (!call.get<op::MatmulSpec>().accumulate) std::memset(to.data(), 0, static_cast<size_t>(to.bytes()));
   } else if (call.tiles.deterministic) {
-    run_deterministic(call, workspace, threads, kProducts);
+    run_deterministic(call, context.workspace, context.threads, kProducts);
   } else if (by_panels<Kind, kProducts>(call)) {
-    run_widened(call, workspace, threads);
+    run_widened(call, context.workspace, context.threads);
   } else {
-    Kind(call, kProducts).run(workspace, threads);
+    Kind(call, kProducts).run(context.workspace, context.threads);
   }
 }
 
 template <class Kind, Bf16Products kProducts>
-int64_t workspace_fast(const Call& call, int threads) {
+int64_t workspace_fast(const Call& call, const LaunchContext& context) {
   if (any_f64(call) || call[0].elements() == 0 || call[2].elements() == 0) return 0;
-  if (call.tiles.deterministic) return deterministic_workspace(call, threads);
-  if (by_panels<Kind, kProducts>(call)) return widened_workspace(call, threads);
+  if (call.tiles.deterministic) return deterministic_workspace(call, context.threads);
+  if (by_panels<Kind, kProducts>(call)) return widened_workspace(call, context.threads);
   Scratch scratch;
-  Kind(call, kProducts).lay_out(scratch, threads);
+  Kind(call, kProducts).lay_out(scratch, context.threads);
   return scratch.used();
 }
 

@@ -171,23 +171,23 @@ float* floats_or_null(const Tensor& t) {
   return t ? t.as<float>() : nullptr;
 }
 
-int64_t rms_norm_workspace(const Call& call, int) {
+int64_t rms_norm_workspace(const Call& call, const LaunchContext&) {
   return gains_bytes({call[1], {}});
 }
 
-void rms_norm(const Call& call, std::byte* workspace, int threads) {
+void rms_norm(const Call& call, const LaunchContext& context) {
   if (!one_type({&call[0], &call[2]}) || !vector_type(call[1])) return call.kind->reference(call);
   NormArgs args;
   args.y = Matrix(call[2]);
   args.rstd = floats_or_null(call[3]);
-  run_rows(call, args, {call[1], {}}, workspace, threads);
+  run_rows(call, args, {call[1], {}}, context.workspace, context.threads);
 }
 
-int64_t residual_add_workspace(const Call& call, int) {
+int64_t residual_add_workspace(const Call& call, const LaunchContext&) {
   return gains_bytes({{}, call[2]});
 }
 
-void residual_add(const Call& call, std::byte* workspace, int threads) {
+void residual_add(const Call& call, const LaunchContext& context) {
   const Tensor& w_post = call[2];
   if (!one_type({&call[0], &call[1], &call[3]}) || (w_post && !vector_type(w_post))) {
     return call.kind->reference(call);
@@ -196,14 +196,14 @@ void residual_add(const Call& call, std::byte* workspace, int threads) {
   args.f = Matrix(call[1]);
   args.mid = Matrix(call[3]);
   args.rstd_post = floats_or_null(call[4]);
-  run_rows(call, args, {{}, w_post}, workspace, threads);
+  run_rows(call, args, {{}, w_post}, context.workspace, context.threads);
 }
 
-int64_t residual_norm_workspace(const Call& call, int) {
+int64_t residual_norm_workspace(const Call& call, const LaunchContext&) {
   return gains_bytes({call[3], call[2]});
 }
 
-void residual_norm(const Call& call, std::byte* workspace, int threads) {
+void residual_norm(const Call& call, const LaunchContext& context) {
   const Tensor& w_post = call[2];
   if (!one_type({&call[0], &call[1], &call[4], &call[5]}) || !vector_type(call[3]) ||
       (w_post && !vector_type(w_post))) {
@@ -215,18 +215,18 @@ void residual_norm(const Call& call, std::byte* workspace, int threads) {
   args.y = Matrix(call[5]);
   args.rstd = floats_or_null(call[6]);
   args.rstd_post = floats_or_null(call[7]);
-  run_rows(call, args, {call[3], w_post}, workspace, threads);
+  run_rows(call, args, {call[3], w_post}, context.workspace, context.threads);
 }
 
 int64_t token_blocks(const Call& call) {
   return (call[0].rows() + call.tiles.token_block - 1) / call.tiles.token_block;
 }
 
-int64_t rms_norm_grad_workspace(const Call& call, int) {
+int64_t rms_norm_grad_workspace(const Call& call, const LaunchContext&) {
   return gains_bytes({call[2], {}}) + token_blocks(call) * call[2].elements() * bytes_of(DType::f32);
 }
 
-void rms_norm_grad(const Call& call, std::byte* workspace, int threads) {
+void rms_norm_grad(const Call& call, const LaunchContext& context) {
   const Tensor &dy = call[0], &w = call[2];
   if (!one_type({&dy, &call[1], &call[4], &call[5], &call[7]}) || !vector_type(w)) {
     return call.kind->reference(call);
@@ -241,14 +241,14 @@ void rms_norm_grad(const Call& call, std::byte* workspace, int threads) {
   args.skip = Matrix(call[4]);
   args.dx = Matrix(call[5]);
   args.y = Matrix(call[7]);
-  args.gain = fill_gain(w, reinterpret_cast<float*>(workspace));
+  args.gain = fill_gain(w, reinterpret_cast<float*>(context.workspace));
   args.rstd = call[3].as<const float>();
-  args.dw_blocks = reinterpret_cast<float*>(workspace) + gain_floats(w);
+  args.dw_blocks = reinterpret_cast<float*>(context.workspace) + gain_floats(w);
   const auto kernel = HWY_DYNAMIC_DISPATCH(norm_grad_blocks);
   const int64_t blocks = token_blocks(call);
-  parallel_ranges(blocks, 1, 3 * dy.bytes(), threads,
+  parallel_ranges(blocks, 1, 3 * dy.bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
-  add_tree(args.dw_blocks, blocks, args.D, call[6].as<float>(), threads);
+  add_tree(args.dw_blocks, blocks, args.D, call[6].as<float>(), context.threads);
 }
 
 }  // namespace

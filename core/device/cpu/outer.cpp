@@ -131,55 +131,55 @@ HWY_EXPORT(sum_blocks);
 HWY_EXPORT(subtract);
 HWY_EXPORT(nesterov_elements);
 
-void compress(const Call& call, std::byte*, int threads) {
+void compress(const Call& call, const LaunchContext& context) {
   auto* const x = call[0].as<float>();
   const auto* const residual = call[1].as<const float>();
   const int64_t n = call[0].elements(), bytes = 4 * call[0].bytes();
   if (call[2].type == DType::bf16) {
     const auto kernel = HWY_DYNAMIC_DISPATCH(compress_bf16);
     auto* const wire = call[2].as<uint16_t>();
-    parallel_ranges(n, 64, bytes, threads, [&](Range range) {
+    parallel_ranges(n, 64, bytes, context.threads, [&](Range range) {
       kernel(x + range.first, residual + range.first, wire + range.first, range.size());
     });
     return;
   }
   const auto kernel = HWY_DYNAMIC_DISPATCH(compress_blocks);
   std::byte* const wire = call[2].data();
-  parallel_ranges(n / op::kQuantBlock, 1, bytes, threads, [&](Range range) {
+  parallel_ranges(n / op::kQuantBlock, 1, bytes, context.threads, [&](Range range) {
     kernel(x + range.first * op::kQuantBlock, residual + range.first * op::kQuantBlock,
            wire + range.first * op::kQuantBlockBytes, range.size());
   });
 }
 
-void sum_wires(const Call& call, std::byte*, int threads) {
+void sum_wires(const Call& call, const LaunchContext& context) {
   const Tensor& wires = call[0];
   auto* const total = call[1].as<float>();
   const int64_t n = call[1].elements(), rows = wires.rows(), stride = wires.row_stride;
   const int64_t bytes = wires.bytes() + call[1].bytes();
   if (wires.type == DType::bf16) {
     const auto kernel = HWY_DYNAMIC_DISPATCH(sum_bf16);
-    parallel_ranges(n, 64, bytes, threads, [&](Range range) {
+    parallel_ranges(n, 64, bytes, context.threads, [&](Range range) {
       kernel(wires.as<const uint16_t>() + range.first, stride, rows, total + range.first, range.size());
     });
     return;
   }
   const auto kernel = HWY_DYNAMIC_DISPATCH(sum_blocks);
-  parallel_ranges(n / op::kQuantBlock, 1, bytes, threads, [&](Range range) {
+  parallel_ranges(n / op::kQuantBlock, 1, bytes, context.threads, [&](Range range) {
     kernel(wires.data() + range.first * op::kQuantBlockBytes, stride, rows,
            total + range.first * op::kQuantBlock, range.size());
   });
 }
 
-void outer_gradient(const Call& call, std::byte*, int threads) {
+void outer_gradient(const Call& call, const LaunchContext& context) {
   const auto *const shared = call[0].as<const float>(), *const master = call[1].as<const float>();
   auto* const gradient = call[2].as<float>();
   const auto kernel = HWY_DYNAMIC_DISPATCH(subtract);
-  parallel_ranges(call[0].elements(), 64, 3 * call[0].bytes(), threads, [&](Range range) {
+  parallel_ranges(call[0].elements(), 64, 3 * call[0].bytes(), context.threads, [&](Range range) {
     kernel(shared + range.first, master + range.first, gradient + range.first, range.size());
   });
 }
 
-void nesterov(const Call& call, std::byte*, int threads) {
+void nesterov(const Call& call, const LaunchContext& context) {
   const auto& spec = call.get<op::NesterovSpec>();
   const NesterovArgs args{.gradient = call[0].as<const float>(),
                           .shared = call[1].as<float>(),
@@ -189,7 +189,7 @@ void nesterov(const Call& call, std::byte*, int threads) {
                           .rate = static_cast<float>(spec.learning_rate),
                           .decay = static_cast<float>(spec.momentum)};
   const auto kernel = HWY_DYNAMIC_DISPATCH(nesterov_elements);
-  parallel_ranges(call[0].elements(), 64, 6 * call[0].bytes(), threads,
+  parallel_ranges(call[0].elements(), 64, 6 * call[0].bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 

@@ -430,7 +430,7 @@ int64_t PackedWeight::bytes() const {
 namespace {
 
 template <Bf16Products kProducts>
-void run_pack(const Call& call, std::byte*, int threads) {
+void run_pack(const Call& call, const LaunchContext& context) {
   const Tensor& packed = call.operands.back().tensor;
   if (packed.type == DType::f64) {
     call.kind->reference(call);
@@ -441,7 +441,7 @@ void run_pack(const Call& call, std::byte*, int threads) {
   std::byte* const to = packed.data();
   const int64_t bytes = packed.elements() * 6;
   if (packed.layout == Layout::plain) {
-    parallel_ranges(packed.rows(), 1, bytes, threads, [&](Range range) {
+    parallel_ranges(packed.rows(), 1, bytes, context.threads, [&](Range range) {
       convert_rows(rows, range.first, range.size(), packed.type, packed.type,
                    to + range.first * packed.row_stride * bytes_of(packed.type), packed.row_stride);
     });
@@ -450,7 +450,7 @@ void run_pack(const Call& call, std::byte*, int threads) {
   const PackedWeight weight(packed.type, packed.shape, packed.layout, kProducts);
   if (packed.layout == Layout::packed_forward) {
     const PackedFormat format = weight.piece_format(0);
-    parallel_ranges(blocks_of_n(format), 1, bytes, threads, [&](Range range) {
+    parallel_ranges(blocks_of_n(format), 1, bytes, context.threads, [&](Range range) {
       pack_transposed(rows, packed.type, format, range.first, range.last, to);
     });
     return;
@@ -458,12 +458,12 @@ void run_pack(const Call& call, std::byte*, int threads) {
   // One piece: over its blocks. Many: over the pieces.
   if (weight.pieces() == 1) {
     const PackedFormat format = weight.piece_format(0);
-    parallel_ranges(blocks_of_k(format), 1, bytes, threads, [&](Range range) {
+    parallel_ranges(blocks_of_k(format), 1, bytes, context.threads, [&](Range range) {
       pack_straight(rows, packed.type, format, range.first, range.last, to);
     });
     return;
   }
-  parallel_ranges(weight.pieces(), 1, bytes, threads, [&](Range range) {
+  parallel_ranges(weight.pieces(), 1, bytes, context.threads, [&](Range range) {
     for (int64_t i = range.first; i < range.last; ++i) {
       const PackedFormat format = weight.piece_format(i);
       const RowSource part = rows.slice(i * weight.piece, weight.piece_rows(i));

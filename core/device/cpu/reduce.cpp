@@ -60,19 +60,19 @@ void run_blocks(const Tensor& x, bool squares, float* partial, int threads) {
   });
 }
 
-void sum_squares(const Call& call, std::byte*, int threads) {
+void sum_squares(const Call& call, const LaunchContext& context) {
   if (!vector_type(call[0])) return call.kind->reference(call);
-  run_blocks(call[0], true, call[1].as<float>(), threads);
+  run_blocks(call[0], true, call[1].as<float>(), context.threads);
 }
 
-int64_t sum_workspace(const Call& call, int) {
+int64_t sum_workspace(const Call& call, const LaunchContext&) {
   return blocks_of(call[0]) * bytes_of(DType::f32);
 }
 
-void sum(const Call& call, std::byte* workspace, int threads) {
+void sum(const Call& call, const LaunchContext& context) {
   if (!vector_type(call[0])) return call.kind->reference(call);
-  auto* const partial = reinterpret_cast<float*>(workspace);
-  run_blocks(call[0], false, partial, threads);
+  auto* const partial = reinterpret_cast<float*>(context.workspace);
+  run_blocks(call[0], false, partial, context.threads);
   auto* const total = call[1].as<float>();
   const float found = tree_sum(partial, blocks_of(call[0]));
   *total = call.get<op::SumSpec>().accumulate ? *total + found : found;

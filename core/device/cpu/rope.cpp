@@ -209,16 +209,16 @@ HWY_EXPORT(table_rows);
 HWY_EXPORT(rope_rows);
 HWY_EXPORT(rope_grad_blocks);
 
-int64_t rope_table_workspace(const Call& call, int) {
+int64_t rope_table_workspace(const Call& call, const LaunchContext&) {
   return call[1].columns() / 2 * bytes_of(DType::f32);
 }
 
-void rope_table(const Call& call, std::byte* workspace, int threads) {
+void rope_table(const Call& call, const LaunchContext& context) {
   const Tensor& table = call[1];
   if (table.type != DType::f32) return call.kind->reference(call);
   const auto& spec = call.get<op::RopeTableSpec>();
   const int64_t H = table.columns();
-  auto* const frequencies = reinterpret_cast<float*>(workspace);
+  auto* const frequencies = reinterpret_cast<float*>(context.workspace);
   for (int64_t i = 0; i < H / 2; ++i) {
     const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(H);
     frequencies[i] = static_cast<float>(std::pow(spec.base, exponent) / spec.scale);
@@ -228,7 +228,7 @@ void rope_table(const Call& call, std::byte* workspace, int threads) {
                        .table = Matrix(table),
                        .half = H / 2};
   const auto kernel = HWY_DYNAMIC_DISPATCH(table_rows);
-  parallel_ranges(table.rows(), 1, 16 * table.bytes(), threads,
+  parallel_ranges(table.rows(), 1, 16 * table.bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
@@ -247,22 +247,22 @@ RopeArgs arguments(const Call& call, const Tensor& in, const Tensor& out) {
   return args;
 }
 
-int64_t rope_workspace(const Call& call, int) {
+int64_t rope_workspace(const Call& call, const LaunchContext&) {
   return (gain_floats(call[2]) + gain_floats(call[3])) * bytes_of(DType::f32);
 }
 
-void rope(const Call& call, std::byte* workspace, int threads) {
+void rope(const Call& call, const LaunchContext& context) {
   const Tensor &qkv = call[0], &wq = call[2], &wk = call[3], &out = call[4];
   if (!one_type({&qkv, &out}) || (wq && (!vector_type(wq) || !vector_type(wk)))) {
     return call.kind->reference(call);
   }
   RopeArgs args = arguments(call, qkv, out);
-  auto* const gains = reinterpret_cast<float*>(workspace);
+  auto* const gains = reinterpret_cast<float*>(context.workspace);
   args.q_gain = fill_gain(wq, gains);
   args.k_gain = fill_gain(wk, gains + gain_floats(wq));
   args.rstd = Matrix(call[5]);
   const auto kernel = HWY_DYNAMIC_DISPATCH(rope_rows);
-  parallel_ranges(args.M, 1, 2 * qkv.bytes(), threads,
+  parallel_ranges(args.M, 1, 2 * qkv.bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
@@ -278,7 +278,7 @@ void cut(const Call& call, RopeArgs& args) {
   args.token_block = call.tiles.token_block;
 }
 
-int64_t rope_grad_workspace(const Call& call, int) {
+int64_t rope_grad_workspace(const Call& call, const LaunchContext&) {
   const Tensor& wq = call[3];
   if (!wq) return 0;
   RopeArgs args = arguments(call, call[0], call[6]);
@@ -287,7 +287,7 @@ int64_t rope_grad_workspace(const Call& call, int) {
   return (gain_floats(wq) + gain_floats(call[4]) + blocks * args.block_floats()) * bytes_of(DType::f32);
 }
 
-void rope_grad(const Call& call, std::byte* workspace, int threads) {
+void rope_grad(const Call& call, const LaunchContext& context) {
   const Tensor &d_out = call[0], &qkv = call[2], &wq = call[3], &wk = call[4], &d_qkv = call[6];
   if (!one_type({&d_out, &qkv, &d_qkv}) || (wq && (!vector_type(wq) || !vector_type(wk)))) {
     return call.kind->reference(call);
@@ -295,7 +295,7 @@ void rope_grad(const Call& call, std::byte* workspace, int threads) {
   RopeArgs args = arguments(call, d_out, d_qkv);
   cut(call, args);
   if (wq) {
-    auto* const gains = reinterpret_cast<float*>(workspace);
+    auto* const gains = reinterpret_cast<float*>(context.workspace);
     args.q_gain = fill_gain(wq, gains);
     args.k_gain = fill_gain(wk, gains + gain_floats(wq));
     args.blocks = gains + gain_floats(wq) + gain_floats(wk);
@@ -304,10 +304,11 @@ void rope_grad(const Call& call, std::byte* workspace, int threads) {
   }
   const int64_t blocks = (args.M + args.token_block - 1) / args.token_block;
   const auto kernel = HWY_DYNAMIC_DISPATCH(rope_grad_blocks);
-  parallel_ranges(blocks, 1, 2 * d_out.bytes(), threads,
+  parallel_ranges(blocks, 1, 2 * d_out.bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
   if (!wq || blocks == 0) return;
-  tree_rows(args.blocks, blocks, (args.q_slices + args.k_slices) * args.H, args.block_floats(), threads);
+  tree_rows(args.blocks, blocks, (args.q_slices + args.k_slices) * args.H, args.block_floats(),
+            context.threads);
   add_tree(args.blocks, args.q_slices, args.H, call[7].as<float>(), 1);
   add_tree(args.blocks + args.q_slices * args.H, args.k_slices, args.H, call[8].as<float>(), 1);
 }

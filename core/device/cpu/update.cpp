@@ -84,11 +84,11 @@ HWY_EXPORT(adamw_elements);
 HWY_EXPORT(ema_elements);
 
 // A few thousand partial sums and a dozen scalars: the reference, which works in double, is the kernel.
-void decide(const Call& call, std::byte*, int) {
+void decide(const Call& call, const LaunchContext&) {
   call.kind->reference(call);
 }
 
-void adamw(const Call& call, std::byte*, int threads) {
+void adamw(const Call& call, const LaunchContext& context) {
   const auto& spec = call.get<op::AdamWSpec>();
   const auto *const state = call[1].as<const float>(), *const control = call[2].as<const float>();
   if (control[Control::apply] == 0) return;
@@ -109,11 +109,11 @@ void adamw(const Call& call, std::byte*, int threads) {
       .epsilon = static_cast<float>(spec.epsilon),
   };
   const auto kernel = HWY_DYNAMIC_DISPATCH(adamw_elements);
-  parallel_ranges(call[0].elements(), 64, 7 * call[0].bytes(), threads,
+  parallel_ranges(call[0].elements(), 64, 7 * call[0].bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 
-void ema(const Call& call, std::byte*, int threads) {
+void ema(const Call& call, const LaunchContext& context) {
   if (call[1].as<const float>()[Control::apply] == 0) return;
   const double decay = call.get<op::EmaSpec>().decay;
   const EmaArgs args{.master = call[0].as<const float>(),
@@ -121,7 +121,7 @@ void ema(const Call& call, std::byte*, int threads) {
                      .decay = static_cast<float>(decay),
                      .rest = static_cast<float>(1 - decay)};
   const auto kernel = HWY_DYNAMIC_DISPATCH(ema_elements);
-  parallel_ranges(call[0].elements(), 64, 3 * call[0].bytes(), threads,
+  parallel_ranges(call[0].elements(), 64, 3 * call[0].bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
 }
 

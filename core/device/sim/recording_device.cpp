@@ -6,8 +6,8 @@ namespace toroid {
 namespace {
 
 // The registry outlives the recorder with its inner device; nothing is to be deleted here.
-std::shared_ptr<const KernelRegistry> borrow(const KernelRegistry& kernels) {
-  return {std::shared_ptr<const KernelRegistry>(), &kernels};
+std::shared_ptr<const DeviceKernels> borrow(const DeviceKernels& kernels) {
+  return {std::shared_ptr<const DeviceKernels>(), &kernels};
 }
 
 }  // namespace
@@ -37,9 +37,17 @@ Record& RecordingDevice::keep(Record::Kind kind, const std::string& text, int64_
   return record;
 }
 
-void* RecordingDevice::on_allocate(int64_t bytes, const std::string& holder) {
-  if (keep_) keep(Record::Kind::allocate, holder, bytes, Queue::compute);
-  return inner_ == nullptr ? nullptr : inner_->on_allocate(bytes, holder);
+CommunicationTime RecordingDevice::communication_time() const {
+  return inner_ == nullptr ? CommunicationTime{} : inner_->communication_time();
+}
+
+void RecordingDevice::observe(std::shared_ptr<Observer> observer) {
+  if (inner_ != nullptr) inner_->observe(std::move(observer));
+}
+
+void RecordingDevice::on_allocate(Block& block) {
+  if (keep_) keep(Record::Kind::allocate, block.holder, block.bytes, Queue::compute);
+  if (inner_ != nullptr) inner_->on_allocate(block);
 }
 
 void RecordingDevice::on_free(const Block& block) {
@@ -47,10 +55,10 @@ void RecordingDevice::on_free(const Block& block) {
   if (inner_ != nullptr) inner_->on_free(block);
 }
 
-void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) {
-  const uint64_t ticket = ++tickets_[static_cast<size_t>(queue)];
+void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,
+                                Event ticket) {
   if (!keep_) {
-    if (inner_ != nullptr) inner_->on_launch(call, kernel, workspace, queue);
+    if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
     return;
   }
   Record record;
@@ -58,23 +66,23 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, std::byt
   record.op = call.kind->name;
   record.cost = call.kind->cost(call);
   record.phase = call.phase;
-  record.queue = queue;
-  record.ticket = ticket;
+  record.queue = ticket.queue;
+  record.ticket = ticket.ticket;
   const Stopwatch watch;
-  if (inner_ != nullptr) inner_->on_launch(call, kernel, workspace, queue);
+  if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
   if (timed_) record.time = watch.elapsed();
   records_.push_back(std::move(record));
 }
 
-void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Queue queue) {
-  const uint64_t ticket = ++tickets_[static_cast<size_t>(queue)];
-  if (keep_) keep(Record::Kind::copy, keep_waits_ ? "" : to.text(), to.bytes(), queue).ticket = ticket;
-  if (inner_ != nullptr) inner_->on_copy(to, from, queue);
+void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
+  if (keep_) {
+    keep(Record::Kind::copy, keep_waits_ ? "" : to.text(), to.bytes(), ticket.queue).ticket = ticket.ticket;
+  }
+  if (inner_ != nullptr) inner_->on_copy(to, from, ticket);
 }
 
-void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note,
-                                  Event ticket) {
-  tickets_[static_cast<size_t>(ticket.queue)] = ticket.ticket;
+void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                                  const CollectiveNote& note, Event ticket) {
   if (keep_) {
     Record& record = keep(Record::Kind::transfer, note.operation + " " + note.axis + " " + note.tensor,
                           note.bytes, ticket.queue);
@@ -83,7 +91,7 @@ void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, const Coll
     record.note = note;
     record.ticket = ticket.ticket;
   }
-  if (inner_ != nullptr) inner_->on_transfer(std::move(transfer), note, ticket);
+  if (inner_ != nullptr) inner_->on_transfer(std::move(transfer), operands, note, ticket);
 }
 
 void RecordingDevice::on_record(Event event) {
@@ -95,15 +103,13 @@ void RecordingDevice::on_wait(Queue queue, Event event) {
   if (inner_ != nullptr) inner_->on_wait(queue, event);
 }
 
-void RecordingDevice::on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) {
-  ++tickets_[static_cast<size_t>(queue)];
-  if (inner_ != nullptr) inner_->on_write(to, from, queue);
+void RecordingDevice::on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) {
+  if (inner_ != nullptr) inner_->on_write(to, from, ticket);
 }
 
-void RecordingDevice::on_read(const Tensor& from, std::span<std::byte> to) {
-  ++tickets_[static_cast<size_t>(Queue::host)];
+void RecordingDevice::on_read(const Tensor& from, std::span<std::byte> to, Event ticket) {
   if (inner_ != nullptr) {
-    inner_->on_read(from, to);
+    inner_->on_read(from, to, ticket);
   } else {
     std::fill(to.begin(), to.end(), std::byte{0});
   }

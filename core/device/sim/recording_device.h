@@ -32,7 +32,7 @@ struct Record {
 class RecordingDevice final : public Device {
  public:
   // Prices workspaces and packed sizes as `kernels` would; runs nothing.
-  explicit RecordingDevice(std::shared_ptr<const KernelRegistry> kernels)
+  explicit RecordingDevice(std::shared_ptr<const DeviceKernels> kernels)
       : Device(std::move(kernels)), inner_(nullptr) {}
   // Hands everything on to `inner`, which outlives this. `timed` measures each operator (the inner device
   // must run an operator before launch returns, as the CPU's compute queue does).
@@ -40,6 +40,8 @@ class RecordingDevice final : public Device {
 
   void synchronize(Event event, Seconds deadline) override;
   Seconds elapsed(Event from, Event to) const override;
+  CommunicationTime communication_time() const override;
+  void observe(std::shared_ptr<Observer> observer) override;
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
 
   // Whether there is a device behind it.
@@ -52,22 +54,22 @@ class RecordingDevice final : public Device {
   void keep_waits() { keep_waits_ = true; }
 
  protected:
-  void* on_allocate(int64_t bytes, const std::string& holder) override;
+  void on_allocate(Block& block) override;
   void on_free(const Block& block) override;
-  void on_launch(const Call& call, const Kernel& kernel, std::byte* workspace, Queue queue) override;
-  void on_copy(const Tensor& to, const Tensor& from, Queue queue) override;
-  void on_transfer(std::unique_ptr<Transfer> transfer, const CollectiveNote& note, Event ticket) override;
+  void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket) override;
+  void on_copy(const Tensor& to, const Tensor& from, Event ticket) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                   const CollectiveNote& note, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
-  void on_write(const Tensor& to, std::span<const std::byte> from, Queue queue) override;
-  void on_read(const Tensor& from, std::span<std::byte> to) override;
+  void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) override;
+  void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) override;
 
  private:
   Record& keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue);
 
   Device* inner_;
   bool timed_ = false, keep_ = true, keep_waits_ = false;
-  std::array<uint64_t, kQueues> tickets_{};  // as Device counts them
   std::vector<Record> records_;
 };
 

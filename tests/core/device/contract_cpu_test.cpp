@@ -5,16 +5,16 @@
 namespace toroid::testing {
 namespace {
 
-std::shared_ptr<const KernelRegistry> reference_kernels() {
-  auto registry = std::make_shared<KernelRegistry>();
+std::shared_ptr<const DeviceKernels> reference_kernels() {
+  auto registry = std::make_shared<DeviceKernels>();
   add_reference_kernels(*registry);
   return registry;
 }
 
-std::shared_ptr<const KernelRegistry> widened() {
+std::shared_ptr<const DeviceKernels> widened() {
   return make_cpu_kernels(2, Bf16Products::widened);
 }
-std::shared_ptr<const KernelRegistry> native() {
+std::shared_ptr<const DeviceKernels> native() {
   return make_cpu_kernels(2, Bf16Products::native);
 }
 

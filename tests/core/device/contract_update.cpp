@@ -103,7 +103,7 @@ TEST_P(KernelContract, ema) {
 }
 
 // What travels has the same bits on every device, so nothing is left to a tolerance.
-void expect_same_bits(const KernelRegistry& kernels, const Builder& build) {
+void expect_same_bits(const DeviceKernels& kernels, const Builder& build) {
   Workbench slow;
   const Call reference = build(slow);
   slow.run(reference);

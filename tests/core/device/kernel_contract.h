@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "core/device/device_kernels.h"
 #include "core/op/op.h"
 #include "tests/core/op/workbench.h"
 
@@ -17,7 +18,7 @@ namespace toroid::testing {
 // A device's kernels, by name: what the suite is parameterised by.
 struct KernelSource {
   std::string name;
-  std::function<std::shared_ptr<const KernelRegistry>()> make;
+  std::function<std::shared_ptr<const DeviceKernels>()> make;
 };
 std::ostream& operator<<(std::ostream& out, const KernelSource& source);  // the name, for GoogleTest
 
@@ -40,10 +41,10 @@ class KernelContract : public ::testing::TestWithParam<KernelSource> {
   // Without a kernel for the kind there is nothing to compare: the test is to be skipped.
   bool has(const OpKind& kind) const { return kernels_->find(kind) != nullptr; }
   void expect_agreement(const Builder& build, Tolerance tolerance, const std::string& what = "");
-  const KernelRegistry& kernels() const { return *kernels_; }
+  const DeviceKernels& kernels() const { return *kernels_; }
 
  private:
-  std::shared_ptr<const KernelRegistry> kernels_;
+  std::shared_ptr<const DeviceKernels> kernels_;
 };
 
 // Bits that depend on neither threads nor cuts. The reference kernels, which sum in one piece, do not join.

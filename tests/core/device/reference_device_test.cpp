@@ -47,10 +47,10 @@ TEST(ReferenceDevice, counts_bytes_by_holder_at_the_peak) {
 }
 
 // All reference kernels but one.
-std::shared_ptr<const KernelRegistry> kernels_without(const OpKind& kind) {
-  auto all = std::make_shared<KernelRegistry>();
+std::shared_ptr<const DeviceKernels> kernels_without(const OpKind& kind) {
+  auto all = std::make_shared<DeviceKernels>();
   add_reference_kernels(*all);
-  auto some = std::make_shared<KernelRegistry>();
+  auto some = std::make_shared<DeviceKernels>();
   for (const OpKind* other :
        {&op::residual_add_kind, &op::rms_norm_kind, &op::residual_norm_kind, &op::fill_kind}) {
     if (other != &kind) some->add(*other, *all->find(*other));

@@ -121,8 +121,8 @@ Tensor Workbench::packed(std::span<const Tensor> parts, DType type, Layout layou
   int64_t rows = 0;
   for (const Tensor& part : parts) rows += part.rows();
   const Shape shape{rows, parts.front().columns()};
-  const int64_t bytes =
-      kernels_ == nullptr ? shape.elements() * bytes_of(type) : kernels_->packed_bytes(type, shape, layout);
+  const int64_t bytes = kernels_ == nullptr ? shape.elements() * bytes_of(type)
+                                            : kernels_->traits.packed_bytes(type, shape, layout);
   const Tensor to = keep(std::make_unique<HostTensor>(type, shape, 0, layout, bytes));
   run(op::pack(parts, to));
   return to;
@@ -134,9 +134,11 @@ void Workbench::run(const Call& call, int threads) const {
     call.kind->reference(call);
     return;
   }
-  const int64_t bytes = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, threads);
+  LaunchContext context{.threads = threads};
+  const int64_t bytes = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, context);
   const HostTensor workspace(DType::u8, {bytes});
-  kernel->run(call, bytes == 0 ? nullptr : workspace.tensor().data(), threads);
+  if (bytes > 0) context.workspace = workspace.tensor().data();
+  kernel->run(call, context);
   require(workspace.guards_intact(), "a kernel stays inside its workspace");
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/device/block.h"
+#include "core/device/device_kernels.h"
 #include "core/op/op.h"
 
 namespace toroid::testing {
@@ -34,7 +35,7 @@ class HostTensor {
 class Workbench {
  public:
   // Weights are packed by the kernels of `kernels`; the reference ones where it is null.
-  explicit Workbench(const KernelRegistry* kernels = nullptr, uint64_t seed = 1)
+  explicit Workbench(const DeviceKernels* kernels = nullptr, uint64_t seed = 1)
       : kernels_(kernels), seed_(seed) {}
 
   // Contents NaN: an operand that a kernel must write whole.
@@ -60,7 +61,7 @@ class Workbench {
   Tensor keep(std::unique_ptr<HostTensor> tensor);
   double draw();
 
-  const KernelRegistry* kernels_;
+  const DeviceKernels* kernels_;
   uint64_t seed_;
   uint64_t drawn_ = 0;
   std::deque<std::unique_ptr<HostTensor>> tensors_;

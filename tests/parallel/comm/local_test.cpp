@@ -21,7 +21,7 @@ void run_ranks(LocalJob& job, const Work& work) {
       const auto world = job.world(rank);
       auto transfers = std::make_shared<cpu::TransferThread>();
       transfers->set_bell(world->bell(), rank % 2 == 0);  // those that sleep at once, and those that do not
-      CpuDevice device(std::make_shared<KernelRegistry>(), transfers);
+      CpuDevice device(std::make_shared<DeviceKernels>(), transfers);
       work(*world, device);
     });
   }
@@ -290,7 +290,7 @@ Way way_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
 TEST(Group, TakesTheWayThatWasMeasured) {
   using schedule::Operation;
   const auto world = make_recorded_world(0, 4, false, 2);
-  CpuDevice device(std::make_shared<KernelRegistry>());
+  CpuDevice device(std::make_shared<DeviceKernels>());
   GroupOptions options;
   options.choices = {{Operation::all_gather, 4, 4, 1000, Way::By::relay},
                      {Operation::all_gather, 4, 4, 2000, schedule::Algorithm::ring},
@@ -317,7 +317,7 @@ TEST(Group, TakesTheWayThatWasMeasured) {
 }
 
 TEST(Group, RelaysFewBytesWhereRanksShareCores) {
-  CpuDevice device(std::make_shared<KernelRegistry>());
+  CpuDevice device(std::make_shared<DeviceKernels>());
   for (const int cores : {1, 3, 4, 16}) {
     const auto world = make_recorded_world(0, 4, false, cores);
     EXPECT_EQ(world->crowded(), cores < 4);
@@ -342,7 +342,7 @@ TEST(Group, RelaysWhereItMustNotRead) {
 
 TEST(Group, RefusesDeterministicSumsOverThree) {
   const auto world = make_recorded_world(0, 3);
-  CpuDevice device(std::make_shared<KernelRegistry>());
+  CpuDevice device(std::make_shared<DeviceKernels>());
   EXPECT_THROW((void)world->group(device, Queue::reduce, "data", {0, 1, 2}, {1, 3}, {true, {}}), UserError);
 }
 

@@ -34,7 +34,7 @@ void reduce(Communicator& group, Device& device, int64_t elements, const std::st
 
 void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, const std::string& fault,
            bool messages, bool culprit) {
-  CpuDevice device(std::make_shared<KernelRegistry>(), transfers, world.pages());
+  CpuDevice device(std::make_shared<DeviceKernels>(), transfers, world.pages());
   world.describe("data " + std::to_string(world.rank()) + ", model 0");
   std::vector<int> ranks(static_cast<size_t>(world.size()));
   std::iota(ranks.begin(), ranks.end(), 0);

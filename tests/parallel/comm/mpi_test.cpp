@@ -14,7 +14,7 @@ World* job = nullptr;  // of the program, for its tests
 std::shared_ptr<cpu::TransferThread> transfers;
 
 TEST(MpiRanks, FulfilTheContract) {
-  CpuDevice device(std::make_shared<KernelRegistry>(), transfers, job->pages());
+  CpuDevice device(std::make_shared<DeviceKernels>(), transfers, job->pages());
   testing::check_all(*job, device);
 }
 

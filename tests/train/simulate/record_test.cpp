@@ -63,10 +63,10 @@ std::vector<std::string> texts(const std::vector<Record>& records) {
 }
 
 // As the simulator's: reference kernels, whose products read weights where they lie.
-std::shared_ptr<const KernelRegistry> kernels() {
-  auto out = std::make_shared<KernelRegistry>();
+std::shared_ptr<const DeviceKernels> kernels() {
+  auto out = std::make_shared<DeviceKernels>();
   add_reference_kernels(*out);
-  out->set_packs(false);
+  out->traits.packs = false;
   return out;
 }
 

@@ -21,10 +21,10 @@ struct Trained {
   int64_t padding = 0;  // and what units that lie in place have beside their matrices
 };
 
-std::shared_ptr<const KernelRegistry> kernels(bool packs) {
-  auto out = std::make_shared<KernelRegistry>();
+std::shared_ptr<const DeviceKernels> kernels(bool packs) {
+  auto out = std::make_shared<DeviceKernels>();
   add_reference_kernels(*out);
-  out->set_packs(packs);
+  out->traits.packs = packs;
   return out;
 }
 

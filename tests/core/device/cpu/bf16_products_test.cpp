@@ -55,12 +55,12 @@ TEST(Bf16Products, AWidenedWeightStaysBf16AndOnlyPanelsAreFp32) {
   Workbench bench(kernels.get());
   const Tensor weight = bench.normal(DType::bf16, {N, K});
   for (const Layout layout : {Layout::packed_forward, Layout::packed_backward}) {
-    EXPECT_EQ(kernels->packed_bytes(DType::bf16, {N, K}, layout), 2 * N * K);
+    EXPECT_EQ(kernels->traits.packed_bytes(DType::bf16, {N, K}, layout), 2 * N * K);
     const bool forward = layout == Layout::packed_forward;
     const Tensor x = bench.normal(DType::bf16, {M, forward ? K : N}),
                  y = bench.output(DType::bf16, {M, forward ? N : K}), packed = bench.packed(weight, layout);
     const Call call = forward ? op::matmul(x, packed, y) : op::matmul_dx(x, packed, y);
-    const int64_t workspace = kernels->find(*call.kind)->workspace_bytes(call, 1);
+    const int64_t workspace = kernels->find(*call.kind)->workspace_bytes(call, {});
     EXPECT_LT(workspace, 2 * N * K) << "half of an fp32 copy of the weight";
   }
 }

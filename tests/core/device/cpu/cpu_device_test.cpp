@@ -18,10 +18,10 @@
 namespace toroid {
 namespace {
 
-std::shared_ptr<const KernelRegistry> kernels() {
-  auto made = std::make_shared<KernelRegistry>();
+std::shared_ptr<const DeviceKernels> kernels() {
+  auto made = std::make_shared<DeviceKernels>();
   cpu::add_vector_kernels(*made);
-  made->set_threads(2);
+  made->traits.threads = 2;
   return made;
 }
 

@@ -39,7 +39,7 @@ double bound(DType type) {
 
 class ProductKernels : public ::testing::TestWithParam<Bf16Products> {
  protected:
-  std::shared_ptr<const KernelRegistry> kernels = make_cpu_kernels(1, GetParam());
+  std::shared_ptr<const DeviceKernels> kernels = make_cpu_kernels(1, GetParam());
 };
 
 INSTANTIATE_TEST_SUITE_P(Ways, ProductKernels, ::testing::ValuesIn(ways()),

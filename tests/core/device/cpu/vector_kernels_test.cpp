@@ -24,9 +24,9 @@
 namespace toroid::testing {
 namespace {
 
-const KernelRegistry& kernels() {
-  static const KernelRegistry registry = [] {
-    KernelRegistry made;
+const DeviceKernels& kernels() {
+  static const DeviceKernels registry = [] {
+    DeviceKernels made;
     cpu::add_vector_kernels(made);
     return made;
   }();

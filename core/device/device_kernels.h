@@ -1,0 +1,29 @@
+// A type of device as it is known without having one: its kernels, and what programs ask of it before they
+// issue anything. A recorder that is given these issues what the device would.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "core/op/op.h"
+
+namespace toroid {
+
+struct DeviceTraits {
+  int threads = 1;    // of the host, that its kernels share
+  bool packs = true;  // whether products want their weights packed; else they read them where they lie
+  int64_t logits_at_once = int64_t{1}
+                           << 24;  // elements that a loss in blocks has, where the config says nothing
+  // Bytes of a weight [n, k] in a packed layout; none: as many as in a plain one.
+  std::function<int64_t(DType type, const Shape& shape, Layout layout)> packed_size = {};
+
+  int64_t packed_bytes(DType type, const Shape& shape, Layout layout) const {
+    return packed_size ? packed_size(type, shape, layout) : shape.elements() * bytes_of(type);
+  }
+};
+
+struct DeviceKernels : KernelRegistry {
+  DeviceTraits traits;
+};
+
+}  // namespace toroid
