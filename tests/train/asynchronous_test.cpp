@@ -63,10 +63,15 @@ INSTANTIATE_TEST_SUITE_P(Layouts, RunsAhead,
 class LateTransfer final : public Transfer {
  public:
   explicit LateTransfer(std::unique_ptr<Transfer> inner) : inner_(std::move(inner)) {}
-  bool advance() override { return idle_.elapsed() > Seconds(2e-3) && inner_->advance(); }
+  bool advance() override {
+    if (!begun_) idle_.restart();
+    begun_ = true;
+    return idle_.elapsed() > Seconds(2e-3) && inner_->advance();
+  }
 
  private:
   std::unique_ptr<Transfer> inner_;
+  bool begun_ = false;
   Stopwatch idle_;
 };
 
