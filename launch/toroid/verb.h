@@ -1,4 +1,4 @@
-// A verb of the program is one file, launch/<verb>.cpp, that defines one add_<verb>() declared below and
+// A verb of the program is one file, launch/toroid/<verb>.cpp, that defines one add_<verb>() declared below and
 // called in main.cpp. CLI11 stays in the .cpp files.
 #pragma once
 
