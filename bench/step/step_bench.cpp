@@ -5,11 +5,11 @@
 #include <algorithm>
 
 #include "core/base/clock.h"
+#include "core/base/median.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/sim/recording_device.h"
 #include "train/engine/engine.h"
 #include "train/loop/dry_run.h"
-#include "train/machine/product_rate.h"
 #include "train/report/model_flops.h"
 #include "train/report/prediction.h"
 #include "train/report/step_meter.h"

@@ -320,7 +320,7 @@ void Pretrain::report_prediction(int64_t step, double bytes_peak) {
   if (!predicted) return;
   Comparison comparison;
   comparison.predicted = *predicted;
-  comparison.measured.time = median({phases_.begin(), phases_.end()});
+  comparison.measured.time = median_phases({phases_.begin(), phases_.end()});
   comparison.measured.bytes = bytes_peak;
   comparison.steps = static_cast<int64_t>(phases_.size());
   print_comparison(std::cout, comparison);

@@ -8,11 +8,11 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/base/median.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/stream_copy.h"
 #include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/world.h"
-#include "train/machine/product_rate.h"
 #include "train/ranks/meeting.h"
 
 namespace toroid::train {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/base/clock.h"
-#include "core/base/error.h"
+#include "core/base/median.h"
 #include "core/base/random.h"
 #include "core/op/elementwise.h"
 #include "core/op/matmul.h"
@@ -26,12 +26,6 @@ Array random_array(Device& device, DType type, Shape shape, const char* name) {
 }
 
 }  // namespace
-
-double median(std::vector<double> values) {
-  require(!values.empty(), "a median is of at least one value");
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 ProductTimer::ProductTimer(Device& device, int64_t m, int64_t n, int64_t k, DType type)
     : device_(device), shape_{m, n, k, type} {

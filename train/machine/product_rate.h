@@ -36,6 +36,4 @@ class ProductTimer {
 // One round of operands of its own.
 ProductRates measure_products(Device& device, int64_t m, int64_t n, int64_t k, DType type, int repetitions);
 
-double median(std::vector<double> values);
-
 }  // namespace toroid::train

@@ -1,10 +1,10 @@
 #include "train/report/prediction.h"
 
-#include <algorithm>
 #include <ostream>
+#include <utility>
 
-#include "core/base/error.h"
 #include "core/base/format_text.h"
+#include "core/base/median.h"
 #include "core/base/text.h"
 
 namespace toroid::train {
@@ -34,14 +34,11 @@ StepPhases phases_of(const Device& device, const StepMarks& marks) {
   return out;
 }
 
-StepPhases median(const std::vector<StepPhases>& steps) {
-  require(!steps.empty(), "a median is of at least one step");
+StepPhases median_phases(const std::vector<StepPhases>& steps) {
   const auto of = [&](double StepPhases::*phase) {
     std::vector<double> values;
     for (const StepPhases& step : steps) values.push_back(step.*phase);
-    const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
+    return median(std::move(values));
   };
   return {of(&StepPhases::forward_s), of(&StepPhases::backward_s), of(&StepPhases::optimizer_s)};
 }

@@ -22,7 +22,7 @@ struct StepPhases {
 // Of the step that left these marks, which is done.
 StepPhases phases_of(const Device& device, const StepMarks& marks);
 // Of each phase on its own.
-StepPhases median(const std::vector<StepPhases>& steps);
+StepPhases median_phases(const std::vector<StepPhases>& steps);
 
 struct Prediction {
   StepPhases time;

@@ -2,17 +2,12 @@
 
 #include <algorithm>
 
+#include "core/base/median.h"
+
 namespace toroid::train {
 namespace {
 
 constexpr size_t kTimes = 3;  // numbers of a share before its bytes
-
-// Of sorted values, of which the one at `without` does not count.
-double median_of_others(std::span<const double> sorted, size_t without) {
-  const size_t count = sorted.size() - 1;
-  const auto at = [&](size_t i) { return sorted[i < without ? i : i + 1]; };
-  return 0.5 * (at((count - 1) / 2) + at(count / 2));
-}
 
 }  // namespace
 
@@ -48,9 +43,7 @@ StepShare StepMeter::end() const {
 }
 
 double StepCommunication::median_own_s() const {
-  std::vector<double> sorted = own_s;
-  std::sort(sorted.begin(), sorted.end());
-  return 0.5 * (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]);
+  return median(own_s);
 }
 
 StepCommunication summarise(std::span<const StepShare> ranks) {
@@ -92,7 +85,9 @@ std::vector<StragglerWatch::Finding> StragglerWatch::look(std::span<const double
   std::sort(sorted.begin(), sorted.end());
   for (size_t rank = 0; rank < own_s.size(); ++rank) {
     const auto at = std::lower_bound(sorted.begin(), sorted.end(), own_s[rank]) - sorted.begin();
-    const double peers = median_of_others(sorted, static_cast<size_t>(at));
+    const auto without = static_cast<size_t>(at);
+    const double peers =
+        median_of_sorted(sorted.size() - 1, [&](size_t i) { return sorted[i < without ? i : i + 1]; });
     State& state = states_[rank];
     const bool slow = own_s[rank] > factor_ * peers;
     state.in_a_row = slow == state.named ? 0 : state.in_a_row + 1;
