@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "core/base/io/file.h"
+#include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "launch/toroid/config_flags.h"
 #include "launch/toroid/verb.h"
+#include "simulate/draw/svg.h"
 
 namespace toroid::launch {
 namespace {
@@ -147,61 +149,47 @@ void print_groups(const Picture& picture) {
   }
 }
 
-std::string svg_text(double x, double y, const std::string& text, const char* style) {
-  return "<text x=\"" + std::to_string(static_cast<int>(x)) + "\" y=\"" +
-         std::to_string(static_cast<int>(y)) + "\" " + style + ">" + text + "</text>\n";
+const char* color_of(Role role) {
+  switch (role) {
+    case Role::self:
+      return "#d62728";
+    case Role::data:
+      return "#9ecae1";
+    case Role::model:
+      return "#fdd0a2";
+    case Role::pod:
+      return "#c7e9c0";
+    case Role::other:
+      break;
+  }
+  return "#f0f0f0";
 }
 
-// Of numbers and fixed words alone, so that nothing in it needs escaping.
 std::string svg(const Picture& picture) {
   constexpr int kCell = 40, kGap = 6, kMargin = 30, kHead = 60;
+  constexpr const char* kOutline = "#888";
   const std::vector<int> pods = picture.pods(kMostDrawn);
   const int across = std::min(4, static_cast<int>(pods.size()));
-  const int down = (static_cast<int>(pods.size()) + across - 1) / across;
+  const int down = static_cast<int>(divide_up(static_cast<int64_t>(pods.size()), across));
   const int pod_width = picture.columns * (kCell + kGap) + kMargin;
   const int pod_height = picture.planes * (picture.rows * (kCell + kGap) + kMargin) + kMargin;
   const int width = std::max(640, across * pod_width + 2 * kMargin);
   const int height = kHead + down * pod_height + 2 * kMargin;
-  const char* plain = "font-size=\"12\" fill=\"#333\"";
-  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(width) +
-                    "\" height=\"" + std::to_string(height) + "\" font-family=\"sans-serif\">\n" +
-                    "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n" +
-                    svg_text(kMargin, 24, picture.mesh.text(), "font-size=\"16\" fill=\"#111\"") +
-                    svg_text(kMargin, 44, "groups of " + picture.mesh.text(picture.rank), plain);
-  const auto color = [](Role role) {
-    switch (role) {
-      case Role::self:
-        return "#d62728";
-      case Role::data:
-        return "#9ecae1";
-      case Role::model:
-        return "#fdd0a2";
-      case Role::pod:
-        return "#c7e9c0";
-      case Role::other:
-        break;
-    }
-    return "#f0f0f0";
-  };
-  const auto box = [&](int x, int y, int size, Role role) {
-    return "<rect x=\"" + std::to_string(x) + "\" y=\"" + std::to_string(y) + "\" width=\"" +
-           std::to_string(size) + "\" height=\"" + std::to_string(size) + "\" rx=\"4\" fill=\"" +
-           color(role) + "\" stroke=\"#888\">";
-  };
+  train::Svg out(width, height);
+  out.text(kMargin, 24, picture.mesh.text(), {16, "start", "#111"});
+  out.text(kMargin, 44, "groups of " + picture.mesh.text(picture.rank), {});
   for (size_t i = 0; i < pods.size(); ++i) {
     const int left = kMargin + static_cast<int>(i) % across * pod_width;
     int top = kHead + kMargin + static_cast<int>(i) / across * pod_height;
-    out += svg_text(left, top - 8, "pod " + std::to_string(pods[i]), plain);
+    out.text(left, top - 8, "pod " + std::to_string(pods[i]), {});
     for (int plane = 0; plane < picture.planes; ++plane, top += picture.rows * (kCell + kGap) + kMargin) {
       for (int row = 0; row < picture.rows; ++row) {
         for (int column = 0; column < picture.columns; ++column) {
           const int rank = picture.rank_at(pods[i], plane, row, column);
           const int x = left + column * (kCell + kGap);
           const int y = top + row * (kCell + kGap);
-          out += box(x, y, kCell, picture.role(rank)) + "<title>" + picture.mesh.text(rank) +
-                 "</title></rect>\n";
-          out += svg_text(x + kCell / 2.0, y + kCell / 2.0 + 4, std::to_string(rank),
-                          "font-size=\"11\" text-anchor=\"middle\" fill=\"#222\"");
+          out.box(x, y, kCell, kCell, color_of(picture.role(rank)), picture.mesh.text(rank), kOutline);
+          out.text(x + kCell / 2.0, y + kCell / 2.0 + 4, std::to_string(rank), {11, "middle", "#222"});
         }
       }
     }
@@ -215,11 +203,11 @@ std::string svg(const Picture& picture) {
                 {Role::model, "model group"},
                 {Role::pod, "twins in other pods"}};
   for (const auto& entry : legend) {
-    out += box(x, height - 30, 14, entry.role) + "</rect>\n";
-    out += svg_text(x + 20, height - 18, entry.text, plain);
+    out.box(x, height - 30, 14, 14, color_of(entry.role), {}, kOutline);
+    out.text(x + 20, height - 18, entry.text, {});
     x += 130;
   }
-  return out + "</svg>\n";
+  return out.whole();
 }
 
 ExitCode run(const MeshFlags& flags) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "parallel/mesh/mesh.h"
 #include "simulate/answer/sweep.h"
@@ -327,7 +328,7 @@ std::vector<LayoutChoice> layout_choices(const config::RunConfig& run, const sim
     layout.model = model;
     layout.data = chips / model;
     const int64_t replicas = run.mesh().pods() * layout.data;
-    const int64_t each = (run.batch().global_sequences() + replicas - 1) / replicas;
+    const int64_t each = divide_up(run.batch().global_sequences(), replicas);
     std::set<int64_t> sequences;
     for (int64_t count = 1; count <= std::min(each, kMostSequences); count *= 2) sequences.insert(count);
     if (run.train().deterministic()) sequences = {own.sequences_per_replica};

@@ -66,9 +66,12 @@ void Svg::path(const std::vector<std::pair<double, double>>& points, const char*
   body_ += "\"/>\n";
 }
 
-void Svg::box(double x, double y, double width, double height, const char* color, std::string_view title) {
+void Svg::box(double x, double y, double width, double height, const char* color, std::string_view title,
+              const char* outline) {
   body_ += "<rect x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\" width=\"" + pixels(width) + "\" height=\"" +
-           format_text("%.2f", height) + "\" fill=\"" + color + "\"" + titled("rect", title);
+           format_text("%.2f", height) + "\" fill=\"" + color + "\"";
+  if (outline != nullptr) body_ += " stroke=\"" + std::string(outline) + "\"";
+  body_ += titled("rect", title);
 }
 
 void Svg::dot(double x, double y, double radius, const char* color, std::string_view title) {

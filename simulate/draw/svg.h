@@ -27,7 +27,8 @@ class Svg {
   void path(const std::vector<std::pair<double, double>>& points, const char* color, double width,
             bool dashed = false);
   // `title` is shown where the pointer rests.
-  void box(double x, double y, double width, double height, const char* color, std::string_view title = {});
+  void box(double x, double y, double width, double height, const char* color, std::string_view title = {},
+           const char* outline = nullptr);
   void dot(double x, double y, double radius, const char* color, std::string_view title = {});
 
   // The whole picture; white, so that it can be read on any page.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "simulate/play/calibration.h"
 #include "simulate/play/program.h"
 #include "train/engine/engine.h"
@@ -138,8 +139,7 @@ int64_t sequences_a_round(const config::RunConfig& run) {
 }
 
 int64_t microbatches_of(const config::RunConfig& run) {
-  const int64_t round = sequences_a_round(run);
-  return (run.batch().global_sequences() + round - 1) / round;
+  return divide_up(run.batch().global_sequences(), sequences_a_round(run));
 }
 
 sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation) {

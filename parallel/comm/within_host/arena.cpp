@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25  // Linux 6.1; older C libraries do not name it
@@ -16,10 +17,6 @@ namespace toroid {
 namespace {
 
 constexpr int64_t kPage = 4096, kHugePage = int64_t{2} << 20;
-
-int64_t up_to(int64_t value, int64_t step) {
-  return (value + step - 1) / step * step;
-}
 
 // Puts what lies in whole huge pages into such. A page is there only once it is touched; the rest of it then
 // comes with the huge page, in one piece and without a fault for each page.
@@ -35,7 +32,7 @@ bool make_huge(std::byte* begin, int64_t bytes) {
 }  // namespace
 
 Arena::Arena(int64_t bytes)
-    : segment_(SharedSegment::anonymous(up_to(bytes, kHugePage))), bytes_(up_to(bytes, kHugePage)) {
+    : segment_(SharedSegment::anonymous(round_up(bytes, kHugePage))), bytes_(round_up(bytes, kHugePage)) {
   begin_ = segment_.data();
   free_.emplace(0, bytes_);
   void* const trial = take(kHugePage);
@@ -45,11 +42,11 @@ Arena::Arena(int64_t bytes)
 }
 
 void* Arena::take(int64_t bytes) {
-  const int64_t size = up_to(bytes, kPage);
+  const int64_t size = round_up(bytes, kPage);
   const int64_t alignment = size >= kHugePage ? kHugePage : kPage;
   for (auto range = free_.begin(); range != free_.end(); ++range) {
     const auto [first, length] = *range;
-    const int64_t at = up_to(first, alignment);
+    const int64_t at = round_up(first, alignment);
     if (at + size > first + length) continue;
     free_.erase(range);
     if (at > first) free_.emplace(first, at - first);
@@ -63,7 +60,7 @@ void* Arena::take(int64_t bytes) {
 bool Arena::give_back(void* address, int64_t bytes) {
   const int64_t offset = static_cast<std::byte*>(address) - begin_;
   if (offset < 0 || offset >= bytes_) return false;
-  int64_t first = offset, last = offset + up_to(bytes, kPage);
+  int64_t first = offset, last = offset + round_up(bytes, kPage);
   segment_.forget(first, last - first);
   const auto after = free_.lower_bound(first);
   if (after != free_.end() && after->first == last) {

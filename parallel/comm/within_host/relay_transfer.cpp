@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/round_up.h"
 #include "core/device/cpu/stream_copy.h"
 #include "parallel/comm/combine.h"
 
@@ -35,9 +36,9 @@ int64_t piece_of(const HostJob& job, int ranks, const Relay& relay) {
 
 int64_t relay_rounds(const HostJob& job, int ranks, const Relay& relay) {
   const int64_t largest =
-      job.operation == HostJob::Operation::broadcast ? job.elements : (job.elements + ranks - 1) / ranks;
+      job.operation == HostJob::Operation::broadcast ? job.elements : divide_up(job.elements, ranks);
   const int64_t piece = piece_of(job, ranks, relay);
-  return std::max<int64_t>(1, (largest + piece - 1) / piece);
+  return std::max<int64_t>(1, divide_up(largest, piece));
 }
 
 RelayTransfer::RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
