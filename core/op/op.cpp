@@ -1,10 +1,18 @@
 #include "core/op/op.h"
 
+#include <iterator>
+
 #include "core/base/error.h"
 #include "core/op/check.h"
 #include "core/op/kinds.h"
 
 namespace toroid {
+
+std::string_view name_of(Phase phase) {
+  static constexpr std::string_view kNames[] = {"forward", "recompute", "backward", "optimizer", "setup"};
+  const auto index = static_cast<size_t>(phase);
+  return index < std::size(kNames) ? kNames[index] : "unknown phase";
+}
 
 int64_t Cost::flops() const {
   int64_t total = vector_flops;

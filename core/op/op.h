@@ -21,6 +21,8 @@ enum class Queue : uint8_t;
 
 enum class Access : uint8_t { in, out, inout };
 enum class Phase : uint8_t { forward, recompute, backward, optimizer, setup };
+// "forward"; ends in a zero byte. A value that a confused peer sent has a name too.
+std::string_view name_of(Phase phase);
 
 struct Operand {
   Tensor tensor;  // an absent optional operand has no block

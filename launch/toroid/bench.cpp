@@ -84,7 +84,6 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
 }
 
 void print_operators(const train::StepBench& bench) {
-  static constexpr const char* kPhases[] = {"forward", "recompute", "backward", "optimizer", "setup"};
   std::printf("   calls        ms  floor ms   GFLOP/s     GB/s  phase      operator\n");
   double all = 0;
   bool faster = false;
@@ -97,7 +96,7 @@ void print_operators(const train::StepBench& bench) {
     const std::string floor_ms = known ? format_text("%9.3f", floor * 1e3) : "        -";
     std::printf("%8lld %9.3f %s %9.1f %8.2f  %-9s  %s\n", static_cast<long long>(row.count),
                 row.seconds * 1e3, floor_ms.c_str(), row.flops / row.seconds / 1e9,
-                row.bytes / row.seconds / 1e9, kPhases[static_cast<size_t>(row.phase)], row.text.c_str());
+                row.bytes / row.seconds / 1e9, name_of(row.phase).data(), row.text.c_str());
   }
   std::printf("%8s %9.3f  of %.3f ms a step\n", "", all * 1e3, bench.median_s * 1e3);
   if (faster) {

@@ -14,12 +14,6 @@
 namespace toroid {
 namespace {
 
-std::string_view name_of_phase(Phase phase) {
-  constexpr std::array<std::string_view, 5> kNames{"forward", "recompute", "backward", "optimizer", "setup"};
-  const auto index = static_cast<size_t>(phase);
-  return index < kNames.size() ? kNames[index] : "unknown phase";
-}
-
 std::string text_of(const std::string& operation, const std::string& tensor, int64_t bytes) {
   return operation + (tensor.empty() ? "" : " of " + in_quotes(tensor)) + " (" + with_commas(bytes) +
          " bytes)";
@@ -289,7 +283,7 @@ void Watch::expired(const Call& call, Seconds waited) const {
                         seconds.data() + " in " +
                         text_of(call.note->operation, call.note->tensor, call.note->bytes) + " on axis " +
                         call.note->axis + ", sequence number " + std::to_string(call.sequence) + ", " +
-                        std::string(name_of_phase(call.note->phase));
+                        std::string(name_of(call.note->phase));
   const std::string late = missing(call, answers), silent = this->silent(call, answers);
   message += !late.empty() ? "; not arrived: " + late : silent.empty() ? "; every peer has begun it" : "";
   throw PeerError(message + silent + halted(answers));
