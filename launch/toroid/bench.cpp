@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "bench/step/step_bench.h"
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "launch/toroid/config_flags.h"
 #include "launch/toroid/verb.h"
 #include "simulate/fit/host_chip.h"
@@ -93,7 +93,7 @@ void print_operators(const train::StepBench& bench) {
     // What lies in a cache is faster than memory: then memory's bandwidth gives no floor.
     const bool known = bench.floor.best_flops > 0 && floor <= row.seconds;
     faster = faster || (bench.floor.best_flops > 0 && !known);
-    const std::string floor_ms = known ? format_text("%9.3f", floor * 1e3) : "        -";
+    const std::string floor_ms = known ? fmt::format("{:9.3f}", floor * 1e3) : "        -";
     std::printf("%8lld %9.3f %s %9.1f %8.2f  %-9s  %s\n", static_cast<long long>(row.count),
                 row.seconds * 1e3, floor_ms.c_str(), row.flops / row.seconds / 1e9,
                 row.bytes / row.seconds / 1e9, name_of(row.phase).data(), row.text.c_str());

@@ -6,7 +6,6 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "core/base/format_text.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/toroid/config_flags.h"

@@ -4,7 +4,7 @@
 #include <regex>
 
 #include "core/base/error.h"
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/io/file.h"
 #include "core/base/text.h"
 #include "launch/toroid/verb.h"
@@ -28,7 +28,7 @@ std::string with_values(std::string text, const train::Values& values) {
   for (std::sregex_iterator found(text.begin(), text.end(), kValue), end; found != end; ++found, ++i) {
     if (i >= values.size()) break;
     out.append(at, (*found)[2].first);
-    out += format_text("%.5g", values[i]);
+    out += fmt::format("{:.5g}", values[i]);
     at = (*found)[2].second;
   }
   if (i != values.size())

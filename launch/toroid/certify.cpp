@@ -4,7 +4,7 @@
 #include <iostream>
 
 #include "core/base/error.h"
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/toroid/config_flags.h"
@@ -88,9 +88,8 @@ class Certificate {
     const train::LayoutRun reference = launch(layouts_[0], false, {});
     for (size_t s = 0; s < reference.steps.size(); ++s) {
       const train::CertifiedStep& step = reference.steps[s];
-      std::cout << format_text("  step %2zu  loss %.9g  norm %.9g  weights %s  moments %s\n", s + 1,
-                               step.loss, step.gradient_norm, hex(step.weights).c_str(),
-                               hex(step.moments).c_str());
+      std::cout << fmt::format("  step {:2}  loss {:.9g}  norm {:.9g}  weights {}  moments {}\n", s + 1,
+                               step.loss, step.gradient_norm, hex(step.weights), hex(step.moments));
     }
     for (size_t i = 0; i < layouts_.size(); ++i) {
       const train::LayoutRun run = i == 0 ? reference : launch(layouts_[i], false, {});
@@ -118,13 +117,13 @@ class Certificate {
     const train::LayoutRun one = launch(layouts_[0], true, bf16);
     const train::LayoutRun exact = launch(layouts_[0], true, {"train.precision=FP32"});
     const double bound = 2 * train::deviation(exact, one);
-    std::cout << format_text(
-        "\nfast mode: largest relative deviation from %s, bound %.3g (twice bf16 from fp32)\n",
-        layouts_[0].text().c_str(), bound);
+    std::cout << fmt::format(
+        "\nfast mode: largest relative deviation from {}, bound {:.3g} (twice bf16 from fp32)\n",
+        layouts_[0].text(), bound);
     for (size_t i = 1; i < layouts_.size(); ++i) {
       const double deviation = train::deviation(one, launch(layouts_[i], true, bf16));
-      report(layouts_[i].text(), deviation <= bound, format_text("deviates by %.3g", deviation),
-             {format_text("deviates by %.3g, more than the bound", deviation)});
+      report(layouts_[i].text(), deviation <= bound, fmt::format("deviates by {:.3g}", deviation),
+             {fmt::format("deviates by {:.3g}, more than the bound", deviation)});
     }
   }
 
@@ -150,7 +149,7 @@ class Certificate {
 
   void report(const std::string& layout, bool passed, const std::string& good,
               const std::vector<std::string>& findings) {
-    std::cout << format_text("  %-28s ", layout.c_str()) << (passed ? "pass  " + good : "FAIL") << "\n";
+    std::cout << fmt::format("  {:<28} ", layout) << (passed ? "pass  " + good : "FAIL") << "\n";
     if (passed) return;
     ++failed_;
     for (const std::string& finding : findings) std::cout << "      " << finding << "\n";

@@ -9,7 +9,7 @@
 #include <iostream>
 #include <memory>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "core/device/cpu/bandwidth.h"
 #include "core/device/cpu/cpu_device.h"
@@ -93,11 +93,11 @@ void choose_products(config::HostFigures& figures) {
   figures.set_bf16_products(way);
   figures.set_register_bf16_flops_per_s(rates.bf16);
   figures.set_register_fp32_flops_per_s(rates.fp32);
-  const std::string bf16 = rates.bf16 > 0 ? format_text("bf16 dot products %.0f", rates.bf16 / 1e9)
+  const std::string bf16 = rates.bf16 > 0 ? fmt::format("bf16 dot products {:.0f}", rates.bf16 / 1e9)
                                           : std::string("no bf16 dot products");
   line("bf16 products",
-       way + format_text(" (of a core, in registers: %s, fp32 %.0f GFLOP/s)", bf16.c_str(), rates.fp32 / 1e9),
-       true, "");
+       way + fmt::format(" (of a core, in registers: {}, fp32 {:.0f} GFLOP/s)", bf16, rates.fp32 / 1e9), true,
+       "");
 }
 
 struct ProductShape {
@@ -161,11 +161,12 @@ void measure(config::HostFigures& figures, int threads, bool quick) {
   std::printf("     memory bandwidth (triad) %.1f GB/s\n\n", figures.bandwidth_bytes_per_s() / 1e9);
   const double ratio = bf16.best() / fp32.best();
   const bool native = cpu::fastest_products() == Bf16Products::native;
-  line("product rates",
-       format_text("bf16 %.0f, fp32 %.0f GFLOP/s (%.1f x)", bf16.best() / 1e9, fp32.best() / 1e9, ratio),
-       ratio >= (native ? 1.5 : 0.85),
-       native ? "bf16 should be at least 1.5 times fp32 by bf16 instructions; is another program running?"
-              : "bf16 should be about as fast as fp32, which it is widened to; is another program running?");
+  line(
+      "product rates",
+      fmt::format("bf16 {:.0f}, fp32 {:.0f} GFLOP/s ({:.1f} x)", bf16.best() / 1e9, fp32.best() / 1e9, ratio),
+      ratio >= (native ? 1.5 : 0.85),
+      native ? "bf16 should be at least 1.5 times fp32 by bf16 instructions; is another program running?"
+             : "bf16 should be about as fast as fp32, which it is widened to; is another program running?");
 }
 
 // Whether the machine was idle, as far as its rounds tell.
@@ -173,7 +174,7 @@ void look_at_rounds(const config::HostFigures& figures) {
   const double worst = std::max(
       {figures.bf16_spread(), figures.fp32_spread(), figures.bandwidth_spread(), figures.op_spread()});
   line("rounds",
-       format_text("differ by %.0f %% (bf16), %.0f %% (fp32), %.0f %% (memory), %.0f %% (steps)",
+       fmt::format("differ by {:.0f} % (bf16), {:.0f} % (fp32), {:.0f} % (memory), {:.0f} % (steps)",
                    100 * figures.bf16_spread(), 100 * figures.fp32_spread(), 100 * figures.bandwidth_spread(),
                    100 * figures.op_spread()),
        worst <= train::kAlikeRounds,

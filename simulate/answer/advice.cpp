@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "train/config/load.h"
 
@@ -58,13 +58,11 @@ class Variants {
   void add_model(int64_t model) {
     const int64_t chips = run_.mesh().data() * run_.mesh().model();
     if (model < 1 || model == run_.mesh().model() || chips % model != 0) return;
-    add(format_text("mesh.model=%lld with mesh.data=%lld", static_cast<long long>(model),
-                    static_cast<long long>(chips / model)),
-        [&](config::RunConfig& run) {
-          run.mutable_mesh()->set_model(model);
-          run.mutable_mesh()->set_data(chips / model);
-          run.mutable_mesh()->clear_placement();
-        });
+    add(fmt::format("mesh.model={} with mesh.data={}", model, chips / model), [&](config::RunConfig& run) {
+      run.mutable_mesh()->set_model(model);
+      run.mutable_mesh()->set_data(chips / model);
+      run.mutable_mesh()->clear_placement();
+    });
   }
   const std::vector<Variant>& all() const { return changes_; }
 
@@ -139,7 +137,7 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
     const double percent = gain(change.run, chip, *tried);
     if (percent <= most) continue;
     most = percent;
-    best = format_text("%s gives %.0f %% more tokens a second", change.text.c_str(), most);
+    best = fmt::format("{} gives {:.0f} % more tokens a second", change.text, most);
   }
   if (best.empty()) {
     best = "none of " + std::to_string(changes.all().size()) +
@@ -149,7 +147,7 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   faster.topology.bytes_per_s *= 2;
   faster.host.chip_bytes_per_s *= 2;
   if (const auto tried = attempt(run, faster, plugins); tried && answer.chips > 1)
-    best += format_text("; links twice as fast would give %.0f %%", gain(run, faster, *tried));
+    best += fmt::format("; links twice as fast would give {:.0f} %", gain(run, faster, *tried));
   return best;
 }
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
 #include "train/report/model_flops.h"
@@ -73,11 +73,11 @@ std::string limit_of(const Answer& answer) {
   };
   const auto* const most =
       std::max_element(std::begin(parts), std::end(parts), [](auto& a, auto& b) { return a.time < b.time; });
-  std::string out = format_text("%.0f %% of a step is %s", 100 * most->time.count() / step, most->what);
+  std::string out = fmt::format("{:.0f} % of a step is {}", 100 * most->time.count() / step, most->what);
   if (most->what == parts[2].what && !answer.links.empty()) {
     const auto link = std::max_element(answer.links.begin(), answer.links.end(),
                                        [](auto& a, auto& b) { return a.utilisation < b.utilisation; });
-    out += format_text("; the busiest link, %s, carries bytes for %.0f %% of it", link->name.c_str(),
+    out += fmt::format("; the busiest link, {}, carries bytes for {:.0f} % of it", link->name,
                        100 * link->utilisation);
   }
   return out;
@@ -91,7 +91,7 @@ Seconds TimeSplit::rest() const {
 }
 
 std::string share_text(double part, int decimals) {
-  return is_share(part) ? format_text("%.*f %%", decimals, 100 * part) : "-";
+  return is_share(part) ? fmt::format("{:.{}f} %", 100 * part, decimals) : "-";
 }
 
 std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {

@@ -5,7 +5,7 @@
 #include <ostream>
 #include <vector>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 
 namespace toroid::train {
@@ -17,53 +17,52 @@ void print_split(std::ostream& out, const Answer& answer) {
       {"products", split.products},          {"memory-bound operators", split.memory_bound},
       {"exposed within a pod", split.torus}, {"exposed between pods", split.pods},
       {"dispatch", split.dispatch},          {"bubbles", split.bubbles}};
-  out << format_text("step                        %12.2f ms\n", answer.step.count() * 1e3);
+  out << fmt::format("step                        {:12.2f} ms\n", answer.step.count() * 1e3);
   for (const auto& [name, time] : rows) {
-    out << format_text("  %-25s %12.2f ms %6.1f %%\n", name, time.count() * 1e3, 100 * (time / answer.step));
+    out << fmt::format("  {:<25} {:12.2f} ms {:6.1f} %\n", name, time.count() * 1e3,
+                       100 * (time / answer.step));
   }
 }
 
 void print_memory(std::ostream& out, const MemoryAnswer& memory) {
-  out << format_text("memory of a chip            %12s of %s\n", human_bytes(memory.peak_bytes).c_str(),
-                     human_bytes(memory.chip_bytes).c_str());
+  out << fmt::format("memory of a chip            {:>12} of {}\n", human_bytes(memory.peak_bytes),
+                     human_bytes(memory.chip_bytes));
   std::vector<std::pair<int64_t, std::string>> holders;
   for (const auto& [holder, bytes] : memory.by_holder) holders.emplace_back(bytes, holder);
   std::sort(holders.rbegin(), holders.rend());
   for (const auto& [bytes, holder] : holders)
-    out << format_text("  %-25s %12s\n", holder.c_str(), human_bytes(bytes).c_str());
+    out << fmt::format("  {:<25} {:>12}\n", holder, human_bytes(bytes));
   for (const auto& [phase, bytes] : memory.by_phase)
-    out << format_text("  peak in %-17s %12s\n", phase.c_str(), human_bytes(bytes).c_str());
+    out << fmt::format("  peak in {:<17} {:>12}\n", phase, human_bytes(bytes));
 }
 
 std::string duration(Seconds time) {
   const double days = time.count() / 86400;
-  if (days >= 1) return format_text("%.1f days", days);
-  return format_text("%.1f hours", time.count() / 3600);
+  if (days >= 1) return fmt::format("{:.1f} days", days);
+  return fmt::format("{:.1f} hours", time.count() / 3600);
 }
 
 }  // namespace
 
 void print_answer(std::ostream& out, const Answer& answer) {
-  out << format_text("simulated: %s chips of %s in %s pods, %s constants, %lld roles\n",
-                     with_commas(answer.chips).c_str(), answer.chip.c_str(), with_commas(answer.pods).c_str(),
-                     answer.constants.c_str(), static_cast<long long>(answer.roles));
+  out << fmt::format("simulated: {} chips of {} in {} pods, {} constants, {} roles\n",
+                     with_commas(answer.chips), answer.chip, with_commas(answer.pods), answer.constants,
+                     answer.roles);
   print_split(out, answer);
-  out << format_text("MFU                         %14s causal, %s full attention; HFU %s\n",
-                     share_text(answer.mfu_causal).c_str(), share_text(answer.mfu_full_attention).c_str(),
-                     share_text(answer.hfu).c_str());
-  out << format_text("tokens                      %12s a step, %.4g a second, %.4g a second and chip\n",
-                     with_commas(answer.tokens_per_step).c_str(), answer.tokens_per_s,
-                     answer.tokens_per_s_chip());
+  out << fmt::format("MFU                         {:>14} causal, {} full attention; HFU {}\n",
+                     share_text(answer.mfu_causal), share_text(answer.mfu_full_attention),
+                     share_text(answer.hfu));
+  out << fmt::format("tokens                      {:>12} a step, {:.4g} a second, {:.4g} a second and chip\n",
+                     with_commas(answer.tokens_per_step), answer.tokens_per_s, answer.tokens_per_s_chip());
   print_memory(out, answer.memory);
   if (!answer.links.empty()) out << "links                      sent by a chip   in use\n";
   for (const LinkAnswer& link : answer.links) {
-    out << format_text("  %-25s %12s %6.1f %%\n", link.name.c_str(),
-                       human_bytes(static_cast<int64_t>(link.bytes)).c_str(), 100 * link.utilisation);
+    out << fmt::format("  {:<25} {:>12} {:6.1f} %\n", link.name,
+                       human_bytes(static_cast<int64_t>(link.bytes)), 100 * link.utilisation);
   }
-  out << format_text("to %.3g tokens          %16s", answer.goal_tokens,
-                     duration(answer.time_to_goal).c_str());
-  if (answer.energy_joules > 0) out << format_text(", %.4g MWh", answer.energy_joules / 3.6e9);
-  if (answer.cost_dollars > 0) out << format_text(", %.3g dollars", answer.cost_dollars);
+  out << fmt::format("to {:.3g} tokens          {:>16}", answer.goal_tokens, duration(answer.time_to_goal));
+  if (answer.energy_joules > 0) out << fmt::format(", {:.4g} MWh", answer.energy_joules / 3.6e9);
+  if (answer.cost_dollars > 0) out << fmt::format(", {:.3g} dollars", answer.cost_dollars);
   out << "\nlimit: " << answer.limit << "\n";
   if (!answer.remedy.empty()) out << "would help: " << answer.remedy << "\n";
 }

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <ostream>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "simulate/answer/search.h"
 
@@ -62,16 +62,14 @@ std::string instead(const LayoutChoice& own, const LayoutChoice& best) {
 void print_row(std::ostream& out, size_t rank, const RankedLayout& each) {
   const LayoutChoice& l = each.layout;
   const TimeSplit& s = each.split;
-  const auto whole = [](int64_t value) { return static_cast<long long>(value); };
-  out << format_text("%4zu%s  %-8s %5lld %5lld %5lld %5lld  %-5s %3lld %4lld", rank, each.own ? "*" : " ",
-                     sizes(l.torus).c_str(), whole(l.data), whole(l.model), whole(l.sequences_per_replica),
-                     whole(each.microbatches), config::TrainConfig::Remat_Name(l.remat).c_str(),
-                     whole(l.prefetch), whole(l.stage))
-      << format_text(" %3.0f%% %8.3f%s %8.3f %7.3f %7.3f %7.3f %7.3f %12s %9s\n", 100 * each.padding,
-                     each.step.count(), each.in_full ? " " : "~", s.products.count(), s.memory_bound.count(),
-                     s.torus.count(), s.pods.count(), s.rest().count(),
-                     with_commas(static_cast<int64_t>(each.tokens_per_s)).c_str(),
-                     human_bytes(each.memory.peak_bytes).c_str());
+  out << fmt::format("{:4}{}  {:<8} {:5} {:5} {:5} {:5}  {:<5} {:3} {:4}", rank, each.own ? "*" : " ",
+                     sizes(l.torus), l.data, l.model, l.sequences_per_replica, each.microbatches,
+                     config::TrainConfig::Remat_Name(l.remat), l.prefetch, l.stage)
+      << fmt::format(" {:3.0f}% {:8.3f}{} {:8.3f} {:7.3f} {:7.3f} {:7.3f} {:7.3f} {:>12} {:>9}\n",
+                     100 * each.padding, each.step.count(), each.in_full ? " " : "~", s.products.count(),
+                     s.memory_bound.count(), s.torus.count(), s.pods.count(), s.rest().count(),
+                     with_commas(static_cast<int64_t>(each.tokens_per_s)),
+                     human_bytes(each.memory.peak_bytes));
 }
 
 }  // namespace
@@ -82,16 +80,17 @@ std::string why_best(const Search& search) {
   const RankedLayout* own = search.own();
   if (own == nullptr) return "The config's own layout does not run: " + search.own_refusal + ".";
   if (own == &best) return "The config's own layout is the best of those tried.";
-  std::string out = format_text("The best takes %.3f s a step, the config's own layout %.3f s (simulated)",
-                                best.step.count(), own->step.count());
-  out += format_text(": %.2f times the tokens/s", best.tokens_per_s / own->tokens_per_s);
+  std::string out =
+      fmt::format("The best takes {:.3f} s a step, the config's own layout {:.3f} s (simulated)",
+                  best.step.count(), own->step.count());
+  out += fmt::format(": {:.2f} times the tokens/s", best.tokens_per_s / own->tokens_per_s);
   out += ", by " + instead(own->layout, best.layout) + ". ";
   // What makes out most of the difference, and what speaks against it.
   const double all = (own->step - best.step).count();
   std::string gains, losses;
   const std::vector<LayoutDifference> parts = differences(*own, best);
   for (const LayoutDifference& part : parts) {
-    const auto seconds = format_text(" (%.3f s to %.3f s)", part.own, part.best);
+    const auto seconds = fmt::format(" ({:.3f} s to {:.3f} s)", part.own, part.best);
     if (part.less() > 0.02 * all && part.less() > 1e-6)
       gains += (gains.empty() ? "less " : ", less ") + part.name + seconds;
     if (part.less() < -0.02 * all && part.less() < -1e-6)
@@ -130,14 +129,13 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
   out << "\n" << printable(why_best(search), 2000) << "\n";
   if (!search.refused.empty()) out << "\nrefused\n";
   for (const RefusedLayouts& each : search.refused) {
-    out << format_text("%6lld  ", static_cast<long long>(each.count)) << printable(each.message, 500)
-        << "\n        for example " << each.example.text() << "\n";
+    out << fmt::format("{:6}  ", each.count) << printable(each.message, 500) << "\n        for example "
+        << each.example.text() << "\n";
   }
   int64_t refused = 0;
   for (const RefusedLayouts& each : search.refused) refused += each.count;
-  out << format_text("\n%lld layouts tried in %.1f s: %zu run, %lld refused",
-                     static_cast<long long>(search.tried), search.took.count(), search.ranked.size(),
-                     static_cast<long long>(refused));
+  out << fmt::format("\n{} layouts tried in {:.1f} s: {} run, {} refused", search.tried, search.took.count(),
+                     search.ranked.size(), refused);
   if (search.not_recorded > 0)
     out << ", " << search.not_recorded << " of them without a record because a leaner layout does not fit";
   out << "\n";

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <ostream>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "simulate/answer/sweep.h"
 
@@ -15,7 +15,7 @@ struct Figure {
 };
 
 std::string exact(double value) {
-  return format_text("%.9g", value);
+  return fmt::format("{:.9g}", value);
 }
 
 std::string exact_share(double share) {
@@ -94,14 +94,14 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
       continue;
     }
     const Answer& a = *row.answer;
-    out << format_text("%7lld %9lld %8.3f  %8.3f %8.3f %8.3f %8.3f %8.3f %11s %7.0f %10s %9s\n",
-                       static_cast<long long>(a.chips), static_cast<long long>(row.global_sequences),
-                       a.step.count(), a.split.products.count(), a.split.memory_bound.count(),
-                       a.split.torus.count(), a.split.pods.count(), a.split.rest().count(),
-                       with_commas(static_cast<int64_t>(a.tokens_per_s)).c_str(), a.tokens_per_s_chip(),
-                       share_text(a.mfu_causal, 1).c_str(), human_bytes(a.memory.peak_bytes).c_str());
+    out << fmt::format(
+        "{:7} {:9} {:8.3f}  {:8.3f} {:8.3f} {:8.3f} {:8.3f} {:8.3f} {:>11} {:7.0f} {:>10} {:>9}\n", a.chips,
+        row.global_sequences, a.step.count(), a.split.products.count(), a.split.memory_bound.count(),
+        a.split.torus.count(), a.split.pods.count(), a.split.rest().count(),
+        with_commas(static_cast<int64_t>(a.tokens_per_s)), a.tokens_per_s_chip(), share_text(a.mfu_causal, 1),
+        human_bytes(a.memory.peak_bytes));
   }
-  out << format_text("\n%zu configurations in %.1f s", sweep.rows.size(), sweep.took.count());
+  out << fmt::format("\n{} configurations in {:.1f} s", sweep.rows.size(), sweep.took.count());
   if (refused > 0) out << ", " << refused << " refused";
   out << "\n";
 }

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "simulate/draw/svg.h"
 
@@ -320,7 +320,7 @@ class Chart {
           const double seconds = (row.answer->split.*part.seconds).count();
           if (!(seconds > 0)) continue;
           svg.box(middle - width / 2, y.at(floor + seconds), width, y.at(floor) - y.at(floor + seconds),
-                  part.color, std::string(part.name) + format_text(" %.3f s, simulated", seconds));
+                  part.color, std::string(part.name) + fmt::format(" {:.3f} s, simulated", seconds));
           floor += seconds;
         }
       } else {
@@ -393,8 +393,8 @@ std::string sweep_html(const Sweep& sweep, const std::string& command) {
     const auto cell = [&](const std::string& text) { out += "<td>" + text + "</td>"; };
     cell(with_commas(a.chips));
     cell(with_commas(row.global_sequences));
-    cell(format_text("%.4f s", a.step.count()));
-    for (const Part& part : kParts) cell(format_text("%.4f s", (a.split.*part.seconds).count()));
+    cell(fmt::format("{:.4f} s", a.step.count()));
+    for (const Part& part : kParts) cell(fmt::format("{:.4f} s", (a.split.*part.seconds).count()));
     cell(with_commas(static_cast<int64_t>(a.tokens_per_s)));
     cell(with_commas(static_cast<int64_t>(a.tokens_per_s_chip())));
     cell(share_text(a.mfu_causal, 1));

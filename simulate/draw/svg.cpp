@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 
 namespace toroid::train {
 namespace {
 
 std::string pixels(double value) {
-  return format_text("%.1f", value);
+  return fmt::format("{:.1f}", value);
 }
 
 std::string titled(std::string_view element, std::string_view title) {
@@ -69,7 +69,7 @@ void Svg::path(const std::vector<std::pair<double, double>>& points, const char*
 void Svg::box(double x, double y, double width, double height, const char* color, std::string_view title,
               const char* outline) {
   body_ += "<rect x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\" width=\"" + pixels(width) + "\" height=\"" +
-           format_text("%.2f", height) + "\" fill=\"" + color + "\"";
+           fmt::format("{:.2f}", height) + "\" fill=\"" + color + "\"";
   if (outline != nullptr) body_ += " stroke=\"" + std::string(outline) + "\"";
   body_ += titled("rect", title);
 }
@@ -80,7 +80,7 @@ void Svg::dot(double x, double y, double radius, const char* color, std::string_
 }
 
 std::string Svg::whole() const {
-  const std::string width = format_text("%.0f", width_), height = format_text("%.0f", height_);
+  const std::string width = fmt::format("{:.0f}", width_), height = fmt::format("{:.0f}", height_);
   return "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + width + "\" height=\"" + height +
          "\" viewBox=\"0 0 " + width + " " + height +
          "\" font-family=\"Helvetica, Arial, sans-serif\">\n<rect width=\"100%\" height=\"100%\" "
@@ -134,9 +134,9 @@ std::string short_number(double value) {
   } units[] = {{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
   for (const auto& each : units) {
     if (std::abs(value) >= each.unit * (1 - 1e-9))
-      return format_text("%.4g", value / each.unit) + each.suffix;
+      return fmt::format("{:.4g}", value / each.unit) + each.suffix;
   }
-  return format_text("%.4g", value);
+  return fmt::format("{:.4g}", value);
 }
 
 }  // namespace toroid::train

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "simulate/fit/fit.h"
@@ -39,7 +39,7 @@ std::string table(const std::vector<Row>& rows, bool markdown) {
 }
 
 std::string percent(double share) {
-  return format_text("%+.1f %%", 100 * share);
+  return fmt::format("{:+.1f} %", 100 * share);
 }
 
 bool exceeds(double share, double percent) {
@@ -54,7 +54,7 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
     Row row{printable(constant.name()),
             printable(constant.of()),
             constant.list() == config::Calibration::CHIP ? "chip" : "program",
-            format_text("%.5g", constant.value()),
+            fmt::format("{:.5g}", constant.value()),
             printable(constant.unit()),
             "",
             printable(constant.meaning())};
@@ -78,24 +78,25 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
     for (int i = 0; i < training.run_size(); ++i) {
       const RunError& run = residuals.runs[at++];
       if (training.weight() == 0) {
-        checks.push_back({printable(run.model), format_text("%.2f %%", 100 * run.published_mfu),
-                          format_text("%.2f %%", 100 * run.mfu), percent(run.error),
-                          format_text("%.3f s", run.step.count()), human_bytes(run.peak_bytes)});
+        checks.push_back({printable(run.model), fmt::format("{:.2f} %", 100 * run.published_mfu),
+                          fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
+                          fmt::format("{:.3f} s", run.step.count()), human_bytes(run.peak_bytes)});
         continue;
       }
       runs.push_back({printable(run.model), std::to_string(run.pods),
-                      format_text("%.2f %%", 100 * run.published_mfu), format_text("%.2f %%", 100 * run.mfu),
-                      percent(run.error), format_text("%.3f s", run.step.count()), percent(run.ratio_error)});
+                      fmt::format("{:.2f} %", 100 * run.published_mfu),
+                      fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
+                      fmt::format("{:.3f} s", run.step.count()), percent(run.ratio_error)});
       if (residuals.left_out) runs.back().push_back(percent(run.left_out_error));
     }
   }
   std::vector<Row> collectives{{"collective", "measured", "simulated", "error"}};
   for (const CollectiveError& each : residuals.collectives) {
-    collectives.push_back({printable(each.name), format_text("%.1f us", 1e6 * each.measured.count()),
-                           format_text("%.1f us", 1e6 * each.simulated.count()), percent(each.error)});
+    collectives.push_back({printable(each.name), fmt::format("{:.1f} us", 1e6 * each.measured.count()),
+                           fmt::format("{:.1f} us", 1e6 * each.simulated.count()), percent(each.error)});
   }
   std::string out = table(constants, markdown) + table(runs, markdown);
-  out += format_text("Root mean square of the errors in MFU of models whose ratios are bounded: %.2f %%\n\n",
+  out += fmt::format("Root mean square of the errors in MFU of models whose ratios are bounded: {:.2f} %\n\n",
                      100 * residuals.rms);
   if (collectives.size() > 1) out += table(collectives, markdown);
   if (checks.size() > 1) out += "Not fitted on:\n\n" + table(checks, markdown);

@@ -7,7 +7,7 @@
 #include <bit>
 #include <string_view>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
@@ -354,7 +354,7 @@ std::string kind_of_operator(std::string_view op) {
 }
 
 std::string flops_text(int64_t flops) {
-  return format_text("%.4g", static_cast<double>(flops));
+  return fmt::format("{:.4g}", static_cast<double>(flops));
 }
 
 // Calls found(key, planned, recorded) where the maps differ.
@@ -463,9 +463,8 @@ std::vector<std::string> describe(const PlannedWork& planned) {
   }
   const double all = static_cast<double>(planned.ranks) * static_cast<double>(rank.all_flops());
   out.push_back(
-      format_text("all %lld ranks: %.4g matmul FLOPs, %.2f %% more than one rank needs without padding",
-                  static_cast<long long>(planned.ranks), all,
-                  100 * (all / static_cast<double>(planned.needed_flops) - 1)));
+      fmt::format("all {} ranks: {:.4g} matmul FLOPs, {:.2f} % more than one rank needs without padding",
+                  planned.ranks, all, 100 * (all / static_cast<double>(planned.needed_flops) - 1)));
   out.insert(out.end(), planned.copies.begin(), planned.copies.end());
   return out;
 }

@@ -6,7 +6,7 @@
 #include <map>
 #include <ostream>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "core/device/cpu/cpu_device.h"
 #include "train/ranks/bf16_products.h"
@@ -45,8 +45,8 @@ void print_units(std::ostream& out, const DecoderConfig& config) {
   for (size_t u = 0; u < units.size(); ++u) {
     int64_t parameters = 0;
     for (const TensorSpec& tensor : units[u].tensors) parameters += tensor.shape.elements();
-    out << format_text("  %-12s %3zu tensors %16s parameters\n", units[u].name.c_str(),
-                       units[u].tensors.size(), with_commas(parameters).c_str());
+    out << fmt::format("  {:<12} {:3} tensors {:>16} parameters\n", units[u].name, units[u].tensors.size(),
+                       with_commas(parameters));
   }
   const ParameterCount count = count_parameters(config);
   out << "  " << with_commas(count.embedding) << " embedding parameters, " << with_commas(count.other)
@@ -57,7 +57,7 @@ void print_operators(std::ostream& out, const std::vector<Record>& operators) {
   out << "\noperators of a step, in order\n      phase      GFLOP    read MB   write MB  operator\n";
   for (size_t i = 0; i < operators.size(); ++i) {
     const Record& each = operators[i];
-    out << format_text("%5zu %-9s %8.3f %10.3f %10.3f  ", i, name_of(each.phase).data(),
+    out << fmt::format("{:5} {:<9} {:8.3f} {:10.3f} {:10.3f}  ", i, name_of(each.phase),
                        static_cast<double>(each.cost.flops()) / 1e9,
                        static_cast<double>(each.cost.bytes_read) / 1e6,
                        static_cast<double>(each.cost.bytes_written) / 1e6)
@@ -78,9 +78,8 @@ void print_phases(std::ostream& out, const std::vector<Record>& operators) {
   }
   out << "\nphase      operators      GFLOP    read MB   write MB\n";
   for (const auto& [phase, sum] : sums) {
-    out << format_text("%-10s %9lld %10.2f %10.1f %10.1f\n", name_of(phase).data(),
-                       static_cast<long long>(counts[phase]), static_cast<double>(sum.flops()) / 1e9,
-                       static_cast<double>(sum.bytes_read) / 1e6,
+    out << fmt::format("{:<10} {:9} {:10.2f} {:10.1f} {:10.1f}\n", name_of(phase), counts[phase],
+                       static_cast<double>(sum.flops()) / 1e9, static_cast<double>(sum.bytes_read) / 1e6,
                        static_cast<double>(sum.bytes_written) / 1e6);
   }
 }
@@ -91,9 +90,9 @@ void print_memory(std::ostream& out, const Statistics& memory) {
   for (const auto& [holder, bytes] : memory.peak_by_holder) holders.emplace_back(bytes, holder);
   std::sort(holders.rbegin(), holders.rend());
   for (const auto& [bytes, holder] : holders) {
-    if (bytes > 0) out << format_text("  %-20s %12s\n", holder.c_str(), human_bytes(bytes).c_str());
+    if (bytes > 0) out << fmt::format("  {:<20} {:>12}\n", holder, human_bytes(bytes));
   }
-  out << format_text("  %-20s %12s\n", "in all", human_bytes(memory.bytes_peak).c_str());
+  out << fmt::format("  {:<20} {:>12}\n", "in all", human_bytes(memory.bytes_peak));
 }
 
 }  // namespace
@@ -124,7 +123,7 @@ void print_record(std::ostream& out, const config::RunConfig& run, const StepRec
   print_phases(out, record.operators);
   const double flops =
       model_flops_per_step(decoder, run.batch().global_sequences(), run.batch().tokens_per_sequence());
-  out << format_text("model FLOPs of a step (6 N per token and causal attention): %.3f TFLOP\n",
+  out << fmt::format("model FLOPs of a step (6 N per token and causal attention): {:.3f} TFLOP\n",
                      flops / 1e12);
   print_memory(out, record.memory);
 }

@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "train/machine/best_of.h"
@@ -65,7 +65,7 @@ std::string doubt_of(const config::HostFigures& figures, DType type) {
     return "a run was faster than its peak, so that other programs ran then";
   const double spread = std::max(f32 ? figures.fp32_spread() : figures.bf16_spread(), figures.op_spread());
   if (!(spread > kAlikeRounds)) return "";
-  return format_text("its rounds differ by %.0f %%, so that other programs ran then", 100 * spread);
+  return fmt::format("its rounds differ by {:.0f} %, so that other programs ran then", 100 * spread);
 }
 
 RunPeak::RunPeak(const PeakOf& run) : run_(run) {

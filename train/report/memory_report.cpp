@@ -5,7 +5,7 @@
 #include <ostream>
 #include <set>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "train/ranks/ranks.h"
 
@@ -14,8 +14,8 @@ namespace {
 
 std::string row(const std::string& name, double predicted, double used) {
   const auto text = [](double bytes) { return human_bytes(static_cast<int64_t>(bytes)); };
-  return format_text("  %-20s %12s %12s  ", name.c_str(), text(predicted).c_str(), text(used).c_str()) +
-         (used > 0 ? format_text("%+7.1f %%\n", 100 * (predicted / used - 1)) : "\n");
+  return fmt::format("  {:<20} {:>12} {:>12}  ", name, text(predicted), text(used)) +
+         (used > 0 ? fmt::format("{:+7.1f} %\n", 100 * (predicted / used - 1)) : "\n");
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ void print_memory(std::ostream& out, const Statistics& predicted, const Statisti
   std::stable_sort(holders.begin(), holders.end(), [&](const std::string& a, const std::string& b) {
     return bytes_of_holder(used, a) > bytes_of_holder(used, b);
   });
-  out << format_text("memory of rank %-5d    predicted         used\n", rank);
+  out << fmt::format("memory of rank {:<5}    predicted         used\n", rank);
   for (const std::string& holder : holders) {
     out << row(holder, bytes_of_holder(predicted, holder), bytes_of_holder(used, holder));
   }

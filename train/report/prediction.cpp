@@ -3,7 +3,7 @@
 #include <ostream>
 #include <utility>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/median.h"
 #include "core/base/text.h"
 
@@ -11,12 +11,11 @@ namespace toroid::train {
 namespace {
 
 std::string row(const char* name, const std::string& predicted, const std::string& measured, double error) {
-  return format_text("  %-20s %12s %12s  %+7.1f %%\n", name, predicted.c_str(), measured.c_str(),
-                     100 * error);
+  return fmt::format("  {:<20} {:>12} {:>12}  {:+7.1f} %\n", name, predicted, measured, 100 * error);
 }
 
 std::string row(const char* name, double predicted_s, double measured_s) {
-  const auto text = [](double s) { return format_text("%.4f s", s); };
+  const auto text = [](double s) { return fmt::format("{:.4f} s", s); };
   return row(name, text(predicted_s), text(measured_s), measured_s > 0 ? predicted_s / measured_s - 1 : 0);
 }
 
@@ -45,8 +44,8 @@ StepPhases median_phases(const std::vector<StepPhases>& steps) {
 
 void print_comparison(std::ostream& out, const Comparison& comparison) {
   const Prediction &predicted = comparison.predicted, &measured = comparison.measured;
-  out << format_text("step, %6s steps    simulated     measured  (chip host, median)\n",
-                     with_commas(comparison.steps).c_str());
+  out << fmt::format("step, {:>6} steps    simulated     measured  (chip host, median)\n",
+                     with_commas(comparison.steps));
   out << row("forward", predicted.time.forward_s, measured.time.forward_s);
   out << row("backward", predicted.time.backward_s, measured.time.backward_s);
   out << row("optimizer", predicted.time.optimizer_s, measured.time.optimizer_s);

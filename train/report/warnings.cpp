@@ -2,7 +2,7 @@
 
 #include <google/protobuf/descriptor.h>
 
-#include "core/base/format_text.h"
+#include "core/base/format.h"
 #include "core/base/text.h"
 #include "train/config/stale.h"
 
@@ -32,7 +32,7 @@ std::vector<std::string> warnings(const config::Resolved& resolved, const Plugin
     said = schedule_steps(resolved.run.optim().schedule());
     all.push_back("the schedule ends at step " + std::to_string(*schedule.end()) + ", and " +
                   steps_follow(steps - *schedule.end()) + " at rate " +
-                  format_text("%.3g", schedule(*schedule.end())) + "; set " + said +
+                  fmt::format("{:.3g}", schedule(*schedule.end())) + "; set " + said +
                   " to end it elsewhere (train.steps is " + std::to_string(steps) + ")");
   }
   for (const config::StaleValue& stale : config::stale_values(resolved)) {
