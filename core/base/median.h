@@ -9,7 +9,7 @@
 
 namespace toroid {
 
-// Of `count` values that at(i) gives in rising order.
+// The median of the `count` values that at(i) gives in rising order.
 template <class At>
 double median_of_sorted(size_t count, const At& at) {
   require(count > 0, "a median is of at least one value");

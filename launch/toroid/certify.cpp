@@ -24,7 +24,7 @@ struct CertifyFlags {
   std::string layouts = kLayouts;
   int64_t steps = 8;
   bool fast = false;
-  // Of one layout's ranks, which this verb starts itself.
+  // What this verb tells the ranks of one layout, which it starts itself.
   std::string layout, report;
   int64_t sequences = 0;
 };

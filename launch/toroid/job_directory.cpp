@@ -66,7 +66,7 @@ bool is_old(const struct stat& status) {
   return ::time(nullptr) - status.st_ctim.tv_sec > kMinute;
 }
 
-// Of what was opened without following a link.
+// `descriptor` was opened without following a link.
 bool is_locked(int descriptor) {
   return ::flock(descriptor, LOCK_EX | LOCK_NB) != 0;
 }

@@ -165,7 +165,7 @@ void check_nodes(const MpiJob& job) {
       "; name hosts of that job, or unset SLURM_JOB_ID and SLURM_JOB_NODELIST where it is not this one");
 }
 
-// Of the ranks on this machine; those of other hosts look at theirs (parallel/comm/mpi).
+// Checks for the ranks on this machine; those of other hosts look at theirs (parallel/comm/mpi).
 void check_machine(const MpiJob& job) {
   check_nodes(job);
   HostNeeds needs;

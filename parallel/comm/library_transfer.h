@@ -7,7 +7,7 @@
 
 namespace toroid {
 
-// Of one group. One thread uses it, for one call at a time.
+// The collectives of one group. One thread uses them, for one call at a time.
 class LibraryCollectives {
  public:
   virtual ~LibraryCollectives() = default;

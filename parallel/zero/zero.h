@@ -104,7 +104,7 @@ class Zero {
   bool keeps_pods() const;  // whether pods hold parts of their own
 
   std::vector<NamedTensor> parts() const;
-  // Of the step, before clipping; gone after an outer step.
+  // The step's gradients before clipping; they are gone after an outer step.
   std::vector<NamedTensor> gradient_tensors() const;
 
  private:

@@ -12,7 +12,7 @@
 
 namespace toroid::train {
 
-// Of the step; the parts add up to it.
+// Where a step's time goes; the parts add up to it.
 struct TimeSplit {
   Seconds products{0};      // operators that products bound
   Seconds memory_bound{0};  // and those that the chip's memory does
@@ -32,7 +32,7 @@ struct MemoryAnswer {
   bool fits() const { return peak_bytes <= chip_bytes; }
 };
 
-// Of one kind of link (sim::link_name).
+// What one kind of link (sim::link_name) carries.
 struct LinkAnswer {
   std::string name;
   double bytes = 0;        // that a chip sends in a step

@@ -206,7 +206,7 @@ class Searcher {
       extend(out.split.*part, longer.split.*part);
     extend(out.step, longer.step);
     for (size_t q = 0; q < kQueues; ++q) extend(out.waited[q], longer.waited[q]);
-    // Of what is held, the batch's tokens alone grow with the microbatches from here on.
+    // From here on nothing that is held grows with the microbatches but the batch's tokens.
     const auto batch = [](const RankedLayout& of) {
       const auto found = of.memory.by_holder.find("batch");
       return found == of.memory.by_holder.end() ? 0 : found->second;

@@ -59,8 +59,8 @@ struct Search {
   std::vector<RefusedLayouts> refused;
   std::string own_refusal;  // where the config's own layout is not among the ranked
   int64_t tried = 0;
-  // Of those refused for memory, the ones that were not recorded: a layout of the same mesh that saves all it
-  // can does not fit either.
+  // How many of those refused for memory were not recorded, because a layout of the same mesh that saves all
+  // it can does not fit either.
   int64_t not_recorded = 0;
   Seconds took{0};
 

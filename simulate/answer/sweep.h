@@ -20,8 +20,8 @@ struct SweepAxis {
   std::string path;
   std::vector<std::string> values;
 };
-// Of "path=v1,v2": commas within brackets, braces and quotation marks belong to a value. UserError where it
-// has another form.
+// Reads "path=v1,v2"; commas within brackets, braces and quotation marks belong to a value. UserError where
+// the text has another form.
 SweepAxis sweep_axis(const std::string& text);
 // A value as tables and charts name it: a file by its stem.
 std::string shown_value(const SweepAxis& axis, const std::string& value);

@@ -54,7 +54,7 @@ class Network {
   Network(const mesh::Mesh& mesh, const Chip& chip);
   // With the wraps of the chip's topology.
   const mesh::Mesh& mesh() const { return mesh_; }
-  // Of a collective on one axis of the mesh. Every flow is computed once.
+  // What a collective on one axis of the mesh asks of the links. Every flow is computed once.
   const Flow& flow(const CollectiveNote& note);
   // A message between two chips of a pod, over all the links that shorten the way.
   Flow message(int from, int to, double bytes) const;

@@ -30,7 +30,7 @@ struct TimeSpan {
   Seconds begin{0}, end{0};
 };
 
-// Of the chip whose compute queue was done last.
+// Where the time of a step went, on the chip whose compute queue was done last.
 struct Played {
   Seconds step{0};
   Seconds products{0};                    // operators that the products bound

@@ -38,7 +38,7 @@ struct Simulation {
 
 // The sequences that all replicas take in one microbatch, those that are there to fill it included.
 int64_t sequences_a_round(const config::RunConfig& run);
-// Of a step, as the step program counts them.
+// Microbatches of a step, as the step program counts them.
 int64_t microbatches_of(const config::RunConfig& run);
 
 // Records the step of each kind of chip: the first and the last of the model and the data axis.

@@ -24,9 +24,9 @@ struct DataPosition {
   int64_t next_index() const { return skips.index(sequences); }
 };
 
-// Of a checkpoint written by a run of config `saved`, for a run that is to leave out `wanted`: that is what
-// the checkpoint records and whatever `wanted` adds. UserError, naming `origin`, where something that it adds
-// begins before the sequence that the checkpoint comes to next.
+// Where a run that is to leave out `wanted` goes on from a checkpoint that a run of config `saved` wrote: it
+// leaves out what the checkpoint records and whatever `wanted` adds. UserError, naming `origin`, where
+// something that it adds begins before the sequence that the checkpoint comes to next.
 DataPosition resumed_position(const CheckpointState& state, const config::RunConfig& saved,
                               const SkipList& wanted, const std::string& origin);
 

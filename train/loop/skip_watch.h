@@ -17,7 +17,7 @@ class SkipWatch {
 
   // What a checkpoint says of the steps before it.
   void resume(int64_t total, int64_t in_a_row);
-  // Of a finished step, counted from 1, and the global sequences that it took.
+  // Counts a finished step, whose number begins at 1, with the global sequences that it took.
   void see(int64_t step, bool skipped, SequenceRange taken);
 
   int64_t total() const { return total_; }

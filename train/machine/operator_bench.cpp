@@ -63,7 +63,7 @@ double time_model(const std::string& text, int threads, int repetitions, Timings
   return steps.spread();
 }
 
-// Of a machine that does other things now and then: the first quarter of the times.
+// A quarter of the times are shorter: the machine does other things now and then, which only lengthens them.
 double undisturbed(std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
   return seconds[seconds.size() / 4];

@@ -45,7 +45,8 @@ void add_processor(RunIdentity& identity, Bf16Products products);
 // The tokenizer and every source's tokens, as they were prepared.
 void add_data(RunIdentity& identity, const config::DataConfig& data);
 
-// Of a checkpoint's weights, wherever and in however many files they lie; and of one step with all it holds.
+// The first is of a checkpoint's weights, wherever and in however many files they lie; the second of one step
+// with all it holds.
 std::string weights_hash(const CheckpointReader& checkpoint);
 std::string step_hash(const CheckpointReader& checkpoint);
 

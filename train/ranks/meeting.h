@@ -60,7 +60,7 @@ class Meeting {
   std::unique_ptr<Communicator> all_;
 };
 
-// Of the ranks that were launched, each of which waits so long for its peers.
+// Meets the ranks that were launched, each of which waits so long for its peers.
 Meeting meet_launched_ranks(Seconds deadline);
 
 }  // namespace toroid::train

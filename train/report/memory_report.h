@@ -8,7 +8,7 @@
 
 namespace toroid::train {
 
-// Of one rank, in bytes.
+// The bytes of one rank.
 struct MemoryUse {
   double predicted = 0, used = 0;
 };

@@ -14,14 +14,14 @@
 
 namespace toroid::train {
 
-// Of a step, in seconds; backward includes what is recomputed, and all of them what collectives expose.
+// The seconds of a step; backward includes what is recomputed, and all of them what collectives expose.
 struct StepPhases {
   double forward_s = 0, backward_s = 0, optimizer_s = 0;
   double step_s() const { return forward_s + backward_s + optimizer_s; }
 };
-// Of the step that left these marks, which is done.
+// The phases of the step that left these marks, which is done.
 StepPhases phases_of(const Device& device, const StepMarks& marks);
-// Of each phase on its own.
+// The median of each phase on its own.
 StepPhases median_phases(const std::vector<StepPhases>& steps);
 
 struct Prediction {

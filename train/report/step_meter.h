@@ -15,7 +15,7 @@
 
 namespace toroid::train {
 
-// Of one rank.
+// What one rank spent.
 struct StepShare {
   Seconds took{0};       // the step, as the thread that issues it saw it
   Seconds exposed{0};    // of that, waiting for collectives

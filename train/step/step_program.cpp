@@ -190,7 +190,7 @@ void StepProgram::upload(const HostBatch& batch, double rate) {
   next_ = 1 - next_;
 }
 
-// Of the sequences that are dealt to this pod.
+// Counts the valid targets in the sequences that are dealt to this pod.
 int64_t StepProgram::pod_targets(const HostBatch& batch) const {
   const auto tokens =
       static_cast<size_t>(microbatches_ * data_.size * sequences_ * options_.tokens_per_sequence);

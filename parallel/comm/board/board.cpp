@@ -77,8 +77,8 @@ uint32_t Board::rings(int slot) const {
   return rank(slot).rings.load();
 }
 
-// Of the two, a ringer that does not see the sleeper has rung before the sleeper asks the kernel to wait,
-// which then refuses.
+// No ring is missed: a ringer that does not see the sleeper has rung before the sleeper asks the kernel to
+// wait, which then refuses.
 void Board::ring(int slot) {
   Rank& one = rank(slot);
   one.rings.fetch_add(1);

@@ -20,7 +20,7 @@ int64_t boundary_of(const MessageJob& job, int64_t chunk) {
   return job.elements * chunk / job.plan.chunks;
 }
 
-// Of staging memory, for one message.
+// The staging memory for one message.
 int64_t slot_bytes(const MessageJob& job) {
   return std::min(job.segment_bytes, job.elements * bytes_of(job.type));
 }

@@ -125,7 +125,7 @@ void try_memory(Job& job, const Host& host) {
   if (host.all(reads)) job.memory = std::move(memory);
 }
 
-// Of the first rank, opened by the others while it waits for them.
+// The relay is memory of the first rank, which waits until the others have opened it.
 void share_relay(Job& job, const Host& host) {
   std::array<char, 64> path{};
   const int64_t bytes = Relay::bytes_for(host.size());

@@ -13,8 +13,8 @@
 namespace toroid {
 namespace {
 
-// Of one rank's summands at a time: where they are copied, and where they are read in place, so that sums
-// stay in the first cache.
+// How much of each rank's summand is added at a time: where it is copied first, and where it is read in
+// place, so that sums stay in the first cache.
 constexpr int64_t kSumBlock = int64_t{128} << 10, kViewBlock = int64_t{16} << 10;
 constexpr int64_t kCopyBlock = int64_t{4} << 20;       // of one read
 constexpr int64_t kHostBytesAStep = int64_t{4} << 20;  // about a millisecond

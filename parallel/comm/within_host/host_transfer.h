@@ -5,7 +5,7 @@
 // read in place, others by the kernel. Sums are taken in blocks that stay in the cache, as the balanced
 // binary tree over the ranks in order, so that they serve deterministic mode; what travels is exact.
 //
-// Of n ranks each copies n - 1 shares in an all_gather, and reads n shares and writes one in a
+// With n ranks each copies n - 1 shares in an all_gather, and reads n shares and writes one in a
 // reduce_scatter.
 #pragma once
 
@@ -40,7 +40,7 @@ struct HostJob {
   std::byte* staging = nullptr;
 };
 
-// Of one block, and of the staging memory for `ranks`.
+// What the staging memory for `ranks` ranks takes.
 int64_t host_staging_bytes(const HostJob& job, int ranks);
 
 class HostTransfer final : public WatchedTransfer {

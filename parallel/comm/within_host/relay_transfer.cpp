@@ -13,7 +13,7 @@ namespace toroid {
 namespace {
 
 constexpr int64_t kRelayBytesAStep = int64_t{2} << 20;  // well below a millisecond
-// Of a rank's summands at a time: all stay in the first cache.
+// So many bytes of each rank's summand are added at a time that all of them stay in the first cache.
 constexpr int64_t kSumBytes = int64_t{8} << 10;
 constexpr size_t kLevels = 6;  // of the tree over Relay::kMostRanks
 

@@ -223,7 +223,7 @@ TEST(Player, RolesFollowTheirOwnRecords) {
   EXPECT_NEAR(played.waited[static_cast<size_t>(Queue::gather)].count(), 3, 1e-9);
 }
 
-// Of a few dozen operators and collectives, with waits between queues that a step could have.
+// A few dozen operators and collectives, with waits between queues that a step could have.
 Script random_script(uint32_t seed) {
   std::mt19937 random(seed);
   const auto upto = [&](uint32_t most) { return random() % (most + 1); };
