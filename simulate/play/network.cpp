@@ -311,23 +311,4 @@ const Flow& Network::flow(const CollectiveNote& note) {
   return found != flows_.end() ? found->second : flows_.emplace(key, make(note)).first->second;
 }
 
-Flow Network::message(int from, int to, double bytes) const {
-  Flow out;
-  const std::vector<int> hops = mesh_.hops(from, to);
-  int ways = 0, length = 0;
-  for (const int count : hops) {
-    ways += count > 0 ? 1 : 0;
-    length += count;
-  }
-  if (ways == 0) return out;
-  out.latency = length * topology_.hop_latency;
-  out.transfer = Seconds(bytes / (ways * bytes_per_s(0)));
-  for (size_t i = 0; i < hops.size(); ++i) {
-    if (hops[i] == 0) continue;
-    out.busy[2 * i] = out.transfer.count();
-    out.bytes[2 * i] = bytes / ways;
-  }
-  return out;
-}
-
 }  // namespace toroid::sim

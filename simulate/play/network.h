@@ -56,8 +56,6 @@ class Network {
   const mesh::Mesh& mesh() const { return mesh_; }
   // What a collective on one axis of the mesh asks of the links. Every flow is computed once.
   const Flow& flow(const CollectiveNote& note);
-  // A message between two chips of a pod, over all the links that shorten the way.
-  Flow message(int from, int to, double bytes) const;
   // A link of a dimension of the mesh's torus has only a share of its bandwidth left, and every ring over it
   // waits for it; with none left the dimension does not wrap. Before any flow.
   void weaken(int dimension, double share);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "tests/simulate/play/message.h"
 #include "tests/simulate/play/simulated_chip.h"
 
 namespace toroid::sim {
@@ -274,9 +275,9 @@ TEST(Network, ThreeDimensionsOfOneAxis) {
 TEST(Network, AMessageTakesAllWaysThatShortenIt) {
   const Chip chip = chip_of();
   const Network network(mesh_of("torus: [3, 3] data: 9"), chip);
-  expect_time(network.message(0, 8, kBytes), 4 * kHop, kBytes / (2 * kRate));
-  expect_time(network.message(0, 2, kBytes), 2 * kHop, kBytes / kRate);
-  expect_time(network.message(4, 4, kBytes), 0, 0);
+  expect_time(message(network, chip, 0, 8, kBytes), 4 * kHop, kBytes / (2 * kRate));
+  expect_time(message(network, chip, 0, 2, kBytes), 2 * kHop, kBytes / kRate);
+  expect_time(message(network, chip, 4, 4, kBytes), 0, 0);
 }
 
 TEST(Network, RefusesWhatItHasNoLinksFor) {

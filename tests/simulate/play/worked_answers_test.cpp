@@ -10,6 +10,7 @@
 #include "parallel/mesh/mesh.pb.h"
 #include "simulate/play/chips.h"
 #include "simulate/play/network.h"
+#include "tests/simulate/play/message.h"
 #include "train/config/reader.h"
 
 namespace toroid::sim {
@@ -78,8 +79,8 @@ TEST(WorkedAnswers, AllGatherOnV4) {
 
 // 3. v5e 4x4, bf16[8, 128, 8192] from corner to corner: no wraps, so six hops, by two ports.
 TEST(WorkedAnswers, AMessageOnV5e) {
-  const Network network = network_of(chip("v5e"), {4, 4}, 16, 1);
-  const Flow flow = network.message(0, 15, 2.0 * 8 * 128 * 8192);
+  const Chip v5e = chip("v5e");
+  const Flow flow = message(network_of(v5e, {4, 4}, 16, 1), v5e, 0, 15, 2.0 * 8 * 128 * 8192);
   expect_within(flow.latency.count(), 6 * kMicrosecond);
   expect_within(flow.transfer.count(), 188 * kMicrosecond);
   expect_within(flow.alone().count(), 194 * kMicrosecond);
