@@ -15,7 +15,7 @@
 namespace toroid {
 namespace {
 
-constexpr int64_t kPage = 4096, kHugePage = int64_t{2} << 20;
+constexpr int64_t kPage = 4096, kHugePage = kHugePageBytes;
 
 int64_t up_to(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
