@@ -11,6 +11,7 @@
 #include "launch/toroid/config_flags.h"
 #include "launch/toroid/mpirun.h"
 #include "launch/toroid/verb.h"
+#include "parallel/comm/world.h"
 #include "parallel/mesh/mesh.h"
 #include "train/machine/collective_bench.h"
 #include "train/machine/collective_table.h"

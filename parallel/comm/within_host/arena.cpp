@@ -16,7 +16,7 @@
 namespace toroid {
 namespace {
 
-constexpr int64_t kPage = 4096, kHugePage = int64_t{2} << 20;
+constexpr int64_t kPage = 4096, kHugePage = kHugePageBytes;
 
 // Puts what lies in whole huge pages into such. A page is there only once it is touched; the rest of it then
 // comes with the huge page, in one piece and without a fault for each page.

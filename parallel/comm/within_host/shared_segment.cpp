@@ -12,11 +12,6 @@
 #include "core/base/error.h"
 
 namespace toroid {
-namespace {
-
-constexpr size_t kHugePage = size_t{2} << 20;
-
-}  // namespace
 
 SharedSegment SharedSegment::create(const std::string& name, int64_t bytes) {
   return SharedSegment(name, true, bytes);
@@ -58,14 +53,15 @@ std::string SharedSegment::path() const {
 void SharedSegment::map() {
   const auto size = static_cast<size_t>(bytes_);
   void* const range =
-      ::mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      ::mmap(nullptr, size + kHugePageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (range == MAP_FAILED) throw SystemError("cannot map shared memory " + name_, errno);
   auto* const begin = static_cast<std::byte*>(range);
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(range) % kHugePage) % kHugePage;
+  const size_t before =
+      (kHugePageBytes - reinterpret_cast<uintptr_t>(range) % kHugePageBytes) % kHugePageBytes;
   const size_t end = (before + size + page - 1) / page * page;
   if (before > 0) ::munmap(begin, before);
-  ::munmap(begin + end, size + kHugePage - end);
+  ::munmap(begin + end, size + kHugePageBytes - end);
   void* const address = ::mmap(begin + before, size, PROT_READ | PROT_WRITE,
                                MAP_SHARED | MAP_NORESERVE | MAP_FIXED, descriptor_, 0);
   if (address == MAP_FAILED) throw SystemError("cannot map shared memory " + name_, errno);

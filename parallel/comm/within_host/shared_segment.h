@@ -8,6 +8,8 @@
 
 namespace toroid {
 
+inline constexpr size_t kHugePageBytes = size_t{2} << 20;
+
 class SharedSegment {
  public:
   // Creates `name` ("/toroid-...") of zero bytes, readable by this user alone; SystemError where that fails.
