@@ -58,7 +58,8 @@ ExitCode run_rank(const CertifyFlags& flags, const train::Plugins& plugins) {
 
 class Certificate {
  public:
-  explicit Certificate(const CertifyFlags& flags) : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
+  explicit Certificate(const CertifyFlags& flags)
+      : flags_(flags), layouts_(train::parse_layouts(flags.layouts)) {
     check_range("--steps", flags.steps, 1, 1'000'000);
     run_ = train::certified_config(load_run(flags), layouts_, flags.steps);
     // All of them now: a layout that does not fit would else end the certificate after those before it. Of

@@ -37,8 +37,8 @@ DataPosition resumed_position(const CheckpointState& state, const config::RunCon
   const std::vector<SkipList::Range> added = wanted.beyond(recorded);
   if (!added.empty() && added.front().first < state.next_sequence) {
     const int64_t next = state.next_sequence;
-    throw UserError("data.skip leaves out the global sequences " + toroid::to_text({added.front()}) + ", but " +
-                    origin + " has been trained on all sequences before " + std::to_string(next) +
+    throw UserError("data.skip leaves out the global sequences " + toroid::to_text({added.front()}) +
+                    ", but " + origin + " has been trained on all sequences before " + std::to_string(next) +
                     (state.skipped.empty() ? "" : " but for those that it left out") +
                     "; let what is added begin at " + std::to_string(next) +
                     " or later, or resume an earlier checkpoint");

@@ -16,7 +16,7 @@ namespace {
 // Of one rank's summands at a time: where they are copied, and where they are read in place, so that sums
 // stay in the first cache.
 constexpr int64_t kSumBlock = int64_t{128} << 10, kViewBlock = int64_t{16} << 10;
-constexpr int64_t kCopyBlock = int64_t{4} << 20;   // of one read
+constexpr int64_t kCopyBlock = int64_t{4} << 20;       // of one read
 constexpr int64_t kHostBytesAStep = int64_t{4} << 20;  // about a millisecond
 
 bool sums(HostJob::Operation operation) {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kSegmentBytes = int64_t{256} << 10;
 constexpr int64_t kSmallestSegment = int64_t{16} << 10;
-constexpr int64_t kFlights = 2;                    // messages under way in a lane
+constexpr int64_t kFlights = 2;                           // messages under way in a lane
 constexpr int64_t kMessageBytesAStep = int64_t{4} << 20;  // about a millisecond
 
 int64_t boundary_of(const MessageJob& job, int64_t chunk) {

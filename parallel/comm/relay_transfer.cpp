@@ -11,7 +11,6 @@
 namespace toroid {
 namespace {
 
-
 constexpr int64_t kRelayBytesAStep = int64_t{2} << 20;  // well below a millisecond
 // Of a rank's summands at a time: all stay in the first cache.
 constexpr int64_t kSumBytes = int64_t{8} << 10;
