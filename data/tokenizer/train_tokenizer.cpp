@@ -12,7 +12,7 @@
 namespace toroid {
 namespace {
 
-constexpr size_t kLineBytes = 4096;                  // SentencePiece drops lines longer than 4192 bytes
+constexpr size_t kLineBytes = 4096;  // SentencePiece drops lines longer than 4192 bytes
 constexpr int kLongestRun = 31;
 
 std::string repeat(std::string_view text, int times) {
