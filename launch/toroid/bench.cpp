@@ -1,3 +1,5 @@
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -6,7 +8,6 @@
 #include <optional>
 
 #include "bench/step/step_bench.h"
-#include "core/base/format.h"
 #include "launch/toroid/config_flags.h"
 #include "launch/toroid/verb.h"
 #include "simulate/fit/host_chip.h"

@@ -1,10 +1,11 @@
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <iostream>
 #include <regex>
 
 #include "core/base/error.h"
-#include "core/base/format.h"
 #include "core/base/io/file.h"
 #include "core/base/text.h"
 #include "launch/toroid/verb.h"

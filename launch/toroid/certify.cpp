@@ -1,10 +1,11 @@
 // toroid certify: trains the same steps under each of several layouts and compares them bit by bit.
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
 
 #include "core/base/error.h"
-#include "core/base/format.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "launch/toroid/config_flags.h"

@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 
@@ -9,7 +10,6 @@
 #include <iostream>
 #include <memory>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "core/device/cpu/bandwidth.h"
 #include "core/device/cpu/cpu_device.h"

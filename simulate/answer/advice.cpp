@@ -1,11 +1,12 @@
 #include "simulate/answer/advice.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "train/config/load.h"
 

@@ -1,8 +1,9 @@
 #include "simulate/answer/answer.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
 #include "train/report/model_flops.h"

@@ -1,11 +1,12 @@
 #include "simulate/answer/report.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <vector>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 
 namespace toroid::train {

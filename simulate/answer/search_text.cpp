@@ -1,9 +1,10 @@
 // What a search found, as tables and sentences.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <ostream>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "simulate/answer/search.h"
 

@@ -1,8 +1,9 @@
 // A sweep as a table and as CSV.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <ostream>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "simulate/answer/sweep.h"
 

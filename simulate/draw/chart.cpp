@@ -1,12 +1,13 @@
 #include "simulate/draw/chart.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 
 #include "core/base/error.h"
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "simulate/draw/svg.h"
 

@@ -1,9 +1,10 @@
 #include "simulate/draw/svg.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 
 namespace toroid::train {

@@ -1,7 +1,8 @@
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 
-#include "core/base/format.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "simulate/fit/fit.h"

@@ -1,5 +1,7 @@
 #include "train/certify/certificate.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <bit>
 #include <charconv>
@@ -7,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
-#include "core/base/format.h"
 #include "core/base/io/json.h"
 #include "core/base/random.h"
 #include "core/base/tensor_hash.h"

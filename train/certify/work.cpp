@@ -3,11 +3,12 @@
 // N, K, H, F, V, D, L as in core/model/decoder_config.h; e bytes an element of the compute type.
 #include "train/certify/work.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <bit>
 #include <string_view>
 
-#include "core/base/format.h"
 #include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"

@@ -1,12 +1,13 @@
 #include "train/loop/dry_run.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <map>
 #include <ostream>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "core/device/cpu/cpu_device.h"
 #include "train/ranks/bf16_products.h"

@@ -59,7 +59,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   meter_.emplace(device, *engine_.world, mesh_);
   if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh_);
   leads_ = engine_.world->rank() == 0;
-  if (!leads_) log::set_level(log::level::warn);
+  if (!leads_) log::set_level(log::Level::warn);
   for (const std::string& warning : options.warnings) {
     if (leads_) log::warn("{}", warning);
   }

@@ -1,5 +1,6 @@
 #include "train/machine/run_peak.h"
 
+#include <fmt/core.h>
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
@@ -7,7 +8,6 @@
 #include <numeric>
 
 #include "core/base/error.h"
-#include "core/base/format.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "train/machine/best_of.h"

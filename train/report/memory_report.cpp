@@ -1,11 +1,12 @@
 #include "train/report/memory_report.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <ostream>
 #include <set>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "train/ranks/ranks.h"
 

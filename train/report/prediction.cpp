@@ -1,9 +1,10 @@
 #include "train/report/prediction.h"
 
+#include <fmt/core.h>
+
 #include <ostream>
 #include <utility>
 
-#include "core/base/format.h"
 #include "core/base/median.h"
 #include "core/base/text.h"
 

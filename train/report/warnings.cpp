@@ -1,8 +1,8 @@
 #include "train/report/warnings.h"
 
+#include <fmt/core.h>
 #include <google/protobuf/descriptor.h>
 
-#include "core/base/format.h"
 #include "core/base/text.h"
 #include "train/config/stale.h"
 
