@@ -1,8 +1,8 @@
 // Collectives that the transport carries out itself, such as MPI's.
 #pragma once
 
-#include "parallel/comm/host_transfer.h"
-#include "parallel/comm/watched_transfer.h"
+#include "parallel/comm/watch/watched_transfer.h"
+#include "parallel/comm/within_host/host_transfer.h"
 #include "parallel/schedule/schedule.h"
 
 namespace toroid {

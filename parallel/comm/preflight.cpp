@@ -15,7 +15,7 @@
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/device/cpu/host_info.h"
-#include "parallel/comm/board.h"
+#include "parallel/comm/board/board.h"
 
 namespace toroid {
 namespace {

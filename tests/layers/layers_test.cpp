@@ -69,14 +69,20 @@ TEST(Layers, TheTableIsTheDesigns) {
   EXPECT_TRUE(allowed("core/model/layer.cpp", "core/op/norm.h"));
   EXPECT_TRUE(allowed("data/text/html.cpp", "core/base/error.h"));
   EXPECT_TRUE(allowed("train/config/load.h", "configs/run.pb.h"));
-  EXPECT_TRUE(allowed("launch/main.cpp", "train/loop.h"));
+  EXPECT_TRUE(allowed("launch/toroid/main.cpp", "train/loop.h"));
   EXPECT_FALSE(allowed("core/base/text.cpp", "core/tensor/tensor.h"));
   EXPECT_FALSE(allowed("core/model/layer.cpp", "parallel/zero/zero.h"));
   EXPECT_FALSE(allowed("data/batch.cpp", "core/tensor/tensor.h"));
   EXPECT_FALSE(allowed("data/batch.cpp", "optim/adamw.h"));
   EXPECT_FALSE(allowed("optim/adamw.cpp", "parallel/zero/zero.h"));
   EXPECT_FALSE(allowed("parallel/zero/zero.cpp", "train/step.h"));
-  EXPECT_FALSE(allowed("train/step.cpp", "launch/verb.h"));
+  EXPECT_FALSE(allowed("train/step.cpp", "launch/toroid/verb.h"));
+  EXPECT_FALSE(allowed("train/loop/pretrain.cpp", "simulate/play/player.h"));
+  EXPECT_FALSE(allowed("train/ranks/meeting.cpp", "train/engine/engine.h"));
+  EXPECT_FALSE(allowed("train/engine/engine.cpp", "train/machine/run_peak.h"));
+  EXPECT_FALSE(allowed("train/report/trace.cpp", "train/loop/run.h"));
+  EXPECT_FALSE(allowed("simulate/play/program.cpp", "simulate/answer/answer.h"));
+  EXPECT_FALSE(allowed("parallel/comm/watch/watch.cpp", "parallel/comm/messages/transport.h"));
   EXPECT_FALSE(allowed("core/database.cpp", "database/x.h"));  // a prefix of a name is not a folder
 }
 

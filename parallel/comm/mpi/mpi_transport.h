@@ -6,7 +6,7 @@
 #include <deque>
 #include <vector>
 
-#include "parallel/comm/transport.h"
+#include "parallel/comm/messages/transport.h"
 
 namespace toroid::mpi {
 

@@ -16,15 +16,15 @@
 #include <utility>
 
 #include "core/base/text.h"
-#include "parallel/comm/arena.h"
-#include "parallel/comm/board.h"
+#include "parallel/comm/board/board.h"
 #include "parallel/comm/mpi/mpi_library.h"
 #include "parallel/comm/mpi/mpi_side_channel.h"
 #include "parallel/comm/mpi/mpi_transport.h"
-#include "parallel/comm/peer_memory.h"
 #include "parallel/comm/preflight.h"
-#include "parallel/comm/relay.h"
-#include "parallel/comm/shared_segment.h"
+#include "parallel/comm/within_host/arena.h"
+#include "parallel/comm/within_host/peer_memory.h"
+#include "parallel/comm/within_host/relay.h"
+#include "parallel/comm/within_host/shared_segment.h"
 
 namespace toroid::mpi {
 namespace {

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "core/device/cpu/transfer_thread.h"
-#include "parallel/comm/local/local_world.h"
+#include "tests/parallel/local_world.h"
 
 namespace toroid {
 namespace {
