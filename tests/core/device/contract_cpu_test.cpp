@@ -1,6 +1,6 @@
-// The CPU joins the contract, and so does the reference device, which tests the suite. Another device joins
-// by its line in all_devices(). What the CPU must be fast at is listed: a kind that fell back to its reference
-// would be compared with itself.
+// The CPU joins the contract, and so does a reference device that has to expand every fused kind, which tests
+// the suite and the expansions. Another device joins by its line in all_devices(). What the CPU must be fast
+// at is listed: a kind that fell back to its reference would be compared with itself.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -15,9 +15,10 @@ namespace toroid::testing {
 namespace {
 
 DeviceSource cpu(std::string name, Bf16Products products) {
-  return {.name = std::move(name),
-          .make = [=](int threads) { return std::make_unique<CpuDevice>(make_cpu_kernels(threads, products)); },
-          .kernels_take_host_memory = true};
+  return {
+      .name = std::move(name),
+      .make = [=](int threads) { return std::make_unique<CpuDevice>(make_cpu_kernels(threads, products)); },
+      .kernels_take_host_memory = true};
 }
 
 // Every way of computing bf16 products that this machine has.
@@ -28,7 +29,8 @@ std::vector<DeviceSource> cpu_devices() {
 }
 std::vector<DeviceSource> all_devices() {
   std::vector<DeviceSource> out = cpu_devices();
-  out.push_back({.name = "reference", .make = [](int) { return std::make_unique<ReferenceDevice>(); }});
+  out.push_back({.name = "primitives",
+                 .make = [](int) { return std::make_unique<ReferenceDevice>(primitive_kernels()); }});
   return out;
 }
 
@@ -38,25 +40,42 @@ INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::ValuesIn(cpu
                          [](const auto& source) { return source.param.name; });
 
 // Every kind is in one of the two lists. The second is for kinds whose time nobody has missed yet.
-constexpr std::string_view kFast[] = {
-    "activate",        "activate_grad",
-    "adamw",           "add",
-    "attention",       "attention_grad",
-    "cast",            "compress",
-    "decide",          "ema",
-    "embed",           "embed_grad",
-    "fill",            "init_normal",
-    "loss",            "loss_grad",
-    "loss_merge",      "loss_part_grad",
-    "loss_statistics", "matmul",
-    "matmul_dw",       "matmul_dx",
-    "nesterov",        "outer_gradient",
-    "pack",            "residual_add",
-    "residual_norm",   "rms_norm",
-    "rms_norm_grad",   "rope",
-    "rope_grad",       "rope_table",
-    "softcap",         "sum",
-    "sum_squares",     "sum_wires"};
+constexpr std::string_view kFast[] = {"activate",
+                                      "activate_grad",
+                                      "adamw",
+                                      "add",
+                                      "attention",
+                                      "attention_grad",
+                                      "cast",
+                                      "compress",
+                                      "decide",
+                                      "ema",
+                                      "embed",
+                                      "embed_grad",
+                                      "fill",
+                                      "init_normal",
+                                      "loss",
+                                      "loss_grad",
+                                      "loss_merge",
+                                      "loss_part_grad",
+                                      "loss_statistics",
+                                      "matmul",
+                                      "matmul_dw",
+                                      "matmul_dx",
+                                      "nesterov",
+                                      "outer_gradient",
+                                      "pack",
+                                      "residual_add",
+                                      "residual_norm",
+                                      "rms_norm",
+                                      "rms_norm_grad",
+                                      "rope",
+                                      "rope_grad",
+                                      "rope_table",
+                                      "softcap",
+                                      "sum",
+                                      "sum_squares",
+                                      "sum_wires"};
 constexpr std::array<std::string_view, 0> kByReference{};
 
 TEST(CpuKernels, are_fast_for_every_kind_but_those_listed) {

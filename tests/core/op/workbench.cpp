@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "core/op/kinds.h"
 #include "core/op/matmul.h"
 #include "core/op/reference.h"
 
@@ -183,6 +184,16 @@ void Workbench::run_on(Device& device, const Call& call) const {
 
 bool Workbench::guards_intact() const {
   return std::all_of(tensors_.begin(), tensors_.end(), [](const auto& t) { return t->guards_intact(); });
+}
+
+std::shared_ptr<KernelRegistry> primitive_kernels() {
+  KernelRegistry all;
+  add_reference_kernels(all);
+  auto primitive = std::make_shared<KernelRegistry>();
+  for (const OpKind* kind : op::all_kinds()) {
+    if (kind->expand == nullptr) primitive->add(*kind, *all.find(*kind));
+  }
+  return primitive;
 }
 
 std::vector<std::byte> bytes_in(const Tensor& tensor) {

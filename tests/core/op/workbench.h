@@ -94,6 +94,9 @@ class Workbench {
   std::deque<std::unique_ptr<HostTensor>> tensors_;
 };
 
+// The reference kernels of the primitive kinds: a device that has to expand all the others.
+std::shared_ptr<KernelRegistry> primitive_kernels();
+
 // A copy of the bytes of the elements, for comparisons bit by bit.
 std::vector<std::byte> bytes_in(const Tensor& tensor);
 
