@@ -19,6 +19,7 @@
 #include "core/base/error.h"
 #include "tests/core/base/io/file_calls.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/deadline.h"
 
 namespace toroid {
 namespace {
@@ -68,6 +69,7 @@ class OtherProcess {
     if (::pipe(ends.data()) != 0) throw std::runtime_error("no pipe");
     child_ = ::fork();
     if (child_ == 0) {
+      testing::end_by_the_deadline();
       char answer = 'n';
       try {
         const DirectoryLock lock(directory);
