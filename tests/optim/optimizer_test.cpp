@@ -97,7 +97,7 @@ class AdamWTest : public ::testing::Test {
     op::store(out.tensor, values);
     return out;
   }
-  static config::OptimConfig config() {
+  static config::OptimConfig settings() {
     config::OptimConfig out;
     auto* adamw = out.mutable_adamw();
     adamw->set_beta1(0.8);
@@ -110,7 +110,7 @@ class AdamWTest : public ::testing::Test {
 };
 
 TEST_F(AdamWTest, follows_the_formula_of_a_scalar) {
-  const auto rule = builtin_optimizers().make(config());
+  const auto rule = builtin_optimizers().make(settings());
   for (const bool decay : {true, false}) {
     const std::vector<double> start{1, -2, 0.5, 0, 3};
     const Array master = array(start), m = array(std::vector<double>(kElements)),
@@ -147,7 +147,7 @@ TEST_F(AdamWTest, follows_the_formula_of_a_scalar) {
 }
 
 TEST_F(AdamWTest, changes_nothing_where_the_step_is_skipped) {
-  const auto rule = builtin_optimizers().make(config());
+  const auto rule = builtin_optimizers().make(settings());
   const Array master = array({1, 2}), m = array({0.5, 0.25}), v = array({0.125, 1}), g = array({NAN, 1}),
               state = array(std::vector<double>(op::kStateSize, 1)),
               control = array(std::vector<double>(op::kControlSize, 0));
@@ -162,16 +162,15 @@ TEST_F(AdamWTest, changes_nothing_where_the_step_is_skipped) {
 TEST_F(AdamWTest, is_one_operator_of_the_optimizers_phase) {
   RecordingDevice recorder(toroid::testing::primitive_kernels());
   std::vector<Array> arrays;
-  for (int i = 0; i < 6; ++i)
-    arrays.push_back(recorder.array(DType::f32,
-                                    {i < 4    ? 8
-                                     : i == 4 ? op::kStateSize
-                                              : op::kControlSize},
-                                    "x"));
+  for (const int64_t size :
+       {int64_t{8}, int64_t{8}, int64_t{8}, int64_t{8}, int64_t{op::kStateSize}, int64_t{op::kControlSize}}) {
+    arrays.push_back(recorder.array(DType::f32, {size}, "operand"));
+  }
   recorder.clear();
-  builtin_optimizers().make(config())->update(recorder, {arrays[4].tensor, arrays[5].tensor},
-                                              arrays[0].tensor, arrays[1].tensor,
-                                              std::vector<Tensor>{arrays[2].tensor, arrays[3].tensor}, true);
+  builtin_optimizers()
+      .make(settings())
+      ->update(recorder, {arrays[4].tensor, arrays[5].tensor}, arrays[0].tensor, arrays[1].tensor,
+               std::vector<Tensor>{arrays[2].tensor, arrays[3].tensor}, true);
   ASSERT_EQ(recorder.records().size(), 1u);
   EXPECT_EQ(recorder.records()[0].op, "adamw");
   EXPECT_EQ(recorder.records()[0].phase, Phase::optimizer);

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+
 #include "core/base/error.h"
 #include "core/device/sim/recording_device.h"
 #include "core/op/elementwise.h"

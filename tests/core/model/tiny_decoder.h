@@ -76,7 +76,8 @@ struct TinyDecoder {
     Unit out;
     for (const TensorSpec& tensor : spec.tensors) {
       out.weights.tensors.push_back(filled(tensor.shape, 0.5));
-      out.gradients.push_back({filled(tensor.shape, 0), true});
+      const DType exact = context.compute == DType::f64 ? DType::f64 : DType::f32;
+      out.gradients.push_back({keep(device.array(exact, tensor.shape, "tiny")), true});
     }
     for (const PackSpec& pack : spec.packs) {
       int64_t rows = 0, columns = 0;

@@ -224,7 +224,7 @@ TEST(DirectoryLock, WhatIsNoFileIsNotTouched) {
   }
 }
 
-class TakeOver : public testing::TestWithParam<bool> {
+class TakeOver : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override { test::allow_links(GetParam()); }
   void TearDown() override { test::allow_links(true); }
@@ -265,7 +265,7 @@ TEST_P(TakeOver, IsTakenOverFromWhomeverDiedWhileTakingItOver) {
   EXPECT_GE(deaths, 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(FileSystems, TakeOver, testing::Values(true, false),
+INSTANTIATE_TEST_SUITE_P(FileSystems, TakeOver, ::testing::Values(true, false),
                          [](const auto& with) { return with.param ? "WithLinks" : "WithoutLinks"; });
 
 TEST(DirectoryLock, ALockThatWasTakenIsNoticed) {
