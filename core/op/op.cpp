@@ -39,6 +39,14 @@ void add_reference_kernels(KernelRegistry& registry) {
   for (const OpKind* kind : op::all_kinds()) registry.add(*kind, reference);
 }
 
+std::vector<const OpKind*> missing_kinds(const KernelRegistry& kernels) {
+  std::vector<const OpKind*> missing;
+  for (const OpKind* kind : op::all_kinds()) {
+    if (kind->expand == nullptr && kernels.find(*kind) == nullptr) missing.push_back(kind);
+  }
+  return missing;
+}
+
 std::string describe(const Call& call) {
   std::string in, out;
   for (const Operand& operand : call.operands) {
@@ -60,6 +68,12 @@ void fail(std::string_view op, std::string_view relation, std::initializer_list<
     ++i;
   }
   throw InternalError(message + " must satisfy: " + std::string(relation));
+}
+
+void issue_part(Issuer& issuer, const Call& whole, Call part) {
+  part.tiles = whole.tiles;
+  part.phase = whole.phase;
+  issuer.issue(part);
 }
 
 Cost traffic(const Call& call) {

@@ -1,5 +1,5 @@
-// A verb of the program is one file, launch/toroid/<verb>.cpp, that defines one add_<verb>() declared below and
-// called in main.cpp. CLI11 stays in the .cpp files.
+// A verb of the program is one file, launch/toroid/<verb>.cpp, that defines one add_<verb>() declared below
+// and called in main.cpp. CLI11 stays in the .cpp files.
 #pragma once
 
 #include <functional>

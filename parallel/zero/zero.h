@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "core/device/update_rule.h"
 #include "core/model/context.h"
-#include "core/op/update_rule.h"
 #include "parallel/pathways/outer_step.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"

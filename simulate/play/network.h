@@ -9,8 +9,8 @@
 #include <string>
 #include <tuple>
 
-#include "core/comm/transfer.h"
 #include "core/device/sim/chip.h"
+#include "core/device/transfer.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/schedule/links.h"
 

@@ -55,6 +55,11 @@ bool exists_in(const std::filesystem::path& root, std::string_view name) {
 const std::vector<Layer>& layers() {
   static const std::vector<Layer> table = {
       {"core/base", {"core/base"}},
+      // One chip, without circles: base <- tensor <- op <- device <- comm <- model.
+      {"core/tensor", {"core/base", "core/tensor"}},
+      {"core/op", {"core/base", "core/tensor", "core/op"}},
+      {"core/device", {"core/base", "core/tensor", "core/op", "core/device"}},
+      {"core/comm", {"core/base", "core/tensor", "core/op", "core/device", "core/comm"}},
       {"core", {"core"}},
       {"parallel", {"core", "parallel"}},
       // Within `comm` a family knows those before it; what stands in `comm` itself joins them.
@@ -176,7 +181,7 @@ std::vector<std::string> check_tree(const std::filesystem::path& root) {
   std::set<std::filesystem::path> folders;
   for (const Layer& layer : layers()) folders.insert(std::filesystem::path(layer.folder));
   for (const std::filesystem::path& folder : folders) {
-    // core/base is seen on the way through core.
+    // Folders of folders are seen on the way through the outermost.
     if (folder.has_parent_path() || !std::filesystem::is_directory(root / folder)) continue;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension().string();

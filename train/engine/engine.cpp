@@ -5,10 +5,26 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/base/error.h"
 #include "train/ranks/bf16_products.h"
 #include "train/ranks/choices.h"
 
 namespace toroid::train {
+namespace {
+
+// Before anything is allocated: in the middle of a step it would be found late, and one kind at a time.
+void check_kernels(const Device& device) {
+  const std::vector<const OpKind*> missing = missing_kinds(device.kernels());
+  if (missing.empty()) return;
+  std::string names;
+  for (const OpKind* kind : missing) names += (names.empty() ? "" : ", ") + std::string(kind->name);
+  throw UserError(
+      "the device '" + std::string(device.name()) + "' lacks kernels for " + names +
+      ", which no other operators can express; register them with its kernels (train/engine/plugins.h), or "
+      "choose another device");
+}
+
+}  // namespace
 
 int compute_threads(const config::TrainConfig& train, size_t host_ranks) {
   if (train.threads() > 0) return static_cast<int>(train.threads());
@@ -82,6 +98,7 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   Engine engine;
   engine.world = std::move(world);
   engine.device = std::move(device);
+  check_kernels(*engine.device);
   engine.groups = make_groups(*engine.world, *engine.device, mesh, run.train().deterministic(),
                               agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);

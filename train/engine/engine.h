@@ -32,7 +32,7 @@ struct Engine {
 using AdaptGroups = std::function<AxisGroups(AxisGroups groups, Device& device)>;
 
 // A program on `device` for this config, as one rank of `world`. UserError where the world is not the mesh's
-// size.
+// size, or where the device lacks kernels of primitive kinds, all of which are named.
 Engine make_engine(const config::RunConfig& run, std::unique_ptr<World> world, std::unique_ptr<Device> device,
                    const Plugins& plugins, const AdaptGroups& adapt = {});
 // The same on a mesh that knows which of its dimensions wrap.

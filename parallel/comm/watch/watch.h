@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/base/clock.h"
-#include "core/comm/transfer.h"
+#include "core/device/transfer.h"
 #include "parallel/comm/board/board.h"
 #include "parallel/comm/side_channel/side_channel.h"
 

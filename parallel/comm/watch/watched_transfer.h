@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "core/base/clock.h"
-#include "core/comm/transfer.h"
+#include "core/device/transfer.h"
 #include "parallel/comm/watch/watch.h"
 
 namespace toroid {

@@ -18,6 +18,7 @@
 #include "launch/toroid/node_list.h"
 #include "launch/toroid/train_flags.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/deadline.h"
 
 namespace toroid::launch {
 namespace {
@@ -173,6 +174,7 @@ TEST(JobDirectory, of_a_killed_process_is_swept_by_the_next) {
   const TemporaryDirectory parent;
   const pid_t child = ::fork();
   if (child == 0) {
+    testing::end_by_the_deadline();
     const JobDirectory directory(parent.path());
     std::ofstream(directory.path() / "vader_segment.0") << "memory";
     ::raise(SIGKILL);

@@ -12,6 +12,7 @@
 #include "core/op/update.h"
 #include "data/prepare/prepare.h"
 #include "optim/optim.pb.h"
+#include "tests/deadline.h"
 #include "tests/train/loop/runs.h"
 #include "train/loop/run.h"
 
@@ -114,7 +115,8 @@ TEST_F(PretrainTest, ASignalSavesAndLeaves) {
     TrainOptions long_run =
         options(name, {"train.steps=100000", "train.checkpoint.every=0", "train.validate.every=0"});
     std::thread killer([&] {
-      while (metrics(name).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      EXPECT_TRUE(toroid::testing::comes_true([&] { return !metrics(name).empty(); }))
+          << "the run wrote no row";
       std::raise(signal);
     });
     EXPECT_EQ(run(long_run), ExitCode::saved_on_signal);

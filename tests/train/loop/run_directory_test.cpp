@@ -13,6 +13,7 @@
 
 #include "core/base/error.h"
 #include "tests/core/base/io/file_calls.h"
+#include "tests/deadline.h"
 #include "tests/train/loop/runs.h"
 #include "train/checkpoint/lineage.h"
 #include "train/checkpoint/manifest.h"
@@ -277,7 +278,8 @@ TEST_F(RunDirectoryTest, ARunThatLostItsDirectoryEndsAndWritesNoCheckpoint) {
   const TrainOptions endless = options("lost", {"train.steps=1000000", "train.validate.every=0",
                                                 "train.checkpoint.every=1", "train.checkpoint.keep=2"});
   std::thread thief([&] {
-    while (checkpoint_steps(run_path).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_TRUE(toroid::testing::comes_true([&] { return !checkpoint_steps(run_path).empty(); }))
+        << "the run saved nothing";
     write_file(run_path / "taken", R"({"format":"toroid lock","host":"elsewhere","boot":"","processes":"",)"
                                    R"("process":99,"start":1,"job":"","token":""})");
     fs::rename(run_path / "taken", run_path / ".lock");

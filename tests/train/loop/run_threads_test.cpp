@@ -7,6 +7,7 @@
 #include <csignal>
 #include <thread>
 
+#include "tests/deadline.h"
 #include "tests/train/loop/runs.h"
 #include "train/loop/signals.h"
 
@@ -27,7 +28,8 @@ TEST_F(RunThreadsTest, ASignalOnAnotherThreadSavesAndLeaves) {
   const TrainOptions endless = options("signal", {"train.threads=1", "data.threads=2", "train.steps=100000",
                                                   "train.checkpoint.every=3", "train.validate.every=0"});
   std::thread sender([] {
-    while (metrics("signal").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_TRUE(toroid::testing::comes_true([] { return !metrics("signal").empty(); }))
+        << "the run wrote no row";
     pthread_kill(pthread_self(), SIGUSR1);  // the handler runs here, not on the loop's thread
   });
   EXPECT_EQ(run(endless), ExitCode::saved_on_signal);
@@ -40,7 +42,8 @@ TEST(Signals, AreSeenByTheThreadThatLooks) {
     const SignalGuard guard;
     EXPECT_EQ(guard.received(), 0);
     std::thread sender([signal] { pthread_kill(pthread_self(), signal); });
-    while (guard.received() == 0) std::this_thread::yield();
+    EXPECT_TRUE(toroid::testing::comes_true([&] { return guard.received() != 0; }))
+        << "nobody saw the signal";
     EXPECT_EQ(guard.received(), signal);
     sender.join();
   }
