@@ -45,7 +45,7 @@ struct TinyDecoder {
     batch.positions = integers({0, 1, 2, 3, 4, 0, 1, 0, 1, 2});
     batch.starts = integers({0, 0, 0, 0, 0, 0, 0, 2, 2, 2});
     batch.scale = filled({1}, 0);
-    op::store(batch.scale, {0.125});
+    op::store(batch.scale, std::vector<double>{0.125});
     tables = make_rope_tables(context, config, batch);
   }
 
