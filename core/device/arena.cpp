@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "core/base/text.h"
 
 namespace toroid {
@@ -29,8 +30,8 @@ DeviceArena::Piece DeviceArena::allocate(int64_t bytes, std::string_view holder)
   require(bytes >= 0, "an allocation has a size of at least zero bytes");
   if (bytes > bytes_) throw SystemError(shortage(bytes, holder));
   Piece out;
-  out.bytes = std::max(alignment_, (bytes + alignment_ - 1) / alignment_ * alignment_);
-  // Of the smallest pieces that are large enough, the first.
+  out.bytes = std::max(alignment_, round_up(bytes, alignment_));
+  // The first of the smallest pieces that are large enough.
   const auto found = by_size_.lower_bound({out.bytes, 0});
   if (found == by_size_.end()) throw SystemError(shortage(bytes, holder));
   const auto [piece_bytes, offset] = *found;

@@ -11,9 +11,9 @@
 #include <string_view>
 
 #include "core/base/clock.h"
-#include "core/comm/transfer.h"
 #include "core/device/block.h"
 #include "core/device/device_kernels.h"
+#include "core/device/transfer.h"
 #include "core/op/op.h"
 
 namespace toroid {

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "core/device/update_rule.h"
 #include "core/model/context.h"
-#include "core/op/update_rule.h"
 #include "parallel/pathways/outer_step.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"
@@ -104,7 +104,7 @@ class Zero {
   bool keeps_pods() const;  // whether pods hold parts of their own
 
   std::vector<NamedTensor> parts() const;
-  // Of the step, before clipping; gone after an outer step.
+  // The step's gradients before clipping; they are gone after an outer step.
   std::vector<NamedTensor> gradient_tensors() const;
 
  private:

@@ -11,7 +11,7 @@
 #include "parallel/mesh/check.h"
 #include "parallel/pathways/check.h"
 #include "parallel/zero/check.h"
-#include "train/check.h"
+#include "train/config/check.h"
 #include "train/config/load.h"
 
 namespace toroid::config {

@@ -7,10 +7,11 @@
 #include <cstring>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 
 namespace toroid::testing {
 
-TwoViews::TwoViews(int64_t bytes) : bytes_((bytes + kPage - 1) / kPage * kPage) {
+TwoViews::TwoViews(int64_t bytes) : bytes_(round_up(bytes, kPage)) {
   const int file = ::memfd_create("toroid test device", MFD_CLOEXEC);
   const auto size = static_cast<size_t>(bytes_);
   if (file < 0 || ::ftruncate(file, bytes_) != 0) throw SystemError("no memory for a test device", errno);

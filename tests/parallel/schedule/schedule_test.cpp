@@ -170,7 +170,7 @@ TEST(Schedule, halving_doubling_sums_as_the_balanced_tree_over_ranks_in_order) {
       for (std::vector<float>& of_one : held) {
         for (float& value : of_one) {
           state = state * 6364136223846793005u + 1442695040888963407u;
-          // Of very different sizes, so that another order would be another sum.
+          // The values differ so much in size that another order would be another sum.
           value = static_cast<float>(static_cast<int64_t>(state)) *
                   std::ldexp(1.0f, -static_cast<int>(state >> 20 & 63));
         }
