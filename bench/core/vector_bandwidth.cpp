@@ -14,7 +14,6 @@
 
 #include "core/base/clock.h"
 #include "core/device/cpu/bandwidth.h"
-#include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/vector_kernels.h"
 #include "core/op/activation.h"
 #include "core/op/elementwise.h"
@@ -23,6 +22,7 @@
 #include "core/op/reduce.h"
 #include "core/op/rope.h"
 #include "core/op/update.h"
+#include "train/engine/plugins.h"
 
 namespace toroid {
 namespace {
@@ -158,8 +158,8 @@ void run(const Bench& bench, int threads, double seconds) {
   auto kernels = std::make_shared<DeviceKernels>();
   cpu::add_vector_kernels(*kernels);
   kernels->traits.threads = threads;
-  CpuDevice device(kernels);
-  Operands operands(device);
+  const auto device = train::Plugins().cpu().make(kernels, {});
+  Operands operands(*device);
   std::vector<Call> calls{bench.make(operands)};
   const Cost cost = calls.front().kind->cost(calls.front());
   const int64_t bytes = cost.bytes_read + cost.bytes_written;
@@ -169,7 +169,7 @@ void run(const Bench& bench, int threads, double seconds) {
   const Stopwatch all;
   for (size_t i = 0; i < 2 * calls.size() || all.elapsed().count() < seconds; ++i) {
     const Stopwatch watch;
-    device.launch(calls[i % calls.size()]);
+    device->launch(calls[i % calls.size()]);
     best = std::min(best, watch.elapsed().count());
   }
   const double rate = static_cast<double>(bytes) / best;

@@ -61,7 +61,7 @@ void add_communication(StepBench& bench, const Engine& engine, const std::vector
     const std::vector<double> numbers = to_numbers(step);
     mine.insert(mine.end(), numbers.begin(), numbers.end());
   }
-  const std::vector<double> all = exchange(*engine.device, *engine.groups.all, mine, "communication");
+  const std::vector<double> all = engine.world->exchange().numbers(mine, "communication");
   const size_t width = mine.size() / steps.size();
   std::vector<double> exposed, under_way, overlap;
   for (size_t step = 0; step < steps.size(); ++step) {
@@ -158,7 +158,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     out.used = engine.device->statistics();
     out.allocated_gb = static_cast<double>(out.used.bytes_peak) / 1e9;
     out.predicted = predict_memory(run, *engine.world, out.threads, plugins);
-    out.memory = exchange_memory(*engine.device, *engine.groups.all, out.predicted, out.used);
+    out.memory = exchange_memory(*engine.world, out.predicted, out.used);
   }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

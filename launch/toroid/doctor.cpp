@@ -12,8 +12,7 @@
 
 #include "core/base/text.h"
 #include "core/device/cpu/bandwidth.h"
-#include "core/device/cpu/cpu_device.h"
-#include "core/device/cpu/cpu_kernels.h"
+#include "core/device/cpu/bf16_products.h"
 #include "core/device/cpu/host_info.h"
 #include "launch/toroid/verb.h"
 #include "train/engine/engine.h"
@@ -109,7 +108,7 @@ struct ProductShape {
 
 void measure(config::HostFigures& figures, int threads, bool quick) {
   choose_products(figures);
-  CpuDevice device(make_cpu_kernels(threads));
+  const auto device = train::alone(train::Plugins().cpu(), threads, cpu::fastest_products());
   const int rounds = quick ? 3 : 4, repetitions = quick ? 1 : 3;
   std::printf(
       "\nproducts on %d threads, GFLOP/s (forward, input gradient, weight gradient), best of %d rounds\n",
@@ -120,7 +119,7 @@ void measure(config::HostFigures& figures, int threads, bool quick) {
     for (const auto& [m, n, k] :
          {std::array<int64_t, 3>{4096, 1024, 768}, {2048, 6144, 768}, {2048, 768, 3072}, {512, 32768, 768}}) {
       shapes.push_back(
-          {type, m, n, k, std::make_unique<train::ProductTimer>(device, m, n, k, type), {}, {}, {}});
+          {type, m, n, k, std::make_unique<train::ProductTimer>(*device, m, n, k, type), {}, {}, {}});
     }
   }
   // What disturbs the machine for some seconds then touches one round of everything.

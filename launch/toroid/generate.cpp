@@ -80,8 +80,8 @@ ExitCode generate(const GenerateFlags& flags) {
   encoder.encode(flags.prompt, ids);
   if (ids.empty()) throw UserError("there is nothing to continue: --prompt is empty and --no-bos is given");
 
-  const auto device =
-      train::Plugins().device_alone(train::compute_threads(run.train()), cpu::fastest_products());
+  const auto device = train::alone(train::Plugins().device(run), train::compute_threads(run.train()),
+                                   cpu::fastest_products());
   train::Generator generator(*device, run);
   generator.load(checkpoint, flags.average ? "ema" : "master");
   generator.start(static_cast<int64_t>(ids.size()) + flags.tokens);

@@ -74,6 +74,13 @@ World::World(int rank, int size, std::vector<int> host_ranks)
       hosts_(static_cast<size_t>(size), 0),
       traffic_(std::make_shared<Traffic>(size)) {}
 
+World::~World() = default;
+
+HostExchange& World::exchange() {
+  if (exchange_ == nullptr) exchange_ = std::make_unique<HostExchange>(*this);
+  return *exchange_;
+}
+
 int World::slot_of(int world_rank) const {
   const auto found = std::find(host_ranks_.begin(), host_ranks_.end(), world_rank);
   return found == host_ranks_.end() ? -1 : static_cast<int>(found - host_ranks_.begin());
@@ -185,9 +192,9 @@ int launched_ranks() {
   return 1;
 }
 
-std::unique_ptr<World> make_world(std::shared_ptr<cpu::TransferThread> thread, Seconds deadline) {
+std::unique_ptr<World> make_world(Seconds deadline) {
   if (launched_ranks() == 1) return make_single_world();
-  return mpi::make_mpi_world(std::move(thread), deadline);
+  return mpi::make_mpi_world(deadline);
 }
 
 }  // namespace toroid

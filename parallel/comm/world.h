@@ -13,6 +13,7 @@
 #include "core/comm/communicator.h"
 #include "core/device/cpu/allocator.h"
 #include "core/device/cpu/transfer_thread.h"
+#include "parallel/comm/host_exchange.h"
 #include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/traffic.h"
 
@@ -20,7 +21,7 @@ namespace toroid {
 
 class World {
  public:
-  virtual ~World() = default;
+  virtual ~World();
   int rank() const { return rank_; }
   int size() const { return size_; }
   // Ranks whose processes are on this rank's host, this one among them, in order.
@@ -37,11 +38,14 @@ class World {
   // Where this rank's device takes memory from that its peers on the host read in place; nullptr: there is
   // none.
   virtual std::shared_ptr<cpu::PageSource> pages() { return nullptr; }
+  // The thread that serves this rank's transfers; nullptr where it has no peers.
+  virtual std::shared_ptr<cpu::TransferThread> transfers() { return nullptr; }
+  // What the ranks tell each other beside their devices. All of them call it for the first time at one place
+  // among the groups that they make.
+  HostExchange& exchange();
   // How many of these ranks each host has; 0 where not all have as many. The same on every rank.
   int ranks_per_host(const std::vector<int>& world_ranks) const;
 
-  // The first rank's text, on every rank; blocks. Not while transfers are under way.
-  virtual std::string from_first(const std::string& text) { return text; }
   // How long the transport's own version of a collective takes, over all ranks, called without anything of
   // ours around it: what ours are measured against. Nothing where it has none; a few calls are timed as one.
   struct LibraryCall {
@@ -67,6 +71,8 @@ class World {
   virtual ScheduledCommunicator::Means means() { return {}; }
   // The transport's own collectives for a group, which all its ranks make; nullptr: it has none.
   virtual std::shared_ptr<LibraryCollectives> library(const GroupMembers&) { return nullptr; }
+  // Before what it goes by ends.
+  void end_exchange() { exchange_.reset(); }
   void watch_over(std::shared_ptr<Watch> watch) { watch_ = std::move(watch); }
   void set_crowded(bool crowded) { crowded_ = crowded; }  // alike on all ranks of a host
   int slot_of(int world_rank) const;                      // -1: on another host
@@ -85,6 +91,7 @@ class World {
   std::shared_ptr<Watch> watch_;
   std::shared_ptr<Traffic> traffic_;
   int groups_ = 0;
+  std::unique_ptr<HostExchange> exchange_;
 };
 
 // This process alone.
@@ -102,9 +109,9 @@ std::unique_ptr<World> make_recorded_world(World& world);
 bool crowds_cores(size_t ranks);
 
 // What the environment says: the job that mpirun started, or this process alone, which costs nothing. MPI is
-// called on `thread` only. UserError where a launcher started several ranks and this build has no MPI.
-std::unique_ptr<World> make_world(std::shared_ptr<cpu::TransferThread> thread,
-                                  Seconds deadline = Seconds(600));
+// called on its transfer thread only. UserError where a launcher started several ranks and this build has no
+// MPI.
+std::unique_ptr<World> make_world(Seconds deadline = Seconds(600));
 // How many ranks the launcher says that there are; 1 without one.
 int launched_ranks();
 

@@ -67,7 +67,7 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   out.rank = rank;
   const int size = mesh.world_size();
   auto recorder = std::make_unique<RecordingDevice>(
-      chip.measured ? plugins.cpu_kernels(chip.measured->threads, bf16_products(run.train()))
+      chip.measured ? plugins.cpu().kernels(chip.measured->threads, bf16_products(run.train()))
                     : simulated_kernels());
   RecordingDevice* const device = recorder.get();
   device->keep_records(false);

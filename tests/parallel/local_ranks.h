@@ -48,7 +48,7 @@ void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work) {
   LocalJob job(layout.size(), {});
   const std::string failures = run_rank_threads(layout.size(), [&](int rank) {
     const auto world = job.world(rank);
-    CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+    CpuDevice device(make_cpu_kernels(1), world->transfers());
     const LocalGroups groups(*world, device, layout, deterministic);
     work(rank, device, groups.groups());
   });

@@ -32,6 +32,7 @@ class LocalJob::Post {
   std::map<Channel, std::deque<std::vector<std::byte>>> messages_;
 };
 
+// Called by the rank's transfer thread, and by its device where that has threads of its own.
 class LocalJob::Endpoint final : public Transport {
  public:
   Endpoint(Post& post, int rank, int size) : post_(post), rank_(rank), size_(size) {}
@@ -39,12 +40,14 @@ class LocalJob::Endpoint final : public Transport {
   int size() const override { return size_; }
 
   Request send(int peer, int context, std::span<const std::byte> bytes) override {
+    const std::lock_guard lock(mutex_);
     post_.put({rank_, peer, context}, bytes);
     const int64_t id = next_++;
     through_[id] = static_cast<int64_t>(bytes.size());
     return {id};
   }
   Request receive(int peer, int context, std::span<std::byte> bytes) override {
+    const std::lock_guard lock(mutex_);
     const int64_t id = next_++;
     const Post::Channel channel{peer, rank_, context};
     posted_[channel].push_back({id, bytes});
@@ -52,6 +55,7 @@ class LocalJob::Endpoint final : public Transport {
     return {id};
   }
   std::optional<int64_t> test(Request request) override {
+    const std::lock_guard lock(mutex_);
     const auto channel = channels_.find(request.id);
     if (channel != channels_.end()) deliver(channel->second);
     const auto found = through_.find(request.id);
@@ -82,6 +86,7 @@ class LocalJob::Endpoint final : public Transport {
 
   Post& post_;
   int rank_, size_;
+  std::mutex mutex_;
   int64_t next_ = 0;
   std::map<int64_t, int64_t> through_;
   std::map<int64_t, Post::Channel> channels_;
@@ -103,6 +108,8 @@ class LocalJob::Member final : public World {
     watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline,
                                        job.others(rank / static_cast<int>(this->host_ranks().size()))));
   }
+  ~Member() override { end_exchange(); }
+  std::shared_ptr<cpu::TransferThread> transfers() override { return transfers_; }
 
  protected:
   ScheduledCommunicator::Means means() override {
@@ -119,6 +126,7 @@ class LocalJob::Member final : public World {
   LocalJob& job_;
   HostTable& host_;
   Endpoint endpoint_;
+  std::shared_ptr<cpu::TransferThread> transfers_ = std::make_shared<cpu::TransferThread>();
 };
 
 LocalJob::HostTable::HostTable(int ranks)

@@ -143,7 +143,7 @@ LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
     own.steps.push_back(share);
   }
   own.work.push_back(recorded_work(recorder.records()));
-  const auto all = exchange(recorder, *self.engine.groups.all, to_text(own), "certificate");
+  const auto all = self.engine.world->exchange().texts(to_text(own), "certificate");
   LayoutRun out;
   out.steps.resize(own.steps.size());
   for (size_t rank = 0; rank < all.size(); ++rank) {

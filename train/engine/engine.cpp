@@ -110,13 +110,12 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
 
 RunRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Products products,
                       const Plugins& plugins) {
-  Meeting::Parted ranks = meeting.part();
   RunRank rank;
-  rank.world = std::move(ranks.world);
+  rank.world = meeting.part();
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
   rank.bf16_products = products;
-  rank.device =
-      plugins.device(plugins.cpu_kernels(threads, products), {ranks.transfers, rank.world->pages()});
+  const DeviceMaker& maker = plugins.device(run);
+  rank.device = maker.make(maker.kernels(threads, products), {rank.world->transfers(), rank.world->pages()});
   return rank;
 }
 

@@ -1,19 +1,26 @@
 #include "train/engine/plugins.h"
 
 #include "configs/run.pb.h"
+#include "core/base/error.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
 
 namespace toroid::train {
 
-Plugins::Plugins()
-    : cpu_kernels([](int threads, Bf16Products products) { return make_cpu_kernels(threads, products); }),
-      device([](std::shared_ptr<const DeviceKernels> kernels, const DeviceLinks& links) {
-        return std::make_unique<CpuDevice>(std::move(kernels), links.transfers, links.pages);
-      }) {}
+Plugins::Plugins() {
+  devices["CPU"] = {[](int threads, Bf16Products products) { return make_cpu_kernels(threads, products); },
+                    [](std::shared_ptr<const DeviceKernels> kernels, const DeviceLinks& links) {
+                      return std::make_unique<CpuDevice>(std::move(kernels), links.transfers, links.pages);
+                    }};
+}
 
-std::unique_ptr<Device> Plugins::device_alone(int threads, Bf16Products products) const {
-  return device(cpu_kernels(threads, products), {});
+const DeviceMaker& Plugins::device(const config::RunConfig& run) const {
+  const std::string& name = config::RunConfig::Device_Name(run.device());
+  const auto found = devices.find(name);
+  if (found != devices.end()) return found->second;
+  std::string names;
+  for (const auto& [known, maker] : devices) names += (names.empty() ? "" : ", ") + known;
+  throw UserError("device is " + name + ", which nothing is run on here; set it to one of: " + names);
 }
 
 void Plugins::check(const config::RunConfig& run) const {

@@ -1,11 +1,13 @@
-// Everything that a config names and a program may extend, in one value: optimizers, schedules, kernels and
-// the device that runs them.
+// Everything that a config names and a program may extend, in one value: optimizers, schedules, and devices
+// with their kernels.
 // A program that has one more calls add() on the registry before it runs (docs/architecture.md, "where to add
 // things").
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "core/device/cpu/bf16_products.h"
 #include "core/device/device.h"
@@ -29,24 +31,36 @@ struct DeviceLinks {
   std::shared_ptr<cpu::PageSource> pages = nullptr;
 };
 
+// One kind of device.
+struct DeviceMaker {
+  // Its kernels, which share that many threads of the host and multiply bf16 operands so; replace to add an
+  // operator's kernel.
+  std::function<std::shared_ptr<DeviceKernels>(int threads, Bf16Products products)> kernels;
+  // A device with those kernels.
+  std::function<std::unique_ptr<Device>(std::shared_ptr<const DeviceKernels> kernels,
+                                        const DeviceLinks& links)>
+      make;
+};
+
+// A device without peers.
+inline std::unique_ptr<Device> alone(const DeviceMaker& maker, int threads, Bf16Products products) {
+  return maker.make(maker.kernels(threads, products), {});
+}
+
 struct Plugins {
   optim::OptimizerRegistry optimizers = optim::builtin_optimizers();
   optim::ScheduleRegistry schedules = optim::builtin_schedules();
-  // Kernels of a CPU with that many threads that multiplies bf16 operands so; replace to add an operator's
-  // kernel.
-  std::function<std::shared_ptr<DeviceKernels>(int threads, Bf16Products products)> cpu_kernels;
-  // The device of a run, with those kernels; replace to run on another.
-  std::function<std::unique_ptr<Device>(std::shared_ptr<const DeviceKernels> kernels,
-                                        const DeviceLinks& links)>
-      device;
+  std::map<std::string, DeviceMaker, std::less<>> devices;  // by what the config's `device` is: "CPU"
 
   Plugins();
 
   // UserError where the config names an optimizer or a schedule that is not here, or gives one wrong
   // parameters.
   void check(const config::RunConfig& run) const;
-  // A device alone, without peers.
-  std::unique_ptr<Device> device_alone(int threads, Bf16Products products) const;
+  // What makes the device that the config names. UserError where it is not here.
+  const DeviceMaker& device(const config::RunConfig& run) const;
+  // This computer's processor.
+  const DeviceMaker& cpu() const { return devices.at("CPU"); }
 };
 
 }  // namespace toroid::train

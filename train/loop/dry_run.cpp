@@ -99,20 +99,22 @@ void print_memory(std::ostream& out, const Statistics& memory) {
 
 StepRecord record_dry(const config::RunConfig& run, const Plugins& plugins) {
   const int threads = compute_threads(run.train());
-  return record(run, first_rank(run),
-                std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads, bf16_products(run.train()))),
-                plugins);
+  return record(
+      run, first_rank(run),
+      std::make_unique<RecordingDevice>(plugins.device(run).kernels(threads, bf16_products(run.train()))),
+      plugins);
 }
 
 Statistics predict_memory(const config::RunConfig& run, World& world, int threads, const Plugins& plugins) {
   return record(run, make_recorded_world(world),
-                std::make_unique<RecordingDevice>(plugins.cpu_kernels(threads, bf16_products(run.train()))),
+                std::make_unique<RecordingDevice>(
+                    plugins.device(run).kernels(threads, bf16_products(run.train()))),
                 plugins)
       .memory;
 }
 
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins) {
-  const auto device = plugins.device_alone(compute_threads(run.train()), bf16_products(run.train()));
+  const auto device = alone(plugins.device(run), compute_threads(run.train()), bf16_products(run.train()));
   return record(run, first_rank(run), std::make_unique<RecordingDevice>(*device), plugins);
 }
 

@@ -117,10 +117,10 @@ void Pretrain::start() {
     huggingface::inherit_files(config_, options_.resume, directory_);
     metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
   };
-  first_rank_alone(*engine_.world, *engine_.device, *engine_.groups.all, "the run directory", prepare);
+  first_rank_alone(*engine_.world, "the run directory", prepare);
   if (engine_.world->size() > 1) {
     const std::string claimed = leads_ ? describe_claimed(directory_) : "";
-    const auto all = exchange(*engine_.device, *engine_.groups.all, claimed, "the run directory");
+    const auto all = engine_.world->exchange().texts(claimed, "the run directory");
     if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
   checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()), lineage_, [this] {
@@ -199,8 +199,7 @@ StepShare Pretrain::issue(int64_t step, const Batch& batch) {
 int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication) {
   std::vector<double> mine = to_numbers(share);
   mine.push_back(signal);
-  const std::vector<double> all =
-      exchange(*engine_.device, *engine_.groups.all, mine, "what the ranks say of a step");
+  const std::vector<double> all = engine_.world->exchange().numbers(mine, "what the ranks say of a step");
   std::vector<StepShare> shares;
   for (size_t at = 0; at < all.size(); at += mine.size()) {
     shares.push_back(share_of(std::span(all).subspan(at, mine.size() - 1)));
@@ -300,10 +299,9 @@ void Pretrain::save(int64_t step) {
   record(data_, *batches_, state);
   store(identity_, state.texts);
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state);
-  const World& world = *engine_.world;
-  checkpoints_->save(state, slices, {{world.rank(), world.size()}, [this](const std::string& text) {
-                                       return exchange(*engine_.device, *engine_.groups.all, text,
-                                                       "checkpoint");
+  World& world = *engine_.world;
+  checkpoints_->save(state, slices, {{world.rank(), world.size()}, [&world](const std::string& text) {
+                                       return world.exchange().texts(text, "checkpoint");
                                      }});
   saved_step_ = step;
   saved_sequence_ = state.next_sequence;
@@ -329,7 +327,7 @@ void Pretrain::report_memory(int64_t step) {
   const Statistics& used = engine_.device->statistics();
   const Statistics predicted =
       predict_memory(config_, *engine_.world, engine_.device->traits().threads, plugins_);
-  const auto ranks = exchange_memory(*engine_.device, *engine_.groups.all, predicted, used);
+  const auto ranks = exchange_memory(*engine_.world, predicted, used);
   if (leads_) print_memory(std::cout, predicted, used, ranks, engine_.world->rank());
   double most = 0;
   for (const MemoryUse& rank : ranks) most = std::max(most, rank.used);

@@ -9,10 +9,10 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/median.h"
-#include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/stream_copy.h"
 #include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/world.h"
+#include "train/engine/plugins.h"
 #include "train/ranks/meeting.h"
 
 namespace toroid::train {
@@ -38,11 +38,11 @@ struct Contestant {
 
 class Bench {
  public:
-  Bench(const CollectiveBenchOptions& options, Meeting::Parted ranks)
+  Bench(const CollectiveBenchOptions& options, std::unique_ptr<World> world)
       : options_(options),
-        transfers_(std::move(ranks.transfers)),
-        world_(std::move(ranks.world)),
-        device_(std::make_shared<DeviceKernels>(), transfers_, world_->pages()) {
+        world_(std::move(world)),
+        device_(
+            Plugins().cpu().make(std::make_shared<DeviceKernels>(), {world_->transfers(), world_->pages()})) {
     if (world_->size() != options.shape.size()) {
       throw UserError("the shape has " + std::to_string(options.shape.size()) + " ranks, but " +
                       std::to_string(world_->size()) + " were started");
@@ -67,7 +67,7 @@ class Bench {
   std::unique_ptr<Communicator> group(std::optional<Way> way) {
     GroupOptions options;
     options.way = way;
-    return world_->group(device_, Queue::gather, "bench", everybody_, options_.shape, options);
+    return world_->group(*device_, Queue::gather, "bench", everybody_, options_.shape, options);
   }
 
   // A way that does not serve is replaced by another.
@@ -75,16 +75,16 @@ class Bench {
     return dynamic_cast<const ScheduledCommunicator&>(*one.group).way_of(operation, bytes) == one.way;
   }
 
-  void meet() { device_.synchronize(referee_->barrier({"start", "bench", Phase::setup}), kPatience); }
+  void meet() { device_->synchronize(referee_->barrier({"start", "bench", Phase::setup}), kPatience); }
 
   // The slowest rank's, of each measurement.
   std::vector<double> slowest(const std::vector<double>& seconds) {
     std::vector<int64_t> nanoseconds;
     for (const double s : seconds) nanoseconds.push_back(static_cast<int64_t>(s * 1e9));
-    const Array array = device_.array(DType::i64, {static_cast<int64_t>(seconds.size())}, "bench");
-    device_.write(array.tensor, std::as_bytes(std::span(nanoseconds)));
+    const Array array = device_->array(DType::i64, {static_cast<int64_t>(seconds.size())}, "bench");
+    device_->write(array.tensor, std::as_bytes(std::span(nanoseconds)));
     referee_->all_reduce(array.tensor, Combine::max, Wire::exact, {"times", "bench", Phase::setup});
-    device_.read(array.tensor, std::as_writable_bytes(std::span(nanoseconds)));
+    device_->read(array.tensor, std::as_writable_bytes(std::span(nanoseconds)));
     std::vector<double> out;
     for (const int64_t ns : nanoseconds) out.push_back(static_cast<double>(ns) * 1e-9);
     return out;
@@ -131,7 +131,7 @@ class Bench {
   }
 
   Array filled(int64_t elements) {
-    Array array = device_.array(DType::f32, {elements}, "bench");
+    Array array = device_->array(DType::f32, {elements}, "bench");
     auto* const values = reinterpret_cast<float*>(array.tensor.data());
     std::fill_n(values, elements, 1.0f);
     return array;
@@ -187,7 +187,7 @@ class Bench {
         meet();
         const Stopwatch watch;
         for (int k = 0; k < calls; ++k) call(*serving[i]->group, operation, share.tensor, whole.tensor);
-        device_.synchronize(device_.record(Queue::gather), kPatience);
+        device_->synchronize(device_->record(Queue::gather), kPatience);
         if (round > 0) seconds[i].push_back(watch.elapsed().count() / calls);
       }
       if (round > 0 && bounded) {
@@ -206,9 +206,8 @@ class Bench {
   }
 
   const CollectiveBenchOptions& options_;
-  std::shared_ptr<cpu::TransferThread> transfers_;
   std::unique_ptr<World> world_;
-  CpuDevice device_;
+  std::unique_ptr<Device> device_;  // without kernels
   std::vector<int> everybody_;
   std::unique_ptr<Communicator> referee_;
   std::vector<Contestant> contestants_;

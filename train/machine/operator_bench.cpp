@@ -38,7 +38,7 @@ using Timings = std::map<std::pair<std::string, std::string>, Timed>;
 double time_model(const std::string& text, int threads, int repetitions, Timings& timings) {
   const Plugins plugins;
   const config::RunConfig run = config::load_text(text, "a model of toroid doctor").run;
-  const auto cpu = plugins.device_alone(threads, bf16_products(run.train()));
+  const auto cpu = alone(plugins.device(run), threads, bf16_products(run.train()));
   auto device = std::make_unique<RecordingDevice>(*cpu, true);
   RecordingDevice* const recorder = device.get();
   recorder->keep_records(false);

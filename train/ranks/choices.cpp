@@ -47,7 +47,8 @@ std::vector<Choice> agreed_choices(World& world, const config::MeshConfig& mesh)
   config::MeshConfig rows;
   *rows.mutable_collective() = mesh.collective();
   config::MeshConfig agreed;
-  if (!agreed.ParseFromString(world.from_first(rows.SerializeAsString()))) {
+  if (!agreed.ParseFromString(
+          world.exchange().from_first(rows.SerializeAsString(), "the table of collectives"))) {
     throw InternalError("the table of collectives did not arrive");
   }
   return choices_of(agreed);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 
 #include "core/base/log.h"
 #include "core/device/cpu/instruction_set.h"
@@ -32,23 +31,8 @@ cpu::Instructions instructions_from(const std::string& text, size_t rank) {
 
 }  // namespace
 
-Meeting::Meeting(std::unique_ptr<World> world, std::shared_ptr<cpu::TransferThread> transfers)
-    : world_(std::move(world)), transfers_(std::move(transfers)) {
-  if (world_->size() == 1) return;
-  device_ = std::make_unique<CpuDevice>(std::make_shared<DeviceKernels>(), transfers_, world_->pages());
-  std::vector<int> everybody(static_cast<size_t>(world_->size()));
-  std::iota(everybody.begin(), everybody.end(), 0);
-  all_ = world_->group(*device_, Queue::pod, "all", everybody, {1, world_->size()}, {});
-}
-
-std::vector<std::string> Meeting::exchange(const std::string& text, const std::string& what) {
-  if (all_ == nullptr) return {text};
-  return train::exchange(*device_, *all_, text, what);
-}
-
 void Meeting::first_alone(const std::string& what, const std::function<void()>& work) {
-  if (all_ == nullptr) return work();
-  first_rank_alone(*world_, *device_, *all_, what, work);
+  first_rank_alone(*world_, what, work);
 }
 
 void Meeting::settle_instructions() {
@@ -74,7 +58,7 @@ void Meeting::settle_instructions() {
 }
 
 void Meeting::agree(const RunIdentity& mine) {
-  if (all_ == nullptr) return;
+  if (world_->size() == 1) return;
   const std::string digest = mine.digest();
   bool alike = true;
   for (const std::string& theirs : exchange(digest, "what the ranks are")) alike = alike && theirs == digest;
@@ -85,24 +69,14 @@ void Meeting::agree(const RunIdentity& mine) {
   }
   const std::string found = disagreement(all);
   require(!found.empty(), "unlike digests are of unlike identities");
-  all_.reset();
-  device_.reset();
   throw RanksDisagree(found +
                           "; start all ranks with one program, config, data and checkpoint (threads, trace, "
                           "log, --out and the places of files may differ)",
                       std::move(world_));
 }
 
-Meeting::Parted Meeting::part() {
-  all_.reset();
-  device_.reset();
-  return {std::move(world_), std::move(transfers_)};
-}
-
 Meeting meet_launched_ranks(Seconds deadline) {
-  auto transfers = launched_ranks() > 1 ? std::make_shared<cpu::TransferThread>() : nullptr;
-  auto world = make_world(transfers, deadline);
-  return {std::move(world), std::move(transfers)};
+  return Meeting(make_world(deadline));
 }
 
 }  // namespace toroid::train

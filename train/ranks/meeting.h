@@ -9,8 +9,6 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
-#include "core/comm/communicator.h"
-#include "core/device/cpu/cpu_device.h"
 #include "parallel/comm/world.h"
 #include "train/ranks/identity.h"
 
@@ -30,14 +28,15 @@ class RanksDisagree : public UserError {
 
 class Meeting {
  public:
-  // `transfers` is nullptr where the world is one rank.
-  Meeting(std::unique_ptr<World> world, std::shared_ptr<cpu::TransferThread> transfers);
+  explicit Meeting(std::unique_ptr<World> world) : world_(std::move(world)) {}
 
   const World& world() const { return *world_; }
   bool leads() const { return world_->rank() == 0; }
 
   // Every rank's text, on every rank; blocks. `what` names it in reports.
-  std::vector<std::string> exchange(const std::string& text, const std::string& what);
+  std::vector<std::string> exchange(const std::string& text, const std::string& what) {
+    return world_->exchange().texts(text, what);
+  }
   // first_rank_alone() of these ranks.
   void first_alone(const std::string& what, const std::function<void()>& work);
   // Unlike processors use the instructions that all of them have, so that one computes what another would. To
@@ -47,17 +46,10 @@ class Meeting {
   void agree(const RunIdentity& mine);
 
   // The ranks go on as a run.
-  struct Parted {
-    std::unique_ptr<World> world;
-    std::shared_ptr<cpu::TransferThread> transfers;
-  };
-  Parted part();
+  std::unique_ptr<World> part() { return std::move(world_); }
 
  private:
   std::unique_ptr<World> world_;
-  std::shared_ptr<cpu::TransferThread> transfers_;
-  std::unique_ptr<CpuDevice> device_;  // without kernels
-  std::unique_ptr<Communicator> all_;
 };
 
 // Meets the ranks that were launched, each of which waits so long for its peers.

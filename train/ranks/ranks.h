@@ -4,7 +4,6 @@
 
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -14,9 +13,9 @@
 
 namespace toroid::train {
 
-// This rank's groups. The data axis has two queues; `all` is every rank of the run.
+// This rank's groups. The data axis has two queues.
 struct AxisGroups {
-  std::unique_ptr<Communicator> gather, reduce, model, pod, all;
+  std::unique_ptr<Communicator> gather, reduce, model, pod;
   ZeroGroups zero() const { return {*gather, *reduce, *model, *pod}; }
 };
 
@@ -27,14 +26,6 @@ AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, boo
 
 // Runs `work` on the first rank; where it throws an Error there, every other rank throws one of the same exit
 // code without a word, since the first one says why. Blocks. `what` names it in reports.
-void first_rank_alone(World& world, Device& device, Communicator& all, const std::string& what,
-                      const std::function<void()>& work);
-
-// Every rank's text, on every rank, in the order of the ranks; blocks. `what` names it in reports.
-std::vector<std::string> exchange(Device& device, Communicator& all, const std::string& text,
-                                  const std::string& what);
-// The same for a few numbers, as many on every rank: all ranks' one after the other.
-std::vector<double> exchange(Device& device, Communicator& all, std::span<const double> numbers,
-                             const std::string& what);
+void first_rank_alone(World& world, const std::string& what, const std::function<void()>& work);
 
 }  // namespace toroid::train

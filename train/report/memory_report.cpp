@@ -8,7 +8,6 @@
 #include <set>
 
 #include "core/base/text.h"
-#include "train/ranks/ranks.h"
 
 namespace toroid::train {
 namespace {
@@ -21,11 +20,10 @@ std::string row(const std::string& name, double predicted, double used) {
 
 }  // namespace
 
-std::vector<MemoryUse> exchange_memory(Device& device, Communicator& all, const Statistics& predicted,
-                                       const Statistics& used) {
+std::vector<MemoryUse> exchange_memory(World& world, const Statistics& predicted, const Statistics& used) {
   const std::array<double, 2> mine{static_cast<double>(predicted.bytes_peak),
                                    static_cast<double>(used.bytes_peak)};
-  const std::vector<double> said = exchange(device, all, mine, "memory");
+  const std::vector<double> said = world.exchange().numbers(mine, "memory");
   std::vector<MemoryUse> out;
   for (size_t at = 0; at < said.size(); at += mine.size()) out.push_back({said[at], said[at + 1]});
   return out;

@@ -4,7 +4,8 @@
 #include <iosfwd>
 #include <vector>
 
-#include "core/comm/communicator.h"
+#include "core/device/device.h"
+#include "parallel/comm/world.h"
 
 namespace toroid::train {
 
@@ -14,8 +15,7 @@ struct MemoryUse {
 };
 
 // What every rank predicts and used, by rank; blocks.
-std::vector<MemoryUse> exchange_memory(Device& device, Communicator& all, const Statistics& predicted,
-                                       const Statistics& used);
+std::vector<MemoryUse> exchange_memory(World& world, const Statistics& predicted, const Statistics& used);
 
 // A table of this rank's holders, and a line for the rank that used the most.
 void print_memory(std::ostream& out, const Statistics& predicted, const Statistics& used,

@@ -35,9 +35,7 @@ Json name_row(const char* what, int rank, size_t row, Json arguments) {
   return {{"name", what}, {"ph", "M"}, {"pid", rank}, {"tid", row}, {"args", std::move(arguments)}};
 }
 
-CollectiveLabel label() {
-  return {"trace", "transfer", Phase::setup};
-}
+constexpr const char* kWhat = "trace";  // in reports of peers that do not come
 
 }  // namespace
 
@@ -182,16 +180,12 @@ std::string Tracer::rows(int64_t shift) const {
 }
 
 void Tracer::send_words(int peer, std::span<const int64_t> words) {
-  const Array array = engine_.device->array(DType::i64, {static_cast<int64_t>(words.size())}, "transfer");
-  engine_.device->write(array.tensor, std::as_bytes(words));
-  engine_.groups.all->send(array.tensor, peer, label());
+  engine_.world->exchange().send(peer, std::as_bytes(words), kWhat);
 }
 
 std::vector<int64_t> Tracer::receive_words(int peer, size_t count) {
   std::vector<int64_t> words(count);
-  const Array array = engine_.device->array(DType::i64, {static_cast<int64_t>(count)}, "transfer");
-  engine_.groups.all->receive(array.tensor, peer, label());
-  engine_.device->read(array.tensor, std::as_writable_bytes(std::span(words)));
+  engine_.world->exchange().receive(peer, std::as_writable_bytes(std::span(words)), kWhat);
   return words;
 }
 
@@ -244,9 +238,7 @@ void Tracer::lead() {
                       " bytes, but at most " + std::to_string(kLongestPart) + " are taken");
     }
     std::vector<std::byte> text(static_cast<size_t>(bytes));
-    const Array array = engine_.device->array(DType::u8, {bytes}, "transfer");
-    engine_.groups.all->receive(array.tensor, rank, label());
-    engine_.device->read(array.tensor, text);
+    engine_.world->exchange().receive(rank, text, kWhat);
     file.write(",\n");
     file.write(text);
   }
@@ -264,9 +256,7 @@ void Tracer::follow() {
   }
   const std::string text = rows(receive_words(0, 1)[0]);
   send_words(0, std::array{static_cast<int64_t>(text.size())});
-  const Array array = engine_.device->array(DType::u8, {static_cast<int64_t>(text.size())}, "transfer");
-  engine_.device->write(array.tensor, std::as_bytes(std::span(text)));
-  engine_.groups.all->send(array.tensor, 0, label());
+  engine_.world->exchange().send(0, std::as_bytes(std::span(text)), kWhat);
 }
 
 }  // namespace toroid::train

@@ -46,18 +46,12 @@ class ObservedTransfer final : public Transfer {
 
 CpuDevice::CpuDevice(std::shared_ptr<const DeviceKernels> kernels,
                      std::shared_ptr<cpu::TransferThread> transfers, std::shared_ptr<cpu::PageSource> pages)
-    : Device(std::move(kernels)),
-      transfers_(std::move(transfers)),
-      allocator_(std::move(pages)),
-      memory_(available_memory()) {}
-
-// A transfer that is still under way writes into memory that is about to go.
-CpuDevice::~CpuDevice() {
-  if (transfers_ != nullptr) transfers_->drop();
+    : Device(std::move(kernels)), allocator_(std::move(pages)), memory_(available_memory()) {
+  if (transfers != nullptr) transfers_.emplace(std::move(transfers));
 }
 
 void CpuDevice::synchronize(Event event, Seconds deadline) {
-  if (is_communication(event.queue) && transfers_ != nullptr) wait_for(event, deadline);
+  if (is_communication(event.queue) && transfers_) wait_for(event, deadline);
 }
 
 void CpuDevice::wait_for(Event event, Seconds deadline) {
@@ -70,12 +64,12 @@ void CpuDevice::wait_for(Event event, Seconds deadline) {
 }
 
 CommunicationTime CpuDevice::communication_time() const {
-  return {exposed_, transfers_ == nullptr ? Seconds(0) : transfers_->under_way()};
+  return {exposed_, !transfers_ ? Seconds(0) : transfers_->under_way()};
 }
 
 void CpuDevice::on_wait(Queue queue, Event event) {
   // Whatever was issued on the calling thread has run.
-  if (!is_communication(event.queue) || transfers_ == nullptr) return;
+  if (!is_communication(event.queue) || !transfers_) return;
   if (is_communication(queue)) {
     transfers_->enqueue_wait(queue, event);
   } else {
@@ -85,7 +79,7 @@ void CpuDevice::on_wait(Queue queue, Event event) {
 
 void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
                             const CollectiveNote& note, Event ticket) {
-  if (transfers_ == nullptr) {
+  if (!transfers_) {
     throw InternalError("a collective (" + note.operation + " of " + note.tensor +
                         ") was issued on a device without peers");
   }
@@ -141,7 +135,7 @@ void CpuDevice::on_free(const Block& block) {
   for (size_t queue = 0; queue < kQueues; ++queue) {
     freed.last_use[queue] = std::max(block.read[queue], block.written[queue]);
   }
-  if (transfers_ != nullptr && in_use(freed)) {
+  if (transfers_ && in_use(freed)) {
     deferred_.push_back(freed);
   } else {
     allocator_.free(freed.address);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/device/cpu/allocator.h"
@@ -22,7 +23,6 @@ class CpuDevice final : public Device {
   explicit CpuDevice(std::shared_ptr<const DeviceKernels> kernels,
                      std::shared_ptr<cpu::TransferThread> transfers = nullptr,
                      std::shared_ptr<cpu::PageSource> pages = nullptr);
-  ~CpuDevice() override;
 
   void synchronize(Event event, Seconds deadline) override;
   // Between two recorded events; InternalError where either was never recorded, or thousands of events ago.
@@ -60,9 +60,10 @@ class CpuDevice final : public Device {
   bool in_use(const Deferred& block) const;
   void free_deferred();
 
-  std::shared_ptr<cpu::TransferThread> transfers_;
   std::vector<Deferred> deferred_;
   cpu::CachingAllocator allocator_;
+  // Ends before the memory that a transfer still writes into; none where there are no peers.
+  std::optional<cpu::TransferQueues> transfers_;
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
   std::array<std::map<uint64_t, Time>, kQueues> recorded_;  // by ticket
   Seconds exposed_{0};

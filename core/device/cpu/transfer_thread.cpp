@@ -37,53 +37,10 @@ TransferThread::~TransferThread() {
   thread_.join();
 }
 
-void TransferThread::enqueue(Event ticket, std::unique_ptr<Transfer> transfer) {
-  {
-    const std::lock_guard lock(mutex_);
-    queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}, false});
-    if (bell_ != nullptr) bell_->ring();
-  }
-  work_.notify_one();
-}
-
-void TransferThread::enqueue_wait(Queue queue, Event on) {
-  if (done(on)) return;
-  {
-    const std::lock_guard lock(mutex_);
-    queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on, false});
-  }
-  work_.notify_one();
-}
-
 void TransferThread::set_bell(std::shared_ptr<Bell> bell, bool at_once) {
   const std::lock_guard lock(mutex_);
   bell_ = std::move(bell);
   sleeps_at_once_ = at_once;
-}
-
-bool TransferThread::done(Event event) const {
-  return finished_[static_cast<size_t>(event.queue)].load(std::memory_order_acquire) >= event.ticket;
-}
-
-Seconds TransferThread::under_way() const {
-  const std::lock_guard lock(mutex_);
-  Seconds out = under_way_;
-  if (begun_ > 0) out += std::chrono::steady_clock::now() - begun_at_;
-  return out;
-}
-
-void TransferThread::wait(Event event, Seconds deadline) {
-  for (int spin = 0; spin < kSpins; ++spin) {
-    if (done(event)) return;
-  }
-  std::unique_lock lock(mutex_);
-  const auto over = [&] { return done(event) || failure_ != nullptr; };
-  if (deadline.count() <= 0) {
-    progress_.wait(lock, over);
-  } else if (!progress_.wait_for(lock, deadline, over)) {
-    throw SystemError("a transfer did not end within " + std::to_string(deadline.count()) + " s");
-  }
-  if (!done(event)) std::rethrow_exception(failure_);
 }
 
 void TransferThread::call(const std::function<void()>& work) {
@@ -103,67 +60,25 @@ void TransferThread::call(const std::function<void()>& work) {
   promise.get_future().get();
 }
 
-void TransferThread::drop() {
-  call([this] {
-    const std::lock_guard lock(mutex_);
-    clear();
-    for (std::atomic<uint64_t>& finished : finished_) finished.store(0, std::memory_order_release);
-  });
-}
-
-TransferThread::Entry* TransferThread::head(size_t queue) {
+TransferQueues* TransferThread::served(size_t index) {
   const std::lock_guard lock(mutex_);
-  return queues_[queue].empty() ? nullptr : &queues_[queue].front();
-}
-
-void TransferThread::pop(size_t queue) {
-  const std::lock_guard lock(mutex_);
-  queues_[queue].pop_front();
+  return index < served_.size() ? served_[index] : nullptr;
 }
 
 void TransferThread::fail(std::exception_ptr failure) {
   {
     const std::lock_guard lock(mutex_);
     if (failure_ == nullptr) failure_ = std::move(failure);
-    clear();
+    for (TransferQueues* queues : served_) queues->clear();
   }
   progress_.notify_all();
-}
-
-void TransferThread::clear() {
-  for (auto& queue : queues_) queue.clear();
-  begun_ = 0;
-}
-
-void TransferThread::begin(Entry& entry) {
-  entry.begun = true;
-  const std::lock_guard lock(mutex_);
-  if (begun_++ == 0) begun_at_ = std::chrono::steady_clock::now();
 }
 
 // One look at the head of each queue; whether anything ended.
 bool TransferThread::advance_heads() {
   bool ended = false;
-  for (size_t queue = 0; queue < kQueues; ++queue) {
-    Entry* const entry = head(queue);
-    if (entry == nullptr) continue;
-    if (entry->transfer == nullptr) {
-      if (!done(entry->on)) continue;
-      pop(queue);
-      ended = true;
-      continue;
-    }
-    if (!entry->begun) begin(*entry);
-    if (!entry->transfer->advance()) continue;
-    const uint64_t ticket = entry->ticket;
-    pop(queue);
-    {
-      const std::lock_guard lock(mutex_);  // or a waiter could miss it between its look and its sleep
-      if (--begun_ == 0) under_way_ += std::chrono::steady_clock::now() - begun_at_;
-      finished_[queue].store(ticket, std::memory_order_release);
-    }
-    progress_.notify_all();
-    ended = true;
+  for (size_t i = 0; TransferQueues* const queues = served(i); ++i) {
+    for (size_t queue = 0; queue < kQueues; ++queue) ended = queues->advance(queue) || ended;
   }
   return ended;
 }
@@ -171,9 +86,8 @@ bool TransferThread::advance_heads() {
 // Whether whatever the heads wait for is told by the bell.
 bool TransferThread::all_ring() {
   const std::lock_guard lock(mutex_);
-  return std::all_of(queues_.begin(), queues_.end(), [](const auto& queue) {
-    return queue.empty() || (queue.front().transfer != nullptr && queue.front().transfer->rings());
-  });
+  return std::all_of(served_.begin(), served_.end(),
+                     [](const TransferQueues* queues) { return queues->all_ring(); });
 }
 
 void TransferThread::run() {
@@ -184,9 +98,9 @@ void TransferThread::run() {
     bool at_once = false;
     {
       std::unique_lock lock(mutex_);
-      const auto empty = [](const auto& queue) { return queue.empty(); };
+      const auto empty = [](const TransferQueues* queues) { return queues->empty(); };
       work_.wait(lock, [&] {
-        return stopping_ || !calls_.empty() || !std::all_of(queues_.begin(), queues_.end(), empty);
+        return stopping_ || !calls_.empty() || !std::all_of(served_.begin(), served_.end(), empty);
       });
       if (!calls_.empty()) {
         const std::function<void()> work = std::move(calls_.front());
@@ -230,6 +144,114 @@ void TransferThread::run() {
     }
     sleep = std::min(2 * sleep, longest);
   }
+}
+
+TransferQueues::TransferQueues(std::shared_ptr<TransferThread> thread) : thread_(std::move(thread)) {
+  const std::lock_guard lock(thread_->mutex_);
+  thread_->served_.push_back(this);
+}
+
+TransferQueues::~TransferQueues() {
+  thread_->call([this] {
+    const std::lock_guard lock(thread_->mutex_);
+    clear();
+    std::erase(thread_->served_, this);
+  });
+}
+
+void TransferQueues::enqueue(Event ticket, std::unique_ptr<Transfer> transfer) {
+  {
+    const std::lock_guard lock(thread_->mutex_);
+    queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}, false});
+    if (thread_->bell_ != nullptr) thread_->bell_->ring();
+  }
+  thread_->work_.notify_one();
+}
+
+void TransferQueues::enqueue_wait(Queue queue, Event on) {
+  if (done(on)) return;
+  {
+    const std::lock_guard lock(thread_->mutex_);
+    queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on, false});
+  }
+  thread_->work_.notify_one();
+}
+
+bool TransferQueues::done(Event event) const {
+  return finished_[static_cast<size_t>(event.queue)].load(std::memory_order_acquire) >= event.ticket;
+}
+
+Seconds TransferQueues::under_way() const {
+  const std::lock_guard lock(thread_->mutex_);
+  Seconds out = under_way_;
+  if (begun_ > 0) out += std::chrono::steady_clock::now() - begun_at_;
+  return out;
+}
+
+void TransferQueues::wait(Event event, Seconds deadline) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (done(event)) return;
+  }
+  std::unique_lock lock(thread_->mutex_);
+  const auto over = [&] { return done(event) || thread_->failure_ != nullptr; };
+  if (deadline.count() <= 0) {
+    thread_->progress_.wait(lock, over);
+  } else if (!thread_->progress_.wait_for(lock, deadline, over)) {
+    throw SystemError("a transfer did not end within " + std::to_string(deadline.count()) + " s");
+  }
+  if (!done(event)) std::rethrow_exception(thread_->failure_);
+}
+
+TransferQueues::Entry* TransferQueues::head(size_t queue) {
+  const std::lock_guard lock(thread_->mutex_);
+  return queues_[queue].empty() ? nullptr : &queues_[queue].front();
+}
+
+void TransferQueues::pop(size_t queue) {
+  const std::lock_guard lock(thread_->mutex_);
+  queues_[queue].pop_front();
+}
+
+bool TransferQueues::empty() const {
+  return std::all_of(queues_.begin(), queues_.end(), [](const auto& queue) { return queue.empty(); });
+}
+
+bool TransferQueues::all_ring() const {
+  return std::all_of(queues_.begin(), queues_.end(), [](const auto& queue) {
+    return queue.empty() || (queue.front().transfer != nullptr && queue.front().transfer->rings());
+  });
+}
+
+void TransferQueues::clear() {
+  for (auto& queue : queues_) queue.clear();
+  begun_ = 0;
+}
+
+void TransferQueues::begin(Entry& entry) {
+  entry.begun = true;
+  const std::lock_guard lock(thread_->mutex_);
+  if (begun_++ == 0) begun_at_ = std::chrono::steady_clock::now();
+}
+
+bool TransferQueues::advance(size_t queue) {
+  Entry* const entry = head(queue);
+  if (entry == nullptr) return false;
+  if (entry->transfer == nullptr) {
+    if (!done(entry->on)) return false;
+    pop(queue);
+    return true;
+  }
+  if (!entry->begun) begin(*entry);
+  if (!entry->transfer->advance()) return false;
+  const uint64_t ticket = entry->ticket;
+  pop(queue);
+  {
+    const std::lock_guard lock(thread_->mutex_);  // or a waiter could miss it between its look and its sleep
+    if (--begun_ == 0) under_way_ += std::chrono::steady_clock::now() - begun_at_;
+    finished_[queue].store(ticket, std::memory_order_release);
+  }
+  thread_->progress_.notify_all();
+  return true;
 }
 
 }  // namespace toroid::cpu

@@ -311,6 +311,7 @@ class MpiWorld final : public World {
     failures_ = std::uncaught_exceptions();
   }
   ~MpiWorld() override {
+    end_exchange();
     thread_->set_bell(nullptr, false);
     // After a failure the peers will not come to the end of MPI: the job ends with this process, whose exit
     // code becomes mpirun's.
@@ -324,22 +325,13 @@ class MpiWorld final : public World {
       // nothing is left to do for a job that has ended
     }
   }
-  std::string from_first(const std::string& text) override {
-    std::string out = text;
-    thread_->call([&out] {
-      auto length = static_cast<int64_t>(out.size());
-      check(MPI_Bcast(&length, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "length of a text");
-      out.resize(static_cast<size_t>(length));
-      check(MPI_Bcast(out.data(), static_cast<int>(length), MPI_CHAR, 0, MPI_COMM_WORLD), "text");
-    });
-    return out;
-  }
   std::optional<Seconds> time_library(const LibraryCall& call) override {
     Seconds out{0};
     thread_->call([&] { out = time_mpi(call, size()); });
     return out;
   }
   std::shared_ptr<cpu::PageSource> pages() override { return job_.arena; }
+  std::shared_ptr<cpu::TransferThread> transfers() override { return thread_; }
   [[noreturn]] void abort(ExitCode code) override {
     try {
       thread_->call([code] { MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code)); });
@@ -374,7 +366,8 @@ class MpiWorld final : public World {
 
 }  // namespace
 
-std::unique_ptr<World> make_mpi_world(std::shared_ptr<cpu::TransferThread> thread, Seconds deadline) {
+std::unique_ptr<World> make_mpi_world(Seconds deadline) {
+  auto thread = std::make_shared<cpu::TransferThread>();
   auto job = std::make_unique<Job>();
   thread->call([&job] { start(*job); });
   // With many ranks to a core, those who wait look less often.

@@ -7,6 +7,6 @@
 
 namespace toroid::mpi {
 
-std::unique_ptr<World> make_mpi_world(std::shared_ptr<cpu::TransferThread> thread, Seconds deadline);
+std::unique_ptr<World> make_mpi_world(Seconds deadline);
 
 }  // namespace toroid::mpi

@@ -6,7 +6,7 @@
 
 namespace toroid::mpi {
 
-std::unique_ptr<World> make_mpi_world(std::shared_ptr<cpu::TransferThread>, Seconds) {
+std::unique_ptr<World> make_mpi_world(Seconds) {
   throw UserError("the launcher started " + std::to_string(launched_ranks()) +
                   " ranks, and this build has no MPI; install libopenmpi-dev and build again");
 }

@@ -58,15 +58,16 @@ class ThirdLook final : public Transfer {
 TEST(Bell, HasTheThreadLookAgain) {
   LocalJob job(2, {});
   const auto world = job.world(0);
-  cpu::TransferThread thread;
-  thread.set_longest_sleep(kForever);
-  thread.set_bell(world->bell(), true);
-  thread.enqueue({Queue::gather, 1}, std::make_unique<ThirdLook>());
+  const auto thread = std::make_shared<cpu::TransferThread>();
+  thread->set_longest_sleep(kForever);
+  thread->set_bell(world->bell(), true);
+  cpu::TransferQueues queues(thread);
+  queues.enqueue({Queue::gather, 1}, std::make_unique<ThirdLook>());
   EXPECT_TRUE(testing::comes_true([&] {
     world->bell()->ring();
-    return thread.done({Queue::gather, 1});
+    return queues.done({Queue::gather, 1});
   })) << "the thread did not look again";
-  thread.set_bell(nullptr, false);
+  thread->set_bell(nullptr, false);
 }
 
 }  // namespace

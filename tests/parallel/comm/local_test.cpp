@@ -19,9 +19,9 @@ void run_ranks(LocalJob& job, const Work& work) {
   for (int rank = 0; rank < job.size(); ++rank) {
     ranks.emplace_back([&job, &work, rank] {
       const auto world = job.world(rank);
-      auto transfers = std::make_shared<cpu::TransferThread>();
-      transfers->set_bell(world->bell(), rank % 2 == 0);  // those that sleep at once, and those that do not
-      CpuDevice device(std::make_shared<DeviceKernels>(), transfers);
+      // Those that sleep at once, and those that do not.
+      world->transfers()->set_bell(world->bell(), rank % 2 == 0);
+      CpuDevice device(std::make_shared<DeviceKernels>(), world->transfers());
       work(*world, device);
     });
   }

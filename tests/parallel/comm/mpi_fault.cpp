@@ -32,9 +32,8 @@ void reduce(Communicator& group, Device& device, int64_t elements, const std::st
   device.read(array.tensor, std::as_writable_bytes(std::span(values)));
 }
 
-void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, const std::string& fault,
-           bool messages, bool culprit) {
-  CpuDevice device(std::make_shared<DeviceKernels>(), transfers, world.pages());
+void train(World& world, const std::string& fault, bool messages, bool culprit) {
+  CpuDevice device(std::make_shared<DeviceKernels>(), world.transfers(), world.pages());
   world.describe("data " + std::to_string(world.rank()) + ", model 0");
   std::vector<int> ranks(static_cast<size_t>(world.size()));
   std::iota(ranks.begin(), ranks.end(), 0);
@@ -51,10 +50,9 @@ void train(World& world, const std::shared_ptr<cpu::TransferThread>& transfers, 
 }
 
 int run(const std::string& fault, bool messages, const std::vector<int>& culprits) {
-  const auto transfers = std::make_shared<cpu::TransferThread>();
-  const auto world = make_world(transfers, deadline_of_this_rank());
+  const auto world = make_world(deadline_of_this_rank());
   try {
-    train(*world, transfers, fault, messages,
+    train(*world, fault, messages,
           std::find(culprits.begin(), culprits.end(), world->rank()) != culprits.end());
   } catch (const Error& error) {
     std::cerr << "toroid: rank " << world->rank() << ": " << error.what() << std::endl;

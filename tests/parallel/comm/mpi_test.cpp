@@ -11,10 +11,9 @@ namespace toroid {
 namespace {
 
 World* job = nullptr;  // of the program, for its tests
-std::shared_ptr<cpu::TransferThread> transfers;
 
 TEST(MpiRanks, FulfilTheContract) {
-  CpuDevice device(std::make_shared<DeviceKernels>(), transfers, job->pages());
+  CpuDevice device(std::make_shared<DeviceKernels>(), job->transfers(), job->pages());
   testing::check_all(*job, device);
 }
 
@@ -29,8 +28,7 @@ TEST(MpiRanks, KnowEachOther) {
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   try {
-    toroid::transfers = std::make_shared<toroid::cpu::TransferThread>();
-    const auto world = toroid::make_world(toroid::transfers, toroid::Seconds(60));
+    const auto world = toroid::make_world(toroid::Seconds(60));
     toroid::job = world.get();
     const int failed = RUN_ALL_TESTS();
     if (failed != 0) world->abort(toroid::ExitCode::internal_error);

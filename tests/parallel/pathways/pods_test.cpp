@@ -50,7 +50,7 @@ void run_pods(int pods, const Work& work) {
   for (int pod = 0; pod < pods; ++pod) everybody.push_back(pod);
   const std::string failures = testing::run_rank_threads(pods, [&](int pod) {
     const auto world = job.world(pod);
-    CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+    CpuDevice device(make_cpu_kernels(1), world->transfers());
     const auto group = world->group(device, Queue::pod, "pod", everybody, {1, pods});
     work(pod, device, *group);
   });

@@ -25,7 +25,7 @@ inline config::RunConfig small_config(const std::string& model, const std::vecto
 
 // A rank's own CPU, of one thread.
 inline std::unique_ptr<CpuDevice> local_device(const Plugins& plugins) {
-  return std::make_unique<CpuDevice>(plugins.cpu_kernels(1, cpu::fastest_products()),
+  return std::make_unique<CpuDevice>(plugins.cpu().kernels(1, cpu::fastest_products()),
                                      std::make_shared<cpu::TransferThread>());
 }
 

@@ -15,7 +15,7 @@ namespace {
 // What one rank issues in a step that never runs.
 RankWork dry_work(const config::RunConfig& run, int rank) {
   const Plugins plugins;
-  auto device = std::make_unique<RecordingDevice>(plugins.cpu_kernels(1, cpu::fastest_products()));
+  auto device = std::make_unique<RecordingDevice>(plugins.cpu().kernels(1, cpu::fastest_products()));
   RecordingDevice& recorder = *device;
   const auto ranks = static_cast<int>(mesh::Mesh(run.mesh()).world_size());
   const Engine engine = make_engine(run, make_recorded_world(rank, ranks), std::move(device), plugins);

@@ -16,7 +16,7 @@ using ::toroid::testing::AsynchronousDevice;
 
 // The CPU's kernels, so that only the device is another one.
 std::shared_ptr<const DeviceKernels> fast_kernels() {
-  return Plugins().cpu_kernels(1, cpu::fastest_products());
+  return Plugins().cpu().kernels(1, cpu::fastest_products());
 }
 
 using MakeDevice = std::function<std::unique_ptr<Device>(int rank)>;
@@ -131,7 +131,7 @@ class ResumesAhead : public RunsTest {
  protected:
   static Plugins ahead() {
     Plugins plugins;
-    plugins.device = [](std::shared_ptr<const DeviceKernels> kernels, const DeviceLinks&) {
+    plugins.devices["CPU"].make = [](std::shared_ptr<const DeviceKernels> kernels, const DeviceLinks&) {
       return std::make_unique<AsynchronousDevice>(std::move(kernels));
     };
     return plugins;

@@ -148,7 +148,7 @@ Tensors serial(int pods, int64_t steps, int64_t every, double rate, double momen
   for (int pod = 0; pod < pods; ++pod) {
     engines.push_back(
         make_engine(run, make_single_world(),
-                    std::make_unique<CpuDevice>(plugins.cpu_kernels(1, cpu::fastest_products())), plugins));
+                    std::make_unique<CpuDevice>(plugins.cpu().kernels(1, cpu::fastest_products())), plugins));
     engines.back().program->initialise(run.train().seed());
   }
   std::map<std::string, std::vector<double>> shared, speed;
@@ -271,10 +271,9 @@ class Resume : public ::testing::Test {
     state.step = step;
     const auto slices = take_snapshot(*rank.engine.device, rank.program(), state);
     Checkpoints checkpoints(run_, 3);
-    const World& world = *rank.engine.world;
-    checkpoints.save(state, slices, {{world.rank(), world.size()}, [&](const std::string& text) {
-                                       return exchange(*rank.engine.device, *rank.engine.groups.all, text,
-                                                       "checkpoint");
+    World& world = *rank.engine.world;
+    checkpoints.save(state, slices, {{world.rank(), world.size()}, [&world](const std::string& text) {
+                                       return world.exchange().texts(text, "checkpoint");
                                      }});
   }
   void restore(const Rank& rank, int64_t step) const {

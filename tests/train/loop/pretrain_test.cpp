@@ -217,7 +217,7 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
       return peak / static_cast<double>(int64_t{1} << std::min<int64_t>(step, 40));
     };
   });
-  plugins.cpu_kernels = [](int threads, Bf16Products products) {
+  plugins.devices["CPU"].kernels = [](int threads, Bf16Products products) {
     auto kernels = make_cpu_kernels(threads, products);
     kernels->add(sign_descent_kind,
                  {[](const Call& call, const LaunchContext&) { sign_descent_reference(call); }, nullptr});

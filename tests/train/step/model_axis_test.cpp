@@ -298,7 +298,7 @@ TEST_P(ModelAxis, ARecorderSeesWhatARankDoes) {
     std::vector<std::string> found;
     const std::string failures = testing::run_rank_threads(layout.size(), [&](int rank) {
       const auto local = job.world(rank);
-      CpuDevice device(make_cpu_kernels(1), std::make_shared<cpu::TransferThread>());
+      CpuDevice device(make_cpu_kernels(1), local->transfers());
       RecordingDevice recorder(device);
       const testing::LocalGroups real(*local, recorder, layout, deterministic);
       const auto seen = record(recorder, real.groups());

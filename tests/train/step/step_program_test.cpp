@@ -31,7 +31,7 @@ Trained train(const config::RunConfig& run, int threads, int64_t steps = 3) {
   const Plugins plugins;
   const Engine engine = make_engine(
       run, make_single_world(),
-      std::make_unique<CpuDevice>(plugins.cpu_kernels(threads, cpu::fastest_products())), plugins);
+      std::make_unique<CpuDevice>(plugins.cpu().kernels(threads, cpu::fastest_products())), plugins);
   StepProgram& program = *engine.program;
   program.initialise(run.train().seed());
   SyntheticTokens tokens;
@@ -123,10 +123,10 @@ TEST_P(StepProgramTest, PredictedMemoryIsWithinATenthOfTheAllocators) {
   const auto run = recipe(GetParam());
   const Plugins plugins;
   const int64_t predicted = record_dry(run, plugins).memory.bytes_peak;
-  const Engine engine = make_engine(
-      run, make_single_world(),
-      std::make_unique<CpuDevice>(plugins.cpu_kernels(compute_threads(run.train()), cpu::fastest_products())),
-      plugins);
+  const Engine engine = make_engine(run, make_single_world(),
+                                    std::make_unique<CpuDevice>(plugins.cpu().kernels(
+                                        compute_threads(run.train()), cpu::fastest_products())),
+                                    plugins);
   engine.program->initialise(1);
   engine.program->upload(host_batch(synthetic_batch(run, 0)), 0);
   engine.program->step();
