@@ -125,7 +125,7 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
   token_loss_ = device_.array(DType::f32, {sequences_ * tokens_}, "batch");
   losses_ = device_.array(DType::f32, {microbatches_}, "batch");
   loss_sum_ = device_.array(DType::f32, {1}, "batch");
-  if (options_.zero.pods.outer) pod_square_ = device_.array(DType::f32, {1}, "batch");
+  if (zero_.pods().apart()) pod_square_ = device_.array(DType::f32, {1}, "batch");
   if (options_.deterministic && data_.size > 1 && microbatches_ > 1) {
     ordered_losses_ = device_.array(DType::f32, {microbatches_ * replicas()}, "batch");
   }
@@ -184,7 +184,7 @@ void StepProgram::upload(const HostBatch& batch, double rate) {
   require(batch.ids.size() <=
               static_cast<size_t>(microbatches_ * sequences_per_round() * options_.tokens_per_sequence),
           "a batch has at most the step's sequences");
-  const int64_t divisor = options_.zero.pods.outer ? pod_targets(batch) : batch.target_count;
+  const int64_t divisor = zero_.pods().apart() ? pod_targets(batch) : batch.target_count;
   fill_inputs(inputs_[next_], step_deal(), batch, divisor, rate);
   next_ = 1 - next_;
 }
@@ -282,13 +282,14 @@ void StepProgram::step() {
 // square of the pods' norms. Each pod then clips on its own.
 void StepProgram::decide(const Inputs& inputs, const Tensor& control) {
   Tensor partials = zero_.gradient_partials();
-  if (options_.zero.pods.outer) {
+  if (zero_.pods().apart()) {
     context_.launch(op::sum(partials, pod_square_.tensor));
-    pod_squares_ = groups_.pod.all_gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
+    pod_squares_ = zero_.pods().gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
     partials = pod_squares_.tensor;
   }
   context_.launch(op::decide(partials, loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
-                             state_.tensor, control, options_.decide, pod_square_.tensor));
+                             zero_.pods().go(), state_.tensor, control, options_.decide,
+                             pod_square_.tensor));
 }
 
 StepResult StepProgram::result(int steps_ago) {
@@ -301,8 +302,9 @@ StepResult StepProgram::result(int steps_ago) {
   out.gradient_norm = control[op::gradient_norm];
   out.rate = control[op::rate];
   out.targets = static_cast<int64_t>(control[op::targets]);
-  out.skipped = control[op::apply] == 0;
   out.reason = static_cast<int>(control[op::reason]);
+  out.withdrawn = out.reason == op::kWithdrawn;
+  out.skipped = control[op::apply] == 0 && !out.withdrawn;
   return out;
 }
 
@@ -310,7 +312,7 @@ StepResult StepProgram::result(int steps_ago) {
 Tensor StepProgram::step_losses() {
   const CollectiveLabel label{"losses", "batch", Phase::optimizer};
   gathered_losses_ = groups_.gather.all_gather({losses_.tensor, {}}, label);
-  gathered_losses_ = groups_.pod.all_gather(std::move(gathered_losses_), label);
+  gathered_losses_ = zero_.pods().gather(std::move(gathered_losses_), label);
   const Tensor& all = gathered_losses_.tensor;  // [pods, data, microbatches]
   if (!ordered_losses_.tensor) return all;
   for (int64_t pod = 0; pod < pod_.size; ++pod) {
@@ -359,7 +361,7 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
   c.launch(op::sum(token_loss_.tensor, sum.tensor));
   const CollectiveLabel label{"validation loss", "batch", Phase::forward};
   Array all = groups_.gather.all_gather({sum.tensor, {}}, label);
-  all = groups_.pod.all_gather(std::move(all), label);
+  all = zero_.pods().gather(std::move(all), label);
   std::vector<float> losses(static_cast<size_t>(all.tensor.elements()));
   device_.read(all.tensor, std::as_writable_bytes(std::span(losses)));
   return {std::accumulate(losses.begin(), losses.end(), 0.0), host.target_count};

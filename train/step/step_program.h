@@ -43,7 +43,8 @@ struct StepResult {
   double loss = 0, gradient_norm = 0, rate = 0;
   int64_t targets = 0;
   bool skipped = false;
-  int reason = 0;  // op::Control::reason
+  bool withdrawn = false;  // as if it had not been issued: it is to be issued again
+  int reason = 0;          // op::Control::reason
 };
 
 // Marks in the order in which the step passed them.
