@@ -34,6 +34,7 @@ AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, boo
   groups.gather = make(Queue::gather, mesh::Axis::data);
   groups.reduce = make(Queue::reduce, mesh::Axis::data);
   groups.model = make(Queue::model, mesh::Axis::model);
+  options.sums_in_order = true;  // another transport between pods can then have the same bits
   groups.pod = make(Queue::pod, mesh::Axis::pod);
   groups.all = world.group(device, Queue::pod, "all", everybody, {1, world.size()}, {});
   return groups;

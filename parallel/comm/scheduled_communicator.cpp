@@ -261,6 +261,9 @@ bool ScheduledCommunicator::serves(const Way& way, Operation operation, int64_t 
 Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type, Combine how) const {
   const auto has = [&](const Way& way) { return serves(way, operation, bytes, type, how); };
   const Way rule = automatic_algorithm(operation, shape_, bytes, options_.deterministic);
+  const bool in_order = options_.sums_in_order && !options_.deterministic && sums(operation) &&
+                        type == DType::f32 && how == Combine::sum && members().size() > 2;
+  if (in_order) return Algorithm::direct;
   if (options_.way) return has(*options_.way) ? *options_.way : rule;
   const Choice* const choice = options_.deterministic ? nullptr
                                                       : choose(options_.choices, operation, members().size(),

@@ -34,6 +34,7 @@ Plan scatter(Algorithm algorithm, const GroupShape& shape, int rank) {
     move.combine = move.receive;
   }
   sort_by_round(plan.moves);
+  if (algorithm == Algorithm::direct) sum_in_order(rank, plan.moves);
   return plan;
 }
 

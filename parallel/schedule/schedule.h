@@ -23,7 +23,8 @@ enum class Algorithm : uint8_t {
   bidirectional_ring,  // half of every chunk each way
   torus,               // half of the array rows first, half columns first; both directions
   halving_doubling,    // recursive, partners at distance 1, 2, 4 ...: sums are balanced binary trees
-  direct,              // every rank exchanges with every other: one round, for few ranks or few bytes
+  direct,              // every rank exchanges with every other: one round, for few ranks or few bytes; sums
+                       // are taken in the order of the ranks, whoever makes them
 };
 
 // Of ranks, which are at least 1.
@@ -50,9 +51,11 @@ struct GroupShape {
 // One message of one rank in one round.
 struct Move {
   int round = 0;
-  int peer = 0;                  // rank in the group
-  bool receive = false;          // else a send
-  bool combine = false;          // a receive that is added to what is there, instead of overwriting it
+  int peer = 0;          // rank in the group
+  bool receive = false;  // else a send
+  bool combine = false;  // a receive that is added to what is there, instead of overwriting it
+  // Of those that are added: what such moves bring is added up in their order, and what is there to that sum.
+  bool precedes = false;
   int64_t first = 0, count = 0;  // chunks [first, first + count) ...
   int64_t blocks = 1;            // ... and again `stride` further on, `blocks` runs in all: one message
   int64_t stride = 0;
