@@ -49,28 +49,27 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       directory_(run_directory_of(options.out, options.resume)),
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
-      mesh_(config_.mesh()),
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
-      skips_(config_.optim().skip().max_consecutive()) {
+      skips_(config_.optim().skip().max_consecutive()),
+      plan_(config_.batch()) {
   TraceRequest trace{options.trace, config_.train().trace()};
   CpuRank rank = meet_ranks(trace);
   CpuDevice& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
-  meter_.emplace(device, *engine_.world, mesh_);
-  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh_);
+  const mesh::Mesh& mesh = engine_.layout->mesh();
+  meter_.emplace(device, *engine_.world, mesh);
+  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::level::warn);
   for (const std::string& warning : options.warnings) {
     if (leads_) log::warn("{}", warning);
   }
   const StepOptions& step = engine_.program->options();
-  flops_per_step_ =
-      model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
-  tokens_per_step_ = static_cast<double>(step.global_sequences * step.tokens_per_sequence);
   if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->kernels().threads()));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->kernels().threads(), engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
+  if (plan_.ramps()) log::info("batch.ramp: {}; the microbatches are the last phase's", to_text(plan_));
 }
 
 CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
@@ -190,9 +189,9 @@ void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::Run
   }
 }
 
-StepShare Pretrain::issue(int64_t step, const Batch& batch) {
+StepShare Pretrain::issue(const StepOrder& order, const Batch& batch) {
   meter_->begin();
-  engine_.program->upload(host_batch(batch), schedule_(step));
+  engine_.program->upload(host_batch(batch), order.deal, schedule_(order.step));
   engine_.program->step();
   return meter_->end();
 }
@@ -211,8 +210,8 @@ int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommuni
   for (const StragglerWatch::Finding& found : stragglers_.look(communication.own_s)) {
     if (!leads_) continue;
     log::warn("step {}: {} {}: its own work takes {:.3f} s a step, its peers' {:.3f} s", step + 1,
-              mesh_.text(found.rank), found.recovered ? "keeps up again" : "is slower than its peers",
-              found.own_s, found.peers_s);
+              engine_.layout->text(found.rank),
+              found.recovered ? "keeps up again" : "is slower than its peers", found.own_s, found.peers_s);
   }
   return signal;
 }
@@ -228,6 +227,7 @@ void Pretrain::keep(const Row& row) {
 
 bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   const StepResult result = engine_.program->result(steps_ago);
+  require(!result.withdrawn, "pods of one world take every step that is issued");
   skips_.see(step + 1, result.skipped, issued.taken);
   StepRow row;
   row.step = step + 1;
@@ -236,8 +236,10 @@ bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
   row.learning_rate = result.rate;
   row.tokens = issued.tokens;
   row.step_s = issued.duration.count();
-  row.tokens_per_s = tokens_per_step_ / row.step_s;
-  row.mfu = peak_.share(flops_per_step_ / row.step_s);
+  const int64_t tokens = config_.batch().tokens_per_sequence();
+  row.tokens_per_s = static_cast<double>(issued.sequences * tokens) / row.step_s;
+  row.mfu =
+      peak_.share(model_flops_per_step(engine_.program->config(), issued.sequences, tokens) / row.step_s);
   row.communication = issued.communication;
   row.skipped = result.skipped;
   row.skipped_total = skips_.total();
@@ -346,64 +348,65 @@ ExitCode Pretrain::run() {
     log::info("the run has its {} steps already", steps);
     return ExitCode::done;
   }
-  const config::BatchConfig& size = config_.batch();
-  Loader loader(*batches_, data_.sequences, size.global_sequences(), steps - first_step_,
-                std::max(1, static_cast<int>(config_.data().threads())));
-  const int64_t validate_every = config_.train().validate().every();
-  const int64_t save_every = config_.train().checkpoint().every();
+  Loader loader(
+      *batches_, data_.sequences, [this](int64_t batch) { return plan_.sequences(first_step_ + batch); },
+      steps - first_step_, std::max(1, static_cast<int>(config_.data().threads())));
+  const auto orders = options_.orders(config_, engine_.program->dealer(), first_step_);
   ExitCode code = ExitCode::done;
   // Results are read one step late, so that a device is never waited for while it could work; where a
   // checkpoint or a validation follows, at once.
   bool unread = false;
   Issued issued;
-  int64_t step = first_step_;
-  Batch batch = loader.next();
-  for (; step < steps && code == ExitCode::done; ++step) {
-    if (tracer_) tracer_->begin_step(step + 1);
+  int signal = 0;
+  StepOrder order = orders->next(signal);
+  for (;; order = orders->next(signal)) {
+    if (order.step == steps) engine_.program->meet_pods();
+    const bool stop = order.stop || code != ExitCode::done;
+    if (unread && (order.validate || order.save || stop)) {
+      if (!report(order.step - 1, 0, issued)) code = ExitCode::too_many_skips;
+      unread = false;
+    }
+    if (order.validate) validate(order.step);
+    if (order.save && code == ExitCode::done) save(order.step);
+    if (stop || code != ExitCode::done) break;
+
+    if (tracer_) tracer_->begin_step(order.step + 1);
     const Stopwatch watch;
-    const StepShare share = issue(step, batch);
-    if (unread && !report(step - 1, 1, issued)) code = ExitCode::too_many_skips;
-    if (step + 1 < steps) batch = loader.next();
+    const Batch batch = loader.next();
+    require(batch.sequences == order.sequences, "an order is of the batch that the plan has for its step");
+    const StepShare share = issue(order, batch);
+    if (unread && !report(order.step - 1, 1, issued)) code = ExitCode::too_many_skips;
     unread = true;
+    issued.sequences = batch.sequences;
     issued.taken.first = data_.next_index();
-    data_.take(size.global_sequences(), size.tokens_per_sequence());
+    data_.take(batch.sequences, batch.tokens);
     issued.taken.last = data_.skips.index(data_.sequences - 1) + 1;
     issued.tokens = data_.tokens;
     issued.duration = watch.elapsed();
-    const int64_t done = step + 1;
-    const int signal = meet(step, share, signals.received(), issued.communication);
+    signal = meet(order.step, share, signals.received(), issued.communication);
     if (signal == SignalGuard::kJobEnds) {
       throw PeerError(
           "mpirun ends this job: it was told to, or its launcher or another rank is gone; the last "
           "checkpoint loads, continue with --resume");
     }
     if (tracer_) tracer_->end_step();
-    if (options_.predict && step > first_step_) {
+    if (options_.predict && order.step > first_step_ && issued.sequences == plan_.most()) {
       engine_.device->synchronize(engine_.program->marks().end, Seconds(config_.train().deadline_s()));
       phases_.push_back(phases_of(*engine_.device, engine_.program->marks()));
       if (phases_.size() > kMostPhases) phases_.pop_front();
     }
-    const bool stop = signal != 0;
-    const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
-    if (done == steps) engine_.program->meet_pods();
-    const bool due_save = stop || done == steps || (save_every > 0 && done % save_every == 0);
-    if (!(due_validation || due_save || code != ExitCode::done)) continue;
-    if (!report(step, 0, issued)) code = ExitCode::too_many_skips;
-    unread = false;
-    if (due_validation && !stop) validate(done);
-    if (due_save && code == ExitCode::done) save(done);
-    if (stop && code == ExitCode::done) {
-      log::warn("signal {} received: saved step {}, leaving; continue with --resume {}", signal, done,
-                printable(directory_.string()));
-      code = done == steps ? ExitCode::done : ExitCode::saved_on_signal;
-      if (code == ExitCode::saved_on_signal) break;
-    }
+  }
+  if (code == ExitCode::done && order.step < steps) {
+    log::warn("{}: saved step {}, leaving; continue with --resume {}",
+              signal != 0 ? "signal " + std::to_string(signal) + " received" : "told to stop", order.step,
+              printable(directory_.string()));
+    code = ExitCode::saved_on_signal;
   }
   if (code == ExitCode::too_many_skips) {
     log::error("{}", skips_.reason(saved_step_, saved_sequence_));
   }
   if (tracer_) tracer_->close();
-  report_memory(step);
+  report_memory(order.step);
   if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;
 }

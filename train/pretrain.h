@@ -33,8 +33,9 @@ class Pretrain {
   struct Issued {
     Seconds duration{0};
     StepCommunication communication;
-    SequenceRange taken;  // of global indices
-    int64_t tokens = 0;   // seen with it
+    SequenceRange taken;    // of global indices
+    int64_t sequences = 0;  // that many
+    int64_t tokens = 0;     // seen with it and before
   };
   // Where all ranks are of one mind on what the run is, this one's part of it; before anything is written.
   CpuRank meet_ranks(TraceRequest& trace);
@@ -42,7 +43,7 @@ class Pretrain {
   void resume();
   // Goes on where the checkpoint stands in the data.
   void resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved);
-  StepShare issue(int64_t step, const Batch& batch);
+  StepShare issue(const StepOrder& order, const Batch& batch);
   // What all ranks tell each other after a step: their shares of it, and the largest signal received, which
   // is returned.
   int meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication);
@@ -70,7 +71,6 @@ class Pretrain {
   std::optional<CheckpointReader> from_;  // what the weights are read from, until they are
   optim::Schedule schedule_;
   Engine engine_;
-  mesh::Mesh mesh_;
   std::optional<StepMeter> meter_;
   StragglerWatch stragglers_;
   std::optional<Tracer> tracer_;
@@ -83,7 +83,7 @@ class Pretrain {
   SkipWatch skips_;
   DataPosition data_;           // after the step that was issued last
   int64_t saved_sequence_ = 0;  // that the checkpoint of saved_step_ goes on at
-  double flops_per_step_ = 0, tokens_per_step_ = 0;
+  BatchPlan plan_;
   RunPeak peak_;                   // of the rank that leads
   std::deque<StepPhases> phases_;  // of the latest steps, without the first
 };

@@ -13,33 +13,6 @@ constexpr int64_t kLongestText = int64_t{1} << 30;
 
 }  // namespace
 
-AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic,
-                       std::vector<Choice> choices) {
-  if (mesh.world_size() != world.size()) {
-    throw UserError("the mesh has " + std::to_string(mesh.world_size()) + " chips, but " +
-                    std::to_string(world.size()) + (world.size() == 1 ? " rank was" : " ranks were") +
-                    " started; start one rank for each chip with `toroid launch`, or change the mesh");
-  }
-  GroupOptions options;
-  options.deterministic = deterministic;
-  options.choices = std::move(choices);
-  std::vector<int> everybody(static_cast<size_t>(world.size()));
-  for (size_t i = 0; i < everybody.size(); ++i) everybody[i] = static_cast<int>(i);
-  world.describe(mesh.text(world.rank()));
-  const auto make = [&](Queue queue, mesh::Axis axis) {
-    const mesh::Group group = mesh.group(world.rank(), axis);
-    return world.group(device, queue, std::string(mesh::name(axis)), group.ranks, group.shape, options);
-  };
-  AxisGroups groups;
-  groups.gather = make(Queue::gather, mesh::Axis::data);
-  groups.reduce = make(Queue::reduce, mesh::Axis::data);
-  groups.model = make(Queue::model, mesh::Axis::model);
-  options.sums_in_order = true;  // another transport between pods can then have the same bits
-  groups.pod = make(Queue::pod, mesh::Axis::pod);
-  groups.all = world.group(device, Queue::pod, "all", everybody, {1, world.size()}, {});
-  return groups;
-}
-
 void first_rank_alone(World& world, Device& device, Communicator& all, const std::string& what,
                       const std::function<void()>& work) {
   if (world.size() == 1) return work();

@@ -47,6 +47,7 @@ void print_answer(std::ostream& out, const Answer& answer) {
   out << format_text("simulated: %s chips of %s in %s pods, %s constants, %lld roles\n",
                      with_commas(answer.chips).c_str(), answer.chip.c_str(), with_commas(answer.pods).c_str(),
                      answer.constants.c_str(), static_cast<long long>(answer.roles));
+  if (!answer.ramp.empty()) out << "batch.ramp: " << answer.ramp << "; a step of the last phase is played\n";
   print_split(out, answer);
   out << format_text("MFU                         %14s causal, %s full attention; HFU %s\n",
                      share_text(answer.mfu_causal).c_str(), share_text(answer.mfu_full_attention).c_str(),
@@ -77,6 +78,7 @@ std::string to_json(const Answer& answer) {
   out["pods"] = answer.pods;
   out["roles"] = answer.roles;
   out["tokens_per_step"] = answer.tokens_per_step;
+  if (!answer.ramp.empty()) out["batch_ramp"] = {{"phases", answer.ramp}, {"played", "last"}};
   out["step_s"] = answer.step.count();
   out["split_s"] = {
       {"products", answer.split.products.count()}, {"memory_bound", answer.split.memory_bound.count()},

@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "parallel/mesh/mesh.h"
+#include "train/batch_plan.h"
 #include "train/config/load.h"
 #include "train/simulate/sweep.h"
 
@@ -86,6 +87,7 @@ class Searcher {
     out_.chips = mesh.world_size();
     out_.pods = mesh.pods();
     out_.global_sequences = run_.batch().global_sequences();
+    out_.ramps = BatchPlan(run_.batch()).ramps();
     out_.tokens_per_sequence = run_.batch().tokens_per_sequence();
     for (const LayoutChoice& layout : layout_choices(run_, chip_)) attempt(layout);
     play_the_best_in_full(options.best);

@@ -54,7 +54,8 @@ class Rank {
       : run_(run),
         world_(std::move(world)),
         device_(local_device(plugins_)),
-        groups_(make_groups(*world_, *device_, mesh::Mesh(run.mesh()), run.train().deterministic())) {
+        groups_(RankLayout(mesh::Mesh(run.mesh()), *world_)
+                    .groups(*world_, *device_, run.train().deterministic())) {
     StepOptions options = step_options(run);
     options.zero.make_pods = [this](Device& device, Communicator& pod, const pathways::Options& of,
                                     std::vector<pathways::Shard> shards) {
