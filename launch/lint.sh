@@ -3,38 +3,104 @@
 #
 #   ./launch/lint.sh               checks the format of every tracked file
 #   ./launch/lint.sh --fix         formats them
-#   ./launch/lint.sh --tidy [REV]  clang-tidy on the sources changed since REV (default: HEAD, what is not committed)
+#   ./launch/lint.sh --tidy [REV]  clang-tidy on the lines changed since REV (default: HEAD, what is not committed)
 #   ./launch/lint.sh --tidy-all    clang-tidy on every source; minutes
 #
-# clang-tidy reads build/release/compile_commands.json: configure with `cmake --preset release` first.
+# Tests are not looked at. Both fail where clang-tidy finds something. LIMIT=SECONDS: --tidy begins with the sources that
+# changed most, starts none after so long, and says how many it did not look at. clang-tidy reads the compile commands of
+# build/tidy, which is configured here: a build that compiles several sources at a time does not name them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tidy() {
+commands=build/tidy/compile_commands.json
+
+prepare() {
   command -v clang-tidy-14 >/dev/null || {
     echo "lint: clang-tidy-14 is not installed; run ./launch/install_dependencies.sh --slow" >&2
     exit 1
   }
-  local commands=${BUILD_DIR:-build/release}/compile_commands.json
-  [ -f "$commands" ] || { echo "lint: $commands is missing; run cmake --preset release first" >&2; exit 1; }
-  # Generated headers must be there, and a source that no target builds has no compile command.
-  local sources=()
+  echo "lint: configuring build/tidy"
+  local log protos
+  log=$(mktemp)
+  protos=$(git ls-files -- '*.proto' | sed 's,\(.*\)\.proto$,protos/\1.pb.h,')
+  # shellcheck disable=SC2086  # one word a generated header
+  if ! { cmake --preset release -B build/tidy -DTOROID_UNITY=OFF -Wno-dev &&
+    cmake --build build/tidy --target $protos; } >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    echo "lint: build/tidy cannot be configured (above)" >&2
+    exit 1
+  fi
+  rm -f "$log"
+}
+
+# tidy FILTER: clang-tidy on the sources that are named, one a line; FILTER is a file of further arguments.
+tidy() {
+  local sources=() skipped=0 left
+  # A source that no target builds has no compile command.
   while IFS= read -r file; do
-    if [ -f "$file" ] && grep -q "\"[^\"]*/$file\"" "$commands"; then sources+=("$file"); fi
+    if grep -q "\"[^\"]*/$file\"" "$commands"; then sources+=("$file"); else skipped=$((skipped + 1)); fi
   done
+  [ $skipped = 0 ] || echo "lint: $skipped sources belong to no target of this configuration"
   [ ${#sources[@]} -gt 0 ] || { echo "lint: no source to look at"; return 0; }
   echo "lint: clang-tidy on ${#sources[@]} sources"
-  printf '%s\0' "${sources[@]}" |
-    xargs -0 -n 1 -P "$(nproc)" clang-tidy-14 --quiet -p "$(dirname "$commands")"
+  left=$(mktemp)
+  # shellcheck disable=SC2016  # the inner shell's variables
+  if ! printf '%s\0' "${sources[@]}" |
+    xargs -0 -n 1 -P "$(nproc)" bash -c '
+      if [ "$(date +%s)" -ge "$1" ]; then echo "$4" >>"$3"; exit 0; fi
+      clang-tidy-14 --quiet --warnings-as-errors="*" -p build/tidy "@$2" "$4" 2> >(grep -v "warnings generated\.$" >&2)
+    ' tidy $(($(date +%s) + ${LIMIT:-86400})) "$1" "$left"; then
+    rm -f "$left"
+    echo "lint: clang-tidy has findings (above)" >&2
+    return 1
+  fi
+  [ ! -s "$left" ] || echo "lint: $(wc -l <"$left") sources were not looked at within $LIMIT s"
+  rm -f "$left"
+}
+
+# The lines that differ from revision $1, as clang-tidy's line filter. What is found in older lines is no news.
+changed_lines() {
+  {
+    git diff -U0 --no-color "$1" -- '*.cpp' '*.h' ':!tests'
+    git ls-files --others --exclude-standard -- '*.cpp' '*.h' ':!tests' |
+      while IFS= read -r file; do git diff -U0 --no-color --no-index /dev/null "$file" || true; done
+  } | awk '
+    function close_file() { if (lines != "") printf "%s{\"name\":\"%s\",\"lines\":[%s]}", n++ ? "," : "", name, lines }
+    BEGIN { printf "\047-line-filter=[" }
+    /^\+\+\+ / { close_file(); lines = ""; name = substr($0, 7) }
+    /^@@ / {
+      split(substr($3, 2), range, ","); count = range[2] == "" ? 1 : range[2]
+      if (count > 0) lines = lines (lines == "" ? "" : ",") "[" range[1] "," range[1] + count - 1 "]"
+    }
+    END { close_file(); print "]\047" }'
+}
+
+# The sources that differ from revision $1, those with the most changed lines first.
+changed_sources() {
+  {
+    git diff --numstat --diff-filter=d "$1" -- '*.cpp' ':!tests' | awk -F'\t' '{ print $1 "\t" $3 }'
+    git ls-files --others --exclude-standard -- '*.cpp' ':!tests' | while IFS= read -r file; do
+      printf '%d\t%s\n' "$(wc -l <"$file")" "$file"
+    done
+  } | sort -rn | cut -f 2
 }
 
 case "${1:-}" in
   '') exec ./tests/format/check_format.sh ;;
   --fix) exec ./tests/format/check_format.sh --fix ;;
   --tidy)
-    base=${2:-HEAD}
-    { git diff --name-only "$base" -- '*.cpp'; git ls-files --others --exclude-standard -- '*.cpp'; } | tidy
+    base=$(git rev-parse --verify --quiet "${2:-HEAD}^{commit}") ||
+      { echo "lint: '${2:-HEAD}' is no revision of this repository" >&2; exit 2; }
+    prepare
+    filter=$(mktemp)
+    trap 'rm -f "$filter"' EXIT
+    changed_lines "$base" >"$filter"
+    changed_sources "$base" | tidy "$filter"
     ;;
-  --tidy-all) git ls-files -- '*.cpp' ':!tests' | tidy ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  --tidy-all)
+    prepare
+    git ls-files -- '*.cpp' ':!tests' | tidy /dev/null
+    ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

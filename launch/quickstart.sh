@@ -9,8 +9,8 @@
 #
 # SIGTERM and SIGUSR1 reach the program that runs; training saves and this ends with 75 (docs/exit_codes.md).
 #
-# What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 600 steps of 8192 tokens on a
-# model of 6.6 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/,
+# What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 500 steps of 4096 tokens on a
+# model of 4.3 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/,
 # figures of this machine to ~/.cache/toroid/ where there are none yet, and nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -102,8 +102,9 @@ run_stage() {  # run_stage NAME KEY TEXT FUNCTION; an empty KEY: the function it
 dependencies() { ./launch/install_dependencies.sh; }
 
 build() {
-  # The program alone; ./launch/test.sh switches the tests on in the same directory.
-  [ -f build/release/CMakeCache.txt ] || program cmake --preset release -DTOROID_TESTS=OFF -Wno-dev
+  # The program alone, several sources at a time; ./launch/test.sh switches the tests on in the same directory.
+  [ -f build/release/CMakeCache.txt ] ||
+    program cmake --preset release -DTOROID_TESTS=OFF -DTOROID_UNITY=ON -Wno-dev
   program cmake --build build/release --target toroid -j "$(nproc)"
 }
 

@@ -4,6 +4,7 @@
 #   ./launch/test.sh                  the fast suite, release build
 #   ./launch/test.sh --preset NAME    the same in another build: debug, asan, clang; tsan (tests of threaded code),
 #                                     fuzz (each fuzz target for 20 s); see CMakePresets.json
+#   ./launch/test.sh --folder DIR     only what lies below tests/DIR; only that is built; may be given again
 #   ./launch/test.sh --slow           everything: fast and slow tests, then each of those builds; more than an hour
 #   ./launch/test.sh -- ARGUMENTS     what follows goes to ctest, e.g. -- -R golden -V
 #
@@ -13,12 +14,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 slow=
 preset=release
+folders=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --slow) slow=yes; shift ;;
+    --folder) folders+=("tests/${2:?--folder needs a folder below tests}"); shift 2 ;;
     --preset) preset=${2:?--preset needs a name}; shift 2 ;;
     --) shift; break ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
 done
 jobs=${JOBS:-$(nproc)}
@@ -61,7 +64,12 @@ case "$preset" in
   *) ./launch/install_dependencies.sh --test ;;
 esac
 echo "== $preset: configuring"
-cmake --preset "$preset" -Wno-dev
+# From nothing several sources at a time are quicker; a directory that is there keeps its own way.
+unity=()
+case "$preset" in
+  release | asan) [ -f "build/$preset/CMakeCache.txt" ] || unity=(-DTOROID_UNITY=ON) ;;
+esac
+cmake --preset "$preset" -Wno-dev "${unity[@]}"
 echo "== $preset: building"
 start=$SECONDS
 select=(-LE '^(slow|fuzz)$')
@@ -77,8 +85,17 @@ case "$preset" in
     select=(-L '^fuzz$')
     build "$preset" fuzzers
     ;;
-  *) build "$preset" ;;
+  *)
+    for folder in "${folders[@]}"; do
+      [ -d "$folder" ] || { echo "test: there is no folder $folder" >&2; exit 2; }
+    done
+    build "$preset" "${folders[@]/%//all}"
+    ;;
 esac
 if [ -n "${TOROID_TEST_SLOW:-}" ]; then select=(-LE '^fuzz$'); fi
 echo "== $preset: testing (built in $((SECONDS - start)) s)"
-exec ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$jobs" "${select[@]}" "$@"
+complete=yes
+for folder in "${folders[@]:-.}"; do
+  ctest --test-dir "build/$preset/$folder" --output-on-failure --no-tests=error -j "$jobs" "${select[@]}" "$@" || complete=
+done
+[ -n "$complete" ]

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/op/update_rule.h"
+#include "core/device/update_rule.h"
 
 namespace toroid::config {
 class OptimConfig;

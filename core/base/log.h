@@ -1,16 +1,36 @@
-// Logging is spdlog's, to standard error; text from outside is passed through printable() by the caller.
+// What is said beside a program's output: to standard error, so that output can be read by another program.
+// Text from outside is passed through printable() by the caller.
 #pragma once
 
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
 
 namespace toroid::log {
 
-using spdlog::debug;
-using spdlog::error;
-using spdlog::info;
-using spdlog::set_level;
-using spdlog::warn;
+enum class Level : uint8_t { debug, info, warn, error };
 
-namespace level = spdlog::level;
+// Lines below it are dropped; info at first.
+void set_level(Level level);
+void write(Level level, std::string_view line);
+
+template <class... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::debug, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::info, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void warn(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::warn, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::error, fmt::format(format, std::forward<Args>(args)...));
+}
 
 }  // namespace toroid::log

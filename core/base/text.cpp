@@ -4,34 +4,16 @@
 #include <cstdio>
 #include <vector>
 
+#include "core/base/utf8.h"
+
 namespace toroid {
 namespace {
-
-// Length of the well-formed UTF-8 sequence at the start of `s`, or 0 (RFC 3629: no overlong forms, no
-// surrogates).
-size_t utf8_length(std::string_view s) {
-  const auto byte = [&](size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0u; };
-  const auto tail = [&](size_t i) { return (byte(i) & 0xC0u) == 0x80u; };
-  const unsigned a = byte(0), b = byte(1);
-  if (s.empty()) return 0;
-  if (a < 0x80) return 1;
-  if (a >= 0xC2 && a <= 0xDF) return tail(1) ? 2 : 0;
-  if (a >= 0xE0 && a <= 0xEF) {
-    const bool ok = tail(1) && tail(2) && !(a == 0xE0 && b < 0xA0) && !(a == 0xED && b > 0x9F);
-    return ok ? 3 : 0;
-  }
-  if (a >= 0xF0 && a <= 0xF4) {
-    const bool ok = tail(1) && tail(2) && tail(3) && !(a == 0xF0 && b < 0x90) && !(a == 0xF4 && b > 0x8F);
-    return ok ? 4 : 0;
-  }
-  return 0;
-}
 
 std::string escape(std::string_view text, bool lines) {
   std::string out;
   for (size_t i = 0; i < text.size();) {
     const auto c = static_cast<unsigned char>(text[i]);
-    const size_t n = utf8_length(text.substr(i));
+    const size_t n = decode_character(text.substr(i)).length;
     const bool c1 = n == 2 && c == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0;  // C1 controls
     if (lines && (c == '\n' || c == '\t')) {
       out += text[i++];
@@ -63,15 +45,6 @@ std::string printable_lines(std::string_view text) {
 
 std::string in_quotes(std::string_view text, size_t limit) {
   return "'" + printable(text, limit) + "'";
-}
-
-bool valid_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const size_t n = utf8_length(text.substr(i));
-    if (n == 0) return false;
-    i += n;
-  }
-  return true;
 }
 
 std::string did_you_mean(std::string_view name, std::span<const std::string> known) {

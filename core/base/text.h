@@ -18,8 +18,6 @@ std::string printable_lines(std::string_view text);
 // printable(text) between single quotes: names and values in error messages.
 std::string in_quotes(std::string_view text, size_t limit = 500);
 
-bool valid_utf8(std::string_view text);
-
 // The entry of `known` nearest to `name` by edit distance, or "" where none is near enough to be meant.
 std::string did_you_mean(std::string_view name, std::span<const std::string> known);
 

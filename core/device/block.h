@@ -1,33 +1,14 @@
-// A block of device memory, its owner, and the queues on which it is used.
+// The owner of a block of device memory.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <string>
 
+#include "core/tensor/block.h"
 #include "core/tensor/tensor.h"
 
 namespace toroid {
 
 class Device;
-
-// Streams are ordered queues. On the CPU the compute queue is the calling thread.
-enum class Queue : uint8_t { compute, gather, reduce, model, pod, host };
-inline constexpr size_t kQueues = 6;
-
-// The state of a queue after its first `ticket` entries; a value.
-struct Event {
-  Queue queue = Queue::compute;
-  uint64_t ticket = 0;
-};
-
-struct Block {
-  void* address = nullptr;  // nullptr on a device that holds no numbers
-  int64_t bytes = 0;
-  Queue home = Queue::compute;
-  std::string holder;  // who asked for it, for memory reports: "activations", "workspace"
-  std::array<uint64_t, kQueues> read{}, written{};  // ticket of the last use on each queue
-};
 
 // Move-only owner of a Block. A free takes effect in the order in which the program issues it.
 class Buffer {

@@ -2,10 +2,30 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "core/base/error.h"
 
 namespace toroid {
+namespace {
+
+// Parts go to the queue of the call; their temporaries are freed behind the last of them.
+class Expansion final : public Issuer {
+ public:
+  Expansion(Device& device, Queue queue) : device_(device), queue_(queue) {}
+  void issue(const Call& part) override { device_.launch(part, queue_); }
+  Tensor temporary(DType type, Shape shape) override {
+    temporaries_.push_back(device_.allocate(shape.elements() * bytes_of(type), "workspace", queue_));
+    return temporaries_.back().view(type, shape);
+  }
+
+ private:
+  Device& device_;
+  Queue queue_;
+  std::vector<Buffer> temporaries_;
+};
+
+}  // namespace
 
 Buffer Device::allocate(int64_t bytes, std::string_view holder, Queue home) {
   require(bytes >= 0, "an allocation has a size of at least zero bytes");
@@ -81,7 +101,8 @@ void Device::launch(const Call& call, Queue queue) {
       throw InternalError("device " + std::string(name()) + " has neither a kernel nor an expansion for " +
                           describe(call));
     }
-    call.kind->expand(call, *this, queue);
+    Expansion expansion(*this, queue);
+    call.kind->expand(call, expansion);
     return;
   }
   order(queue, call.operands);

@@ -11,8 +11,8 @@
 #include <string_view>
 
 #include "core/base/clock.h"
-#include "core/comm/transfer.h"
 #include "core/device/block.h"
+#include "core/device/transfer.h"
 #include "core/op/op.h"
 
 namespace toroid {

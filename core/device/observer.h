@@ -4,8 +4,8 @@
 
 #include <chrono>
 
-#include "core/comm/transfer.h"
 #include "core/device/block.h"
+#include "core/device/transfer.h"
 #include "core/op/op.h"
 
 namespace toroid {

@@ -20,7 +20,7 @@ struct ParameterCount {
   int64_t total() const { return embedding + layers + head; }
 };
 
-// Of a checked config.
+// `model` has been checked.
 ParameterCount count_parameters(const config::ModelConfig& model);
 
 }  // namespace toroid::model

@@ -120,7 +120,8 @@ std::vector<UnitSpec> decoder_units(const DecoderConfig& c, int model_ranks, boo
     units.push_back(layer_unit(c, layer, whole_kv, whole_kv && model_ranks > 1));
   units.push_back({"head", {{"model.norm.weight", {c.d_model}, -1, 0, false, 0}}, {}, false});
   if (!c.tied_head) {
-    units.back().tensors.push_back({"lm_head.weight", {c.vocab, c.d_model}, 0, c.linear_stddev, true, pieces});
+    units.back().tensors.push_back(
+        {"lm_head.weight", {c.vocab, c.d_model}, 0, c.linear_stddev, true, pieces});
     units.back().packs = {{{1}}};
   }
   return units;

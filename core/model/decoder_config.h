@@ -44,7 +44,8 @@ struct TensorSpec {
   std::string name;
   Shape shape;
   int model_dim = -1;  // the dim that the model axis splits; -1: whole on every model rank
-  double init_stddev = 0;  // of the normal distribution that it is drawn from before step 1; 0: it begins at 0
+  double init_stddev =
+      0;  // of the normal distribution that it is drawn from before step 1; 0: it begins at 0
   bool decay = false;
   int64_t pieces = 0;  // canonical slices of the split dim, which is padded to equal ones (share.h)
 };

@@ -80,7 +80,7 @@ class Layer::Pass {
   Array out();
 
   op::NormSpec norm_spec() const { return {config.norm_eps}; }
-  // Of qkv, and of keys and values on their own.
+  // The first is for qkv, the second for keys and values on their own.
   op::RopeSpec rope_spec() const {
     return {share.heads, share.whole_kv ? 0 : share.kv_heads, config.head_dim, config.norm_eps};
   }

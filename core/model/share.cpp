@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "core/model/split.h"
 
 namespace toroid {
@@ -29,7 +30,7 @@ bool keeps_kv_whole(const DecoderConfig& config, int ranks, bool deterministic) 
 
 int64_t rows_of_part(int64_t extent, int ranks, int64_t pieces) {
   if (pieces % ranks != 0) pieces = ranks;
-  return (extent + pieces - 1) / pieces * (pieces / ranks);
+  return divide_up(extent, pieces) * (pieces / ranks);
 }
 
 ModelShare::ModelShare(const DecoderConfig& config, Place of, bool deterministic)

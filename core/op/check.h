@@ -1,4 +1,5 @@
-// What the builders of core/op share: one sentence for a call that does not fit, and the traffic of a call.
+// What the builders of core/op share: one sentence for a call that does not fit, the traffic of a call, and
+// the parts of a fused one.
 #pragma once
 
 #include <initializer_list>
@@ -47,5 +48,8 @@ inline bool is_vector(const Tensor& t, int64_t elements) {
 
 // Bytes of the operands, each read or written once as its access says.
 Cost traffic(const Call& call);
+
+// Issues a part of an expansion: in the tiles and the phase of the call that it stands for.
+void issue_part(Issuer& issuer, const Call& whole, Call part);
 
 }  // namespace toroid::op

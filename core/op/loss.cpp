@@ -84,6 +84,34 @@ void loss_grad_reference(const Call& call) {
   store(call[7], d_table);
 }
 
+// A vocabulary in one part: what loss and its gradient have in common. Returns the normalisers.
+Tensor expand_loss(const Call& call, const Tensor& targets, const Tensor& token_loss, LossPartSpec spec,
+                   Issuer& issuer) {
+  const int64_t M = call[0].rows(), slices = call.tiles.deterministic ? call.tiles.slices : 1;
+  const Tensor statistics = issuer.temporary(token_loss.type, {3 * slices, M}),
+               normalisers = issuer.temporary(token_loss.type, {2, M});
+  issue_part(issuer, call, loss_statistics(call[0], call[1], targets, statistics, spec));
+  issue_part(issuer, call, loss_merge(statistics, targets, token_loss, normalisers));
+  return normalisers;
+}
+
+LossPartSpec whole_vocabulary(const Call& call) {
+  const auto& spec = call.get<LossSpec>();
+  return {spec.softcap, spec.block_tokens, 0, call[1].rows()};
+}
+
+void loss_expand(const Call& call, Issuer& issuer) {
+  expand_loss(call, call[2], call[3], whole_vocabulary(call), issuer);
+}
+
+void loss_grad_expand(const Call& call, Issuer& issuer) {
+  const LossPartSpec spec = whole_vocabulary(call);
+  const Tensor normalisers = expand_loss(call, call[3], call[5], spec, issuer);
+  issue_part(
+      issuer, call,
+      loss_part_grad(call[0], call[1], call[2], call[3], call[4], normalisers, call[6], call[7], spec));
+}
+
 Cost softcap_cost(const Call& call) {
   Cost cost = traffic(call);
   cost.vector_flops = 8 * call[0].elements();
@@ -111,9 +139,12 @@ void check_loss(std::string_view op, const Tensor& h, const Tensor& table, const
 
 }  // namespace
 
-constinit const OpKind loss_kind{.name = "loss", .cost = loss_cost, .reference = loss_reference};
-constinit const OpKind loss_grad_kind{
-    .name = "loss_grad", .cost = loss_grad_cost, .reference = loss_grad_reference};
+constinit const OpKind loss_kind{
+    .name = "loss", .cost = loss_cost, .reference = loss_reference, .expand = loss_expand};
+constinit const OpKind loss_grad_kind{.name = "loss_grad",
+                                      .cost = loss_grad_cost,
+                                      .reference = loss_grad_reference,
+                                      .expand = loss_grad_expand};
 constinit const OpKind softcap_kind{.name = "softcap", .cost = softcap_cost, .reference = softcap_reference};
 
 Call loss(const Tensor& h, const Tensor& table, const Tensor& targets, const Tensor& token_loss,

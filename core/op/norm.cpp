@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "core/device/device.h"
 #include "core/op/check.h"
+#include "core/op/elementwise.h"
 #include "core/op/reference.h"
 
 namespace toroid::op {
@@ -88,6 +88,19 @@ void residual_add_reference(const Call& call) {
   store(call[3], out);
 }
 
+// out = x; out += norm(f).
+void residual_add_expand(const Call& call, Issuer& issuer) {
+  const Tensor &x = call[0], &w_post = call[2], &out = call[3];
+  Tensor f = call[1];
+  if (w_post) {
+    f = issuer.temporary(f.type, f.shape);
+    issue_part(issuer, call, rms_norm(call[1], w_post, f, call[4], call.get<NormSpec>()));
+  }
+  const bool in_place = out.block == x.block && out.offset_bytes == x.offset_bytes;
+  if (!in_place) issue_part(issuer, call, cast(x, out));
+  issue_part(issuer, call, add(f, out));
+}
+
 Cost residual_norm_cost(const Call& call) {
   Cost cost = traffic(call);
   cost.vector_flops = (call[2] ? 11 : 6) * call[0].elements();
@@ -97,21 +110,16 @@ Cost residual_norm_cost(const Call& call) {
 // The two operators that residual_norm stands for.
 std::array<Call, 2> parts_of_residual_norm(const Call& call) {
   const auto& spec = call.get<NormSpec>();
-  std::array<Call, 2> parts{residual_add(call[0], call[1], call[2], call[4], call[7], spec),
-                            rms_norm(call[4], call[3], call[5], call[6], spec)};
-  for (Call& part : parts) {
-    part.tiles = call.tiles;
-    part.phase = call.phase;
-  }
-  return parts;
+  return {residual_add(call[0], call[1], call[2], call[4], call[7], spec),
+          rms_norm(call[4], call[3], call[5], call[6], spec)};
 }
 
 void residual_norm_reference(const Call& call) {
   for (const Call& part : parts_of_residual_norm(call)) part.kind->reference(part);
 }
 
-void residual_norm_expand(const Call& call, Device& device, Queue queue) {
-  for (const Call& part : parts_of_residual_norm(call)) device.launch(part, queue);
+void residual_norm_expand(const Call& call, Issuer& issuer) {
+  for (const Call& part : parts_of_residual_norm(call)) issue_part(issuer, call, part);
 }
 
 void check_same(std::string_view op, const Tensor& x, const Tensor& y, std::string_view y_name) {
@@ -134,8 +142,10 @@ constinit const OpKind rms_norm_kind{
     .name = "rms_norm", .cost = rms_norm_cost, .reference = rms_norm_reference};
 constinit const OpKind rms_norm_grad_kind{
     .name = "rms_norm_grad", .cost = rms_norm_grad_cost, .reference = rms_norm_grad_reference};
-constinit const OpKind residual_add_kind{
-    .name = "residual_add", .cost = residual_add_cost, .reference = residual_add_reference};
+constinit const OpKind residual_add_kind{.name = "residual_add",
+                                         .cost = residual_add_cost,
+                                         .reference = residual_add_reference,
+                                         .expand = residual_add_expand};
 constinit const OpKind residual_norm_kind{.name = "residual_norm",
                                           .cost = residual_norm_cost,
                                           .reference = residual_norm_reference,

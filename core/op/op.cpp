@@ -1,10 +1,18 @@
 #include "core/op/op.h"
 
+#include <iterator>
+
 #include "core/base/error.h"
 #include "core/op/check.h"
 #include "core/op/kinds.h"
 
 namespace toroid {
+
+std::string_view name_of(Phase phase) {
+  static constexpr std::string_view kNames[] = {"forward", "recompute", "backward", "optimizer", "setup"};
+  const auto index = static_cast<size_t>(phase);
+  return index < std::size(kNames) ? kNames[index] : "unknown phase";
+}
 
 int64_t Cost::flops() const {
   int64_t total = vector_flops;
@@ -31,6 +39,14 @@ void add_reference_kernels(KernelRegistry& registry) {
   for (const OpKind* kind : op::all_kinds()) registry.add(*kind, reference);
 }
 
+std::vector<const OpKind*> missing_kinds(const KernelRegistry& kernels) {
+  std::vector<const OpKind*> missing;
+  for (const OpKind* kind : op::all_kinds()) {
+    if (kind->expand == nullptr && kernels.find(*kind) == nullptr) missing.push_back(kind);
+  }
+  return missing;
+}
+
 std::string describe(const Call& call) {
   std::string in, out;
   for (const Operand& operand : call.operands) {
@@ -52,6 +68,12 @@ void fail(std::string_view op, std::string_view relation, std::initializer_list<
     ++i;
   }
   throw InternalError(message + " must satisfy: " + std::string(relation));
+}
+
+void issue_part(Issuer& issuer, const Call& whole, Call part) {
+  part.tiles = whole.tiles;
+  part.phase = whole.phase;
+  issuer.issue(part);
 }
 
 Cost traffic(const Call& call) {

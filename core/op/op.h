@@ -16,11 +16,10 @@
 
 namespace toroid {
 
-class Device;
-enum class Queue : uint8_t;
-
 enum class Access : uint8_t { in, out, inout };
 enum class Phase : uint8_t { forward, recompute, backward, optimizer, setup };
+// "forward"; ends in a zero byte. A value that a confused peer sent has a name too.
+std::string_view name_of(Phase phase);
 
 struct Operand {
   Tensor tensor;  // an absent optional operand has no block
@@ -67,13 +66,25 @@ struct Call {
   }
 };
 
+// What an expansion issues its parts through, in the place of the call that it stands for.
+class Issuer {
+ public:
+  virtual void issue(const Call& part) = 0;
+  // A dense array of undefined contents, of the device's until the last part is issued.
+  virtual Tensor temporary(DType type, Shape shape) = 0;
+
+ protected:
+  ~Issuer() = default;
+};
+
 struct OpKind {
   std::string_view name;
   Cost (*cost)(const Call&) = nullptr;
   // Plain and slow, any float type incl. f64, computing in double and rounding once at each output.
   void (*reference)(const Call&) = nullptr;
-  // For a fused operator: issues its parts, on a device that has no kernel for it; nullptr otherwise.
-  void (*expand)(const Call&, Device&, Queue) = nullptr;
+  // A fused kind, which others can express: issues its parts, on a device that has no kernel for it. nullptr
+  // for a primitive kind, of which every device needs a kernel.
+  void (*expand)(const Call&, Issuer&) = nullptr;
 };
 
 // A device's kernel. It allocates nothing: scratch memory is asked for before launch, by shapes alone.
@@ -104,6 +115,9 @@ class KernelRegistry {
 
 // Registers every kind's reference kernel: a device in plain C++ against which the fast ones are tested.
 void add_reference_kernels(KernelRegistry& registry);
+
+// The primitive kinds that `kernels` lacks, in the order of op::all_kinds().
+std::vector<const OpKind*> missing_kinds(const KernelRegistry& kernels);
 
 // Text for records and errors: "matmul(bf16[4, 8], bf16[16, 8] -> bf16[4, 16])".
 std::string describe(const Call& call);

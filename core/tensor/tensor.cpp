@@ -1,7 +1,7 @@
 #include "core/tensor/tensor.h"
 
 #include "core/base/error.h"
-#include "core/device/block.h"
+#include "core/tensor/block.h"
 
 namespace toroid {
 

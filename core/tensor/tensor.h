@@ -12,7 +12,7 @@
 
 namespace toroid {
 
-struct Block;  // core/device/block.h
+struct Block;  // core/tensor/block.h
 
 // Up to four dimensions of 64-bit extents, row-major.
 class Shape {

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 
 namespace toroid {
 
 int64_t packed_sequences(const ShardReader& shard, int64_t tokens) {
-  return (shard.tokens() + tokens - 1) / tokens;
+  return divide_up(shard.tokens(), tokens);
 }
 
 Row row_of(Batch& batch, int64_t sequence) {

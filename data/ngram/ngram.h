@@ -23,8 +23,8 @@ using DocumentStream = std::function<bool(std::vector<int32_t>& ids)>;
 
 NgramEntropy ngram_entropy(const DocumentStream& training, const DocumentStream& validation, int32_t vocab);
 
-// Of the token shards of a prepared directory: every training document of the sources counts once, whatever
-// the weights.
+// The entropy of the token shards of a prepared directory. Every training document of the sources counts
+// once, whatever the weights.
 NgramEntropy prepared_entropy(const Path& directory, const std::vector<std::string>& sources);
 
 }  // namespace toroid

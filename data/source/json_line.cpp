@@ -3,23 +3,10 @@
 #include <algorithm>
 
 #include "core/base/text.h"
+#include "core/base/utf8.h"
 
 namespace toroid {
 namespace {
-
-// Appends the UTF-8 of a code point that is no surrogate.
-void append_utf8(uint32_t c, std::string& out) {
-  const auto tail = [&](unsigned shift) { out += static_cast<char>(0x80 | (c >> shift & 0x3F)); };
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    out += static_cast<char>(0xC0 | c >> 6), tail(0);
-  } else if (c < 0x10000) {
-    out += static_cast<char>(0xE0 | c >> 12), tail(6), tail(0);
-  } else {
-    out += static_cast<char>(0xF0 | c >> 18), tail(12), tail(6), tail(0);
-  }
-}
 
 bool is_high(uint32_t c) {
   return c >= 0xD800 && c < 0xDC00;

@@ -2,21 +2,12 @@
 
 #include <algorithm>
 
-#include "core/base/text.h"
+#include "core/base/utf8.h"
 
 namespace toroid {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-
-// Length of the well-formed UTF-8 character at text[at], 0 where there is none.
-size_t character_length(std::string_view text, size_t at) {
-  const auto lead = static_cast<unsigned char>(text[at]);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || at + length > text.size()) return 0;
-  return valid_utf8(text.substr(at, length)) ? length : 0;
-}
 
 // Index after the control sequence that starts with the ESC at text[at].
 size_t skip_escape(std::string_view text, size_t at) {
@@ -42,10 +33,6 @@ size_t skip_escape(std::string_view text, size_t at) {
   return in(i, 0x30, 0x7E) ? i + 1 : i;
 }
 
-bool is_continuation(char c) {
-  return (static_cast<unsigned char>(c) & 0xC0u) == 0x80u;
-}
-
 }  // namespace
 
 bool looks_binary(std::string_view bytes) {
@@ -59,7 +46,7 @@ size_t repair_utf8(std::string& text) {
   out.reserve(text.size());
   size_t replaced = 0;
   for (size_t i = 0; i < text.size();) {
-    const size_t length = text[i] == '\0' ? 0 : character_length(text, i);
+    const size_t length = text[i] == '\0' ? 0 : decode_character(std::string_view(text).substr(i)).length;
     if (length == 0) {
       out += kReplacement, ++replaced, ++i;
     } else {
@@ -93,7 +80,7 @@ void strip_terminal_escapes(std::string& text) {
     } else if (c == '\b') {
       // The character before is overstruck by the one after; keep the latter. At a line's start there is
       // none.
-      while (!out.empty() && is_continuation(out.back())) out.pop_back();
+      while (!out.empty() && continues_character(out.back())) out.pop_back();
       if (!out.empty() && out.back() != '\n') out.pop_back();
       ++i;
     } else if ((static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' && c != '\f') || c == 0x7F) {

@@ -2,23 +2,9 @@
 
 #include <algorithm>
 
-namespace toroid {
+#include "core/base/utf8.h"
 
-Character decode_character(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return {lead, 1};
-  const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < length) return {};
-  char32_t code = lead & (0xffU >> (length + 1));
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return {};
-    code = code << 6 | (byte(i) & 0x3fU);
-  }
-  constexpr std::array<char32_t, 5> lowest{0, 0, 0x80, 0x800, 0x10000};
-  if (code < lowest[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return {};
-  return {code, length};
-}
+namespace toroid {
 
 Cuts::Cuts(const TokenizerModel& model) : joins_(128 * 128), filter_(size_t{1} << 22) {
   for (size_t id = 0; id < model.outline.pieces.size(); ++id) {

@@ -51,11 +51,4 @@ class Cuts {
   std::array<const Run*, 256> run_of_{};
 };
 
-// One character of UTF-8 at text[0]; `length` 0 where the bytes are not valid there.
-struct Character {
-  char32_t code = 0;
-  size_t length = 0;
-};
-Character decode_character(std::string_view text);
-
 }  // namespace toroid

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/cuts.h"
 #include "data/tokenizer/model.h"
 #include "data/tokenizer/tokenizer.h"

@@ -6,13 +6,14 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/gemma_pieces.h"
 #include "data/tokenizer/sentencepiece.h"
 
 namespace toroid {
 namespace {
 
-constexpr size_t kLineBytes = 4096;                  // SentencePiece drops lines longer than 4192 bytes
+constexpr size_t kLineBytes = 4096;  // SentencePiece drops lines longer than 4192 bytes
 constexpr int kLongestRun = 31;
 
 std::string repeat(std::string_view text, int times) {
@@ -97,7 +98,7 @@ class LineCutter {
     const size_t space = text.rfind(' ', kLineBytes);
     if (space != std::string_view::npos && space > 0) return space;
     size_t end = kLineBytes;
-    while (end > kLineBytes - 4 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+    while (end > kLineBytes - 4 && continues_character(text[end])) --end;
     return end;
   }
 

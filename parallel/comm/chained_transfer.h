@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "parallel/comm/watched_transfer.h"
+#include "parallel/comm/watch/watched_transfer.h"
 
 namespace toroid {
 

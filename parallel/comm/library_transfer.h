@@ -1,13 +1,13 @@
 // Collectives that the transport carries out itself, such as MPI's.
 #pragma once
 
-#include "parallel/comm/host_transfer.h"
-#include "parallel/comm/watched_transfer.h"
+#include "parallel/comm/watch/watched_transfer.h"
+#include "parallel/comm/within_host/host_transfer.h"
 #include "parallel/schedule/schedule.h"
 
 namespace toroid {
 
-// Of one group. One thread uses it, for one call at a time.
+// The collectives of one group. One thread uses them, for one call at a time.
 class LibraryCollectives {
  public:
   virtual ~LibraryCollectives() = default;

@@ -15,14 +15,14 @@
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/device/cpu/host_info.h"
-#include "parallel/comm/board.h"
+#include "parallel/comm/board/board.h"
 
 namespace toroid {
 namespace {
 
-// Of OpenMPI 4.1's shared memory (btl vader): a rank's segment, of which pages are taken as they are used, is
-// made only where 1.05 times its size is free. Measured in runs of 2 to 64 ranks: what a rank uses at the
-// start and in training, where most bytes go past MPI.
+// OpenMPI 4.1 (its btl vader) makes a segment of shared memory for each rank only where 1.05 times its size
+// is free, although pages are taken as they are used. What a rank uses at the start, and in training, where
+// most bytes go past MPI, was measured in runs of 2 to 64 ranks.
 constexpr int64_t kSegment = 4'194'312;
 constexpr int64_t kUsedOfSegment = 200'000;
 

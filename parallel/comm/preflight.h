@@ -10,7 +10,7 @@
 
 namespace toroid {
 
-// Of this host and process. Bytes; nothing where it cannot be asked or has no limit.
+// What this host and process have. Bytes; nothing where it cannot be asked or has no limit.
 struct HostFacts {
   int cores = 1;
   std::string shared_directory;  // where MPI's segments lie
@@ -24,7 +24,7 @@ struct HostFacts {
   std::optional<int64_t> tasks_left;  // threads that the group may still start
 };
 
-// Of the ranks of one host.
+// What the ranks of one host need.
 struct HostNeeds {
   int ranks = 1;
   int other_ranks = 0;         // on other hosts

@@ -21,12 +21,12 @@
 
 #include "core/comm/communicator.h"
 #include "parallel/comm/choice.h"
-#include "parallel/comm/host_transfer.h"
 #include "parallel/comm/library_transfer.h"
-#include "parallel/comm/message_transfer.h"
-#include "parallel/comm/relay_transfer.h"
-#include "parallel/comm/transport.h"
-#include "parallel/comm/watched_transfer.h"
+#include "parallel/comm/messages/message_transfer.h"
+#include "parallel/comm/messages/transport.h"
+#include "parallel/comm/watch/watched_transfer.h"
+#include "parallel/comm/within_host/host_transfer.h"
+#include "parallel/comm/within_host/relay_transfer.h"
 #include "parallel/schedule/schedule.h"
 
 namespace toroid {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "parallel/comm/host_transfer.h"
-#include "parallel/comm/message_transfer.h"
+#include "parallel/comm/messages/message_transfer.h"
+#include "parallel/comm/within_host/host_transfer.h"
 
 namespace toroid {
 

@@ -7,9 +7,7 @@
 #include <thread>
 #include <utility>
 
-#ifdef TOROID_WITH_MPI
 #include "parallel/comm/mpi/mpi_world.h"
-#endif
 
 namespace toroid {
 namespace {
@@ -195,15 +193,8 @@ int launched_ranks() {
 }
 
 std::unique_ptr<World> make_world(std::shared_ptr<cpu::TransferThread> thread, Seconds deadline) {
-  const int ranks = launched_ranks();
-  if (ranks == 1) return make_single_world();
-#ifdef TOROID_WITH_MPI
+  if (launched_ranks() == 1) return make_single_world();
   return mpi::make_mpi_world(std::move(thread), deadline);
-#else
-  (void)thread, (void)deadline;
-  throw UserError("the launcher started " + std::to_string(ranks) +
-                  " ranks, and this build has no MPI; install libopenmpi-dev and build again");
-#endif
 }
 
 }  // namespace toroid

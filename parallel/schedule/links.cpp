@@ -20,7 +20,7 @@ double axis_shares(Operation operation, int size, bool wrap) {
 }
 
 double torus_share(Operation operation, const GroupShape& shape) {
-  // Of a dimension's traffic, half of the array comes one rank's share at a time and half a whole line's.
+  // Half of the array goes along a dimension one rank's share at a time, and half a whole line's at a time.
   const double halves = 2.0 * shape.size();
   const double along_row =
       axis_shares(operation, shape.columns, shape.wrap_columns) * (shape.rows + 1) / halves;

@@ -27,7 +27,7 @@ enum class Algorithm : uint8_t {
                        // are taken in the order of the ranks, whoever makes them
 };
 
-// Of ranks, which are at least 1.
+// `value` is a number of ranks, at least 1.
 inline bool power_of_two(int value) {
   return (value & (value - 1)) == 0;
 }
@@ -54,7 +54,8 @@ struct Move {
   int peer = 0;          // rank in the group
   bool receive = false;  // else a send
   bool combine = false;  // a receive that is added to what is there, instead of overwriting it
-  // Of those that are added: what such moves bring is added up in their order, and what is there to that sum.
+  // A receive that is added with others of its kind: what they bring is added up in their order, and what is
+  // there to that sum.
   bool precedes = false;
   int64_t first = 0, count = 0;  // chunks [first, first + count) ...
   int64_t blocks = 1;            // ... and again `stride` further on, `blocks` runs in all: one message
@@ -74,10 +75,10 @@ bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape);
 // `root` is for broadcast. UserError where the algorithm does not serve it.
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root = 0);
 
-// Of ranks that number the hosts' one after the other, `per_host` on each: the moves of a rank among those
-// that have its place on the other hosts, on what is their part of the array, which is cut into a chunk for
-// each rank. All_gather, reduce_scatter and all_reduce; sums are balanced binary trees where the hosts are a
-// power of two.
+// Ranks are numbered host by host, `per_host` on each, and the array is cut into a chunk for each rank. The
+// plan is that of one rank among those that have its place on the other hosts, on their part of the array.
+// For all_gather, reduce_scatter and all_reduce; sums are balanced binary trees where the number of hosts is
+// a power of two.
 Plan plan_between_hosts(Operation operation, int hosts, int per_host, int rank);
 
 std::string_view name(Algorithm algorithm);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "core/model/share.h"
 #include "core/op/reduce.h"
 #include "core/op/wire.h"
@@ -28,11 +29,11 @@ Slice part_of(const TensorSpec& tensor, Place model) {
   return slice;
 }
 
-// Of each of `shards` ranks. With more ranks than blocks they get halves, quarters ... of one, down to a
-// block of quantisation: whole ones would be mostly padding (of 256 ranks, 4 MiB in fp32 for the smallest
-// unit), and a part that divides a block still holds one tensor only.
+// What each of `shards` ranks holds. With more ranks than blocks they get halves, quarters ... of one, down
+// to a block of quantisation: whole ones would be mostly padding (for 256 ranks, 4 MiB in fp32 for the
+// smallest unit), and a part that divides a block still holds one tensor only.
 int64_t shard_elements(int64_t blocks, int64_t shards) {
-  if (blocks >= shards) return (blocks + shards - 1) / shards * op::kReduceBlock;
+  if (blocks >= shards) return divide_up(blocks, shards) * op::kReduceBlock;
   int64_t elements = op::kQuantBlock;
   while (elements * shards < blocks * op::kReduceBlock) elements *= 2;
   return elements;

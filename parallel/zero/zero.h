@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "core/device/update_rule.h"
 #include "core/model/context.h"
-#include "core/op/update_rule.h"
 #include "parallel/pathways/in_world.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"
@@ -99,10 +99,10 @@ class Zero {
   // The outer step at once, if pods have trained apart since the last one: for the end of a run.
   void meet_pods();
   bool keeps_pods() const;                   // whether pods hold parts of their own
-  pathways::Pods& pods() { return *pods_; }  // of a training rank
+  pathways::Pods& pods() { return *pods_; }  // where the rank trains
 
   std::vector<NamedTensor> parts() const;
-  // Of the step, before clipping; gone after an outer step.
+  // The step's gradients before clipping; they are gone after an outer step.
   std::vector<NamedTensor> gradient_tensors() const;
 
  private:
@@ -165,7 +165,7 @@ class Zero {
   ZeroGroups groups_;
   bool sharded_;  // states over the data axis
   std::vector<Unit> units_;
-  std::unique_ptr<pathways::Pods> pods_;  // of a training rank
+  std::unique_ptr<pathways::Pods> pods_;  // where the rank trains
   std::vector<Held> held_;
   std::vector<Live> live_;
   std::vector<Open> open_;

@@ -78,8 +78,9 @@ std::vector<std::string> links_in(std::string_view line) {
 // Names in `backquotes` that read as a file of this repository: a known folder, a slash, no placeholder, a
 // suffix.
 std::vector<std::string> files_named_in(std::string_view line) {
-  static const std::set<std::string_view> folders = {
-      "core", "parallel", "optim", "data", "train", "configs", "launch", "bench", "tests", "docs", "cmake"};
+  static const std::set<std::string_view> folders = {"core",  "parallel", "optim",   "data",
+                                                     "train", "simulate", "configs", "launch",
+                                                     "bench", "tests",    "docs",    "cmake"};
   std::vector<std::string> found;
   for (size_t open = line.find('`'); open != std::string_view::npos;) {
     const size_t close = line.find('`', open + 1);

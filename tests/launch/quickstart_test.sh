@@ -20,7 +20,7 @@ after=$(sha256sum <runs/quickstart/metrics.jsonl)
 
 validation_loss() { grep -oE '"validation_loss": *[0-9.]+' "$1/metrics.jsonl" | tail -n 1 | sed 's/.*: *//'; }
 ./build/release/bin/toroid train --config configs/quickstart.textproto --out runs/quickstart_one_rank --again \
-  --set 'mesh.torus=[1]' --set mesh.data=1 --set batch.sequences_per_replica=16
+  --set 'mesh.torus=[1]' --set mesh.data=1 --set batch.sequences_per_replica=8
 awk -v four="$(validation_loss runs/quickstart)" -v one="$(validation_loss runs/quickstart_one_rank)" 'BEGIN {
   printf "validation loss: four ranks %.4f, one rank %.4f nats\n", four, one
   difference = four - one

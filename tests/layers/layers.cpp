@@ -55,12 +55,53 @@ bool exists_in(const std::filesystem::path& root, std::string_view name) {
 const std::vector<Layer>& layers() {
   static const std::vector<Layer> table = {
       {"core/base", {"core/base"}},
+      // One chip, without circles: base <- tensor <- op <- device <- comm <- model.
+      {"core/tensor", {"core/base", "core/tensor"}},
+      {"core/op", {"core/base", "core/tensor", "core/op"}},
+      {"core/device", {"core/base", "core/tensor", "core/op", "core/device"}},
+      {"core/comm", {"core/base", "core/tensor", "core/op", "core/device", "core/comm"}},
       {"core", {"core"}},
       {"parallel", {"core", "parallel"}},
+      // Within `comm` a family knows those before it; what stands in `comm` itself joins them.
+      {"parallel/comm/board", {"core", "parallel/comm/board"}},
+      {"parallel/comm/side_channel", {"core", "parallel/comm/board", "parallel/comm/side_channel"}},
+      {"parallel/comm/watch",
+       {"core", "parallel/comm/board", "parallel/comm/side_channel", "parallel/comm/watch"}},
+      {"parallel/comm/messages",
+       {"core", "parallel/schedule", "parallel/comm/combine.h", "parallel/comm/watch",
+        "parallel/comm/messages"}},
+      {"parallel/comm/within_host",
+       {"core", "parallel/comm/combine.h", "parallel/comm/board", "parallel/comm/watch",
+        "parallel/comm/within_host"}},
       {"optim", {"core", "optim"}},
       {"data", {"core/base", "data"}},
-      {"configs", {"core", "parallel", "optim", "data", "train", "configs"}},
+      {"configs", {"core", "parallel", "optim", "data", "train", "simulate", "configs"}},
       {"train", {"core", "parallel", "optim", "data", "configs", "train"}},
+      {"train/config",
+       {"core", "parallel", "optim", "data", "configs", "train/train.pb.h", "train/train.proto",
+        "train/config"}},
+      {"train/checkpoint", {"core", "train/checkpoint"}},
+      {"train/step", {"core", "parallel", "optim", "train/step"}},
+      {"train/ranks",
+       {"core", "parallel", "data", "configs", "train/train.pb.h", "train/config", "train/checkpoint",
+        "train/ranks"}},
+      {"train/engine",
+       {"core", "parallel", "optim", "data", "configs", "train/config", "train/checkpoint", "train/step",
+        "train/ranks", "train/engine"}},
+      {"train/machine",
+       {"core", "parallel", "configs", "train/config", "train/ranks", "train/engine", "train/machine"}},
+      {"train/report",
+       {"core", "parallel", "optim", "configs", "train/config", "train/step", "train/ranks", "train/engine",
+        "train/report"}},
+      {"train/huggingface",
+       {"core", "data", "configs", "train/config", "train/checkpoint", "train/huggingface"}},
+      {"simulate", {"core", "parallel", "optim", "data", "configs", "train", "simulate"}},
+      {"simulate/play", {"core", "parallel", "optim", "data", "configs", "train", "simulate/play"}},
+      {"simulate/fit",
+       {"core", "parallel", "optim", "data", "configs", "train", "simulate/play", "simulate/fit"}},
+      {"simulate/answer",
+       {"core", "parallel", "optim", "data", "configs", "train", "simulate/play", "simulate/fit",
+        "simulate/answer"}},
       {"launch", {""}},
       {"bench", {""}},
       {"tests", {""}},
@@ -140,7 +181,7 @@ std::vector<std::string> check_tree(const std::filesystem::path& root) {
   std::set<std::filesystem::path> folders;
   for (const Layer& layer : layers()) folders.insert(std::filesystem::path(layer.folder));
   for (const std::filesystem::path& folder : folders) {
-    // core/base is seen on the way through core.
+    // Folders of folders are seen on the way through the outermost.
     if (folder.has_parent_path() || !std::filesystem::is_directory(root / folder)) continue;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension().string();

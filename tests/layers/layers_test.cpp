@@ -69,14 +69,27 @@ TEST(Layers, TheTableIsTheDesigns) {
   EXPECT_TRUE(allowed("core/model/layer.cpp", "core/op/norm.h"));
   EXPECT_TRUE(allowed("data/text/html.cpp", "core/base/error.h"));
   EXPECT_TRUE(allowed("train/config/load.h", "configs/run.pb.h"));
-  EXPECT_TRUE(allowed("launch/main.cpp", "train/loop.h"));
+  EXPECT_TRUE(allowed("launch/toroid/main.cpp", "train/loop.h"));
   EXPECT_FALSE(allowed("core/base/text.cpp", "core/tensor/tensor.h"));
+  const std::vector<std::string> core = {"base", "tensor", "op", "device", "comm", "model"};
+  for (size_t i = 0; i < core.size(); ++i) {
+    for (size_t j = 0; j < core.size(); ++j) {
+      EXPECT_EQ(allowed("core/" + core[i] + "/x.cpp", "core/" + core[j] + "/y.h"), j <= i)
+          << core[i] << " and " << core[j];
+    }
+  }
   EXPECT_FALSE(allowed("core/model/layer.cpp", "parallel/zero/zero.h"));
   EXPECT_FALSE(allowed("data/batch.cpp", "core/tensor/tensor.h"));
   EXPECT_FALSE(allowed("data/batch.cpp", "optim/adamw.h"));
   EXPECT_FALSE(allowed("optim/adamw.cpp", "parallel/zero/zero.h"));
   EXPECT_FALSE(allowed("parallel/zero/zero.cpp", "train/step.h"));
-  EXPECT_FALSE(allowed("train/step.cpp", "launch/verb.h"));
+  EXPECT_FALSE(allowed("train/step.cpp", "launch/toroid/verb.h"));
+  EXPECT_FALSE(allowed("train/loop/pretrain.cpp", "simulate/play/player.h"));
+  EXPECT_FALSE(allowed("train/ranks/meeting.cpp", "train/engine/engine.h"));
+  EXPECT_FALSE(allowed("train/engine/engine.cpp", "train/machine/run_peak.h"));
+  EXPECT_FALSE(allowed("train/report/trace.cpp", "train/loop/run.h"));
+  EXPECT_FALSE(allowed("simulate/play/program.cpp", "simulate/answer/answer.h"));
+  EXPECT_FALSE(allowed("parallel/comm/watch/watch.cpp", "parallel/comm/messages/transport.h"));
   EXPECT_FALSE(allowed("core/database.cpp", "database/x.h"));  // a prefix of a name is not a folder
 }
 
@@ -87,6 +100,8 @@ TEST(Layers, AnInjectedIncludeIsFound) {
   scratch.write("core/op/op.h", "#pragma once\n");
   scratch.write("core/op/bad.cpp",
                 "// one\n#include \"core/op/op.h\"\n#  include <vector>\n#include \"train/loop.h\"\n");
+  scratch.write("core/device/device.h", "#pragma once\n");
+  scratch.write("core/op/circle.cpp", "#include \"core/device/device.h\"\n");
   scratch.write("data/bad.cpp", "#include \"core/op/op.h\"\n");
   scratch.write("data/bad.proto", "syntax = \"proto2\";\nimport \"train/train.proto\";\n");
   scratch.write("optim/bad.h",
@@ -95,6 +110,7 @@ TEST(Layers, AnInjectedIncludeIsFound) {
   const auto found = check_tree(scratch.path());
   const std::vector<std::string> expected = {
       "core/op/bad.cpp:4: core/op may not use train (\"train/loop.h\")",
+      "core/op/circle.cpp:1: core/op may not use core/device (\"core/device/device.h\")",
       "data/bad.cpp:1: data may not use core/op (\"core/op/op.h\")",
       "data/bad.proto:2: data may not use train (\"train/train.proto\")",
       "optim/bad.h:1: \"../core/op/op.h\" is not a path from the repository's root",

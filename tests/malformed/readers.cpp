@@ -9,12 +9,12 @@
 #include "data/tokenizer/tokenizer.h"
 #include "optim/schedule/registry.h"
 #include "parallel/comm/side_channel/snapshot.h"
+#include "simulate/play/chips.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
 #include "train/config/load.h"
 #include "train/huggingface/model_config.h"
-#include "train/simulate/chips.h"
 
 namespace toroid {
 

@@ -40,6 +40,18 @@ int read_here(const MalformedReader& reader, const fs::path& path) {
   return 0;
 }
 
+// Without what the log said before, such as that a checkpoint was passed over.
+std::string without_log(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    const std::string line = text.substr(at, end - at);
+    if (!line.starts_with('[') || line.find("] [warning] ") == std::string::npos) out += line;
+    at = end;
+  }
+  return out;
+}
+
 // "" where the path was refused as it should be.
 std::string verdict(const char* self, const MalformedReader& reader, const fs::path& path) {
   std::array<int, 2> ends{};
@@ -68,6 +80,7 @@ std::string verdict(const char* self, const MalformedReader& reader, const fs::p
   if (WEXITSTATUS(status) != static_cast<int>(ExitCode::bad_input)) {
     return "exit code " + std::to_string(WEXITSTATUS(status)) + ", not 2: " + text;
   }
+  text = without_log(text);
   if (text.size() < 10 || text.size() > 4000 || std::count(text.begin(), text.end(), '\n') != 1) {
     return "does not say why in one line: " + text;
   }

@@ -10,8 +10,8 @@
 
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
-#include "parallel/comm/local/local_world.h"
 #include "parallel/zero/zero.h"
+#include "tests/parallel/local_world.h"
 #include "tests/parallel/rank_threads.h"
 
 namespace toroid::testing {

@@ -1,5 +1,7 @@
 #include "train/certify/certificate.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <bit>
 #include <charconv>
@@ -7,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
-#include "core/base/format_text.h"
 #include "core/base/io/json.h"
 #include "core/base/random.h"
 #include "core/base/tensor_hash.h"
@@ -81,7 +82,7 @@ RankWork work_of(const JsonView& value) {
 }
 
 std::string number(double value) {
-  return format_text("%.17g", value);
+  return fmt::format("{:.17g}", value);
 }
 
 // Adds a rank's hashes to the sum. Losses and norms are the first rank's, and every other one must have the

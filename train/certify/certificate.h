@@ -9,7 +9,7 @@
 
 #include "train/certify/layout.h"
 #include "train/certify/work.h"
-#include "train/engine.h"
+#include "train/engine/engine.h"
 
 namespace toroid::train {
 

@@ -3,11 +3,13 @@
 // N, K, H, F, V, D, L as in core/model/decoder_config.h; e bytes an element of the compute type.
 #include "train/certify/work.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <bit>
 #include <string_view>
 
-#include "core/base/format_text.h"
+#include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
 
@@ -17,10 +19,6 @@ namespace {
 constexpr int64_t kBlock = 4096;  // elements to which every tensor of a flat buffer is padded
 constexpr int64_t kPart = 256;    // and of the smallest shard of one
 constexpr int64_t f32_bytes = 4;
-
-int64_t up(int64_t value, int64_t divisor) {
-  return (value + divisor - 1) / divisor;
-}
 
 int64_t power_of_two_from(int64_t value) {
   return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(value)));
@@ -59,8 +57,8 @@ class Plan {
   int64_t shards() const { return sharded_ ? d_ : 1; }
   int64_t flat(const UnitSize& unit) const {  // elements
     const int64_t blocks = unit.whole + unit.split;
-    if (blocks >= shards()) return up(blocks, shards()) * shards() * kBlock;
-    return std::max(kPart, power_of_two_from(up(blocks * kBlock, shards()))) * shards();
+    if (blocks >= shards()) return divide_up(blocks, shards()) * shards() * kBlock;
+    return std::max(kPart, power_of_two_from(divide_up(blocks * kBlock, shards()))) * shards();
   }
   void flops(Phase phase, const char* part, int64_t each) {
     if (each > 0) out_.flops.push_back({phase, part, k_ * each});
@@ -94,11 +92,12 @@ Plan::Plan(const config::RunConfig& run)
   B_ = deterministic_ ? 1 : run.batch().sequences_per_replica();
   if (deterministic_) {
     // A tree over 16 blocks of tokens, or the next power of two that keeps them at 64 tokens or fewer.
-    T_ = up(tokens, 16 * power_of_two_from(up(tokens, 1024))) * 16 * power_of_two_from(up(tokens, 1024));
+    T_ = divide_up(tokens, 16 * power_of_two_from(divide_up(tokens, 1024))) * 16 *
+         power_of_two_from(divide_up(tokens, 1024));
     k_ = std::max<int64_t>(1, power_of_two_from(sequences) / (d_ * p_));
   } else {
-    T_ = up(tokens, m_) * m_;
-    k_ = up(sequences, d_ * p_ * B_);
+    T_ = divide_up(tokens, m_) * m_;
+    k_ = divide_up(sequences, d_ * p_ * B_);
   }
   M_ = B_ * T_;
   for (slices_ = 16; c_.heads % slices_ != 0 || c_.ffn % slices_ != 0;) slices_ /= 2;
@@ -106,7 +105,7 @@ Plan::Plan(const config::RunConfig& run)
   whole_kv_ = m_ > 1 && !kv_divide_;
   kv_columns_ = 2 * c_.kv_heads * c_.head_dim / (whole_kv_ ? 1 : m_);
   const int64_t pieces = slices_ % m_ == 0 ? slices_ : m_;
-  table_rows_ = m_ == 1 ? c_.vocab : up(c_.vocab, pieces) * (pieces / m_);
+  table_rows_ = m_ == 1 ? c_.vocab : divide_up(c_.vocab, pieces) * (pieces / m_);
   sharded_ = run.zero().stage() > 0 && d_ > 1;
   units_ = unit_sizes();
 }
@@ -128,7 +127,7 @@ PlannedWork Plan::make() {
 int64_t Plan::keys(int64_t layer) const {
   const bool windowed = c_.local[static_cast<size_t>(layer)] && c_.window > 0;
   const int64_t window = windowed ? std::min(c_.window, T_) : T_;
-  return up(window * T_ - window * (window - 1) / 2, T_);
+  return divide_up(window * T_ - window * (window - 1) / 2, T_);
 }
 
 void Plan::add_layer_flops(int64_t layer) {
@@ -166,7 +165,7 @@ void Plan::add_flops() {
 
 std::vector<UnitSize> Plan::unit_sizes() const {
   std::vector<UnitSize> units(static_cast<size_t>(c_.layers) + 2);
-  const auto blocks = [](int64_t elements) { return up(elements, kBlock); };
+  const auto blocks = [](int64_t elements) { return divide_up(elements, kBlock); };
   const auto whole = [&](UnitSize& unit, int64_t elements) {
     unit.whole += blocks(elements);
     unit.whole_norm += blocks(elements);
@@ -174,7 +173,7 @@ std::vector<UnitSize> Plan::unit_sizes() const {
   // A matrix of which `extent` rows or columns of `other` elements are dealt.
   const auto split = [&](UnitSize& unit, int64_t part, int64_t extent, int64_t other) {
     unit.split += blocks(part * other);
-    unit.slice_norm += blocks(up(extent, slices_) * other);
+    unit.slice_norm += blocks(divide_up(extent, slices_) * other);
   };
   const int64_t D = c_.d_model, q = c_.heads * c_.head_dim, kv = c_.kv_heads * c_.head_dim;
   split(units.front(), table_rows_, c_.vocab, D);
@@ -293,7 +292,7 @@ void Plan::add_losses_and_norm() {
   int64_t elements = 0, blocks = 0, slice_blocks = 0;
   for (const UnitSize& unit : units_) {
     elements += flat(unit);
-    blocks += up(flat(unit) / shards(), kBlock) * shards();
+    blocks += divide_up(flat(unit) / shards(), kBlock) * shards();
     slice_blocks += unit.slice_norm;
   }
   if (deterministic_) {
@@ -356,7 +355,7 @@ std::string kind_of_operator(std::string_view op) {
 }
 
 std::string flops_text(int64_t flops) {
-  return format_text("%.4g", static_cast<double>(flops));
+  return fmt::format("{:.4g}", static_cast<double>(flops));
 }
 
 // Calls found(key, planned, recorded) where the maps differ.
@@ -465,9 +464,8 @@ std::vector<std::string> describe(const PlannedWork& planned) {
   }
   const double all = static_cast<double>(planned.ranks) * static_cast<double>(rank.all_flops());
   out.push_back(
-      format_text("all %lld ranks: %.4g matmul FLOPs, %.2f %% more than one rank needs without padding",
-                  static_cast<long long>(planned.ranks), all,
-                  100 * (all / static_cast<double>(planned.needed_flops) - 1)));
+      fmt::format("all {} ranks: {:.4g} matmul FLOPs, {:.2f} % more than one rank needs without padding",
+                  planned.ranks, all, 100 * (all / static_cast<double>(planned.needed_flops) - 1)));
   out.insert(out.end(), planned.copies.begin(), planned.copies.end());
   return out;
 }

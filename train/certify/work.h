@@ -23,7 +23,7 @@ struct RankWork {
   bool operator==(const RankWork&) const = default;
 };
 
-// Of what a rank issued in one step.
+// The work that is in what a rank issued in one step.
 RankWork recorded_work(std::span<const Record> records);
 
 struct PlannedWork {

@@ -41,9 +41,9 @@ std::optional<int64_t> step_of(const Path& directory);
 std::vector<int64_t> steps_in(const Path& checkpoints);
 std::vector<KnownStep> known_steps(const Path& checkpoints, std::span<const int64_t> steps);
 
-// Of `steps` (oldest first), those that are no part of the branch that ends with `tip`, one of them: later
-// ones, and earlier ones where the branch has another checkpoint or none. A parent that is not there says
-// nothing, since older steps are pruned.
+// The `steps` (oldest first) that are no part of the branch that ends with `tip`, one of them: later ones,
+// and earlier ones where the branch has another checkpoint or none. A parent that is not there says nothing,
+// since older steps are pruned.
 std::vector<int64_t> outside_branch(std::span<const KnownStep> steps, int64_t tip);
 
 // The steps, newest first, with which the branch that was trained last may end. One that an earlier step is

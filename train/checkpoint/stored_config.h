@@ -12,7 +12,7 @@ struct StoredConfig {
   std::string origin;  // for messages: the file, or whose manifest holds it
 };
 
-// Of a step-N directory: what its manifest holds. Of a run: its config.textproto, else that of its newest
+// For a step-N directory what its manifest holds; for a run its config.textproto, else that of its newest
 // step whose manifest can be read. UserError where there is none, SystemError where it cannot be read.
 StoredConfig stored_config(const Path& run_or_step);
 

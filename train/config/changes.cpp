@@ -31,7 +31,7 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "data.directory",
     "data.corpus",
     "data.threads",
-    "data.skip",  // has rules of its own (train/data_position.h)
+    "data.skip",  // has rules of its own (train/loop/data_position.h)
     "optim.skip.max_consecutive",
 });
 

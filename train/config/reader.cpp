@@ -14,6 +14,7 @@
 #include "core/base/encoding.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "train/config/reflection.h"
 #include "train/config/resolve.h"
 

@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "core/base/range.h"
-#include "core/base/text.h"
+#include "core/base/utf8.h"
 
 namespace toroid::config {
 

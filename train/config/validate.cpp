@@ -11,8 +11,8 @@
 #include "parallel/mesh/check.h"
 #include "parallel/pathways/check.h"
 #include "parallel/zero/check.h"
-#include "train/batch_plan.h"
-#include "train/check.h"
+#include "train/config/batch_plan.h"
+#include "train/config/check.h"
 #include "train/config/load.h"
 
 namespace toroid::config {

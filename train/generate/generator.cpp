@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
-#include "train/snapshot.h"
+#include "train/engine/snapshot.h"
 
 namespace toroid::train {
 namespace {

@@ -11,7 +11,7 @@
 #include "core/model/layer.h"
 #include "parallel/zero/zero.h"
 #include "train/checkpoint/checkpoint.h"
-#include "train/plugins.h"
+#include "train/engine/plugins.h"
 
 namespace toroid::train {
 

@@ -122,7 +122,7 @@ std::vector<TensorSlice> slices_of(const SafetensorsModel& weights, const Decode
   std::set<std::string, std::less<>> known;
   for (const UnitSpec& unit : decoder_units(decoder)) {
     for (const TensorSpec& spec : unit.tensors) {
-      // Of two tensors that share their memory some writers keep the first by name, which is the head.
+      // Where two tensors share their memory some writers keep the first by name, which is the head.
       const bool by_head = spec.name == kEmbedding && decoder.tied_head &&
                            !weights.tensors().contains(spec.name) && weights.tensors().contains(kHead);
       const SafetensorsModel::Entry entry = weights.at(by_head ? kHead : spec.name);

@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/load.h"
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/base/round_up.h"
+
 namespace toroid::train {
 
 int64_t Dealer::microbatches(int64_t global_sequences) const {
   const int64_t round = replicas() * sequences_;
-  if (!deterministic_) return (global_sequences + round - 1) / round;
+  if (!deterministic_) return divide_up(global_sequences, round);
   const auto leaves = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(global_sequences)));
   return std::max<int64_t>(1, leaves / round);
 }

@@ -8,11 +8,11 @@
 
 namespace toroid::train {
 
-// One rank's. What a batch lacks of the sequences that are dealt is masked.
+// One rank's part of a step. What a batch lacks of the sequences that are dealt is masked.
 struct Deal {
   // Microbatch i takes `sequences` of the step's, from first + i * stride on.
   int64_t first = 0, stride = 0, microbatches = 0, sequences = 0;
-  // Consecutive ones, dealt to its pod.
+  // What its pod takes: consecutive ones.
   int64_t pod_first = 0, pod_sequences = 0;
 };
 
@@ -24,10 +24,10 @@ class Dealer {
       : pod_(pod), data_(data), sequences_(sequences), deterministic_(deterministic) {}
 
   int64_t replicas() const { return int64_t{pod_.size} * data_.size; }
-  // Of a step of `global_sequences`, of each replica.
+  // How many each replica runs in a step of `global_sequences`.
   int64_t microbatches(int64_t global_sequences) const;
   Deal deal(int64_t global_sequences) const;
-  // Of one microbatch, dealt to the replicas in order.
+  // One microbatch alone, dealt to the replicas in order.
   Deal deal_once() const;
 
  private:

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "core/model/product.h"
 #include "core/model/share.h"
 #include "core/op/elementwise.h"
@@ -38,14 +39,14 @@ Keep keep_of(Remat remat) {
 // the parts of any model axis are subtrees.
 int64_t token_blocks(int64_t tokens) {
   constexpr int64_t kFewest = 16, kLongest = 64;
-  return kFewest * static_cast<int64_t>(std::bit_ceil(
-                       static_cast<uint64_t>((tokens + kFewest * kLongest - 1) / (kFewest * kLongest))));
+  return kFewest *
+         static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(divide_up(tokens, kFewest * kLongest))));
 }
 
 // Tokens of a sequence with the masked ones that let the model axis deal them.
 int64_t padded_tokens(const StepOptions& options, int model_ranks) {
   const int64_t multiple = options.deterministic ? token_blocks(options.tokens_per_sequence) : model_ranks;
-  return (options.tokens_per_sequence + multiple - 1) / multiple * multiple;
+  return round_up(options.tokens_per_sequence, multiple);
 }
 
 // Deterministic mode runs one sequence a microbatch.
@@ -184,7 +185,7 @@ void StepProgram::upload(const HostBatch& batch, const Deal& deal, double rate) 
   next_ = 1 - next_;
 }
 
-// Of the sequences that are dealt to this pod.
+// Counts the valid targets in the sequences that are dealt to this pod.
 int64_t StepProgram::pod_targets(const Deal& deal, const HostBatch& batch) const {
   const auto tokens = static_cast<size_t>(deal.pod_sequences * options_.tokens_per_sequence);
   const size_t first =

@@ -16,8 +16,8 @@
 #include <thread>
 
 #include "core/base/clock.h"
-#include "core/comm/transfer.h"
 #include "core/device/block.h"
+#include "core/device/transfer.h"
 
 namespace toroid::cpu {
 

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/range.h"
+#include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "core/device/sim/chip.pb.h"
 
@@ -104,7 +105,7 @@ HostLinks host_of(const config::ChipConfig::Host& host) {
 }
 
 double padded_share(int64_t size, int64_t tile) {
-  return static_cast<double>(size) / static_cast<double>((size + tile - 1) / tile * tile);
+  return static_cast<double>(size) / static_cast<double>(round_up(size, tile));
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ std::vector<OperatorFigure::Rate> rates_of(std::span<const OperatorSample> sampl
   return out;
 }
 
-// Bytes read and written by all ranks of a group, in arrays (train/bench/collective_bench.h).
+// Bytes read and written by all ranks of a group, in arrays (train/machine/collective_bench.h).
 double arrays_moved(const std::string& operation, double ranks) {
   if (operation == "all_gather") return 2 * ranks;
   if (operation == "reduce_scatter") return ranks + 1;

@@ -19,7 +19,8 @@ struct OperatorFigure {
   struct Rate {
     double bytes = 0, s_per_byte = 0;
   };
-  // Of one without products, with rising bytes: what fits the caches is faster than what does not.
+  // The rates of an operator without products, with rising bytes: what fits the caches is faster than what
+  // does not.
   std::vector<Rate> rates;
 
   // s_start + s_per_flop x FLOPs of products + s_per_vector_flop x others + s_per_byte x bytes; with rates,
@@ -55,15 +56,15 @@ struct MeasuredHost {
 
   // What a rank gets done in a second, as a share of what all cores do.
   double share() const;
-  // Of an operator of one rank while the others are as busy. A kind that was not measured takes its products
-  // at the rate of matmul and its bytes at the memory's bandwidth.
+  // What an operator of one rank takes while the others are as busy. A kind that was not measured takes its
+  // products at the rate of matmul and its bytes at the memory's bandwidth.
   Seconds time(std::string_view kind, const Cost& cost) const;
-  // Of a collective on one axis, while the other groups of that axis carry out theirs. Between sizes that
-  // were measured it goes by the logarithm of the size; where nothing alike was measured, by what has to be
-  // read and written.
+  // What a collective on one axis takes while the other groups of that axis carry out theirs. Between sizes
+  // that were measured it goes by the logarithm of the size; where nothing alike was measured, by what has to
+  // be read and written.
   Seconds collective_time(const std::string& operation, const std::string& way, int group_ranks,
                           int64_t bytes) const;
-  // Of that, what operators under way lose: all of it where no core is free.
+  // How much of that time operators under way lose: all of it where no core is free.
   Seconds lost(Seconds collective) const;
 };
 

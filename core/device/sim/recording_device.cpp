@@ -12,11 +12,6 @@ std::shared_ptr<const KernelRegistry> borrow(const KernelRegistry& kernels) {
 
 }  // namespace
 
-std::string_view name_of(Phase phase) {
-  static constexpr std::string_view kNames[] = {"forward", "recompute", "backward", "optimizer", "setup"};
-  return kNames[static_cast<size_t>(phase)];
-}
-
 RecordingDevice::RecordingDevice(Device& inner, bool timed)
     : Device(borrow(inner.kernels())), inner_(&inner), timed_(timed) {}
 

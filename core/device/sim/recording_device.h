@@ -11,9 +11,6 @@
 
 namespace toroid {
 
-// "forward"; ends in a zero byte.
-std::string_view name_of(Phase phase);
-
 struct Record {
   enum class Kind : uint8_t { launch, copy, transfer, allocate, free, wait };
   Kind kind = Kind::launch;

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "parallel/comm/board.h"
+#include "parallel/comm/board/board.h"
 #include "parallel/comm/side_channel/server.h"
 #include "parallel/comm/side_channel/side_channel.h"
 

@@ -6,7 +6,7 @@
 #include <deque>
 #include <vector>
 
-#include "parallel/comm/transport.h"
+#include "parallel/comm/messages/transport.h"
 
 namespace toroid::mpi {
 
@@ -15,7 +15,7 @@ void check(int code, const char* what);
 
 class MpiTransport final : public Transport {
  public:
-  // Of MPI_COMM_WORLD, which has been made ready and returns its errors.
+  // Over MPI_COMM_WORLD, which has been made ready and returns its errors.
   MpiTransport();
   int rank() const override { return rank_; }
   int size() const override { return size_; }

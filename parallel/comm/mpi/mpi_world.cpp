@@ -16,15 +16,15 @@
 #include <utility>
 
 #include "core/base/text.h"
-#include "parallel/comm/arena.h"
-#include "parallel/comm/board.h"
+#include "parallel/comm/board/board.h"
 #include "parallel/comm/mpi/mpi_library.h"
 #include "parallel/comm/mpi/mpi_side_channel.h"
 #include "parallel/comm/mpi/mpi_transport.h"
-#include "parallel/comm/peer_memory.h"
 #include "parallel/comm/preflight.h"
-#include "parallel/comm/relay.h"
-#include "parallel/comm/shared_segment.h"
+#include "parallel/comm/within_host/arena.h"
+#include "parallel/comm/within_host/peer_memory.h"
+#include "parallel/comm/within_host/relay.h"
+#include "parallel/comm/within_host/shared_segment.h"
 
 namespace toroid::mpi {
 namespace {
@@ -125,7 +125,7 @@ void try_memory(Job& job, const Host& host) {
   if (host.all(reads)) job.memory = std::move(memory);
 }
 
-// Of the first rank, opened by the others while it waits for them.
+// The relay is memory of the first rank, which waits until the others have opened it.
 void share_relay(Job& job, const Host& host) {
   std::array<char, 64> path{};
   const int64_t bytes = Relay::bytes_for(host.size());

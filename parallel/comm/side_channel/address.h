@@ -26,7 +26,7 @@ struct Interface {
 std::optional<uint32_t> choose_address(const std::vector<Interface>& interfaces, std::string_view include,
                                        std::string_view exclude, std::optional<uint32_t> resolved);
 
-// Of this host, by its interfaces, its name and OpenMPI's environment variables.
+// Where peers reach this host, by its interfaces, its name and OpenMPI's environment variables.
 std::optional<uint32_t> address_for_peers();
 
 }  // namespace toroid

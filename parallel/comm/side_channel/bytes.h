@@ -14,7 +14,7 @@ void append(std::string& bytes, T value) {
   for (size_t i = 0; i < sizeof value; ++i) bytes += static_cast<char>((uint64_t{value} >> (8 * i)) & 0xff);
 }
 
-// Of the first bytes; there are enough of them.
+// The number that the first bytes are; there are enough of them.
 template <std::unsigned_integral T>
 T load(std::string_view bytes) {
   uint64_t value = 0;

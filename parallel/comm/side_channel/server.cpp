@@ -19,7 +19,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
-#include "parallel/comm/board.h"
+#include "parallel/comm/board/board.h"
 #include "parallel/comm/side_channel/bytes.h"
 
 namespace toroid {

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "parallel/comm/board.h"
-#include "parallel/comm/process_state.h"
+#include "parallel/comm/board/board.h"
+#include "parallel/comm/board/process_state.h"
 
 namespace toroid {
 

@@ -72,7 +72,7 @@ TEST_P(DeterministicContract, deterministic_matmul) {
   if (!has(op::matmul_kind)) GTEST_SKIP();
   const int64_t m = 37, n = 48, k = 160;
   for (const DType type : kTypes) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const Tensor x = bench.normal(type, {m, k}), w = bench.normal(type, {n, k}),
                  whole = bench.output(f32, {m, n});
     const auto product = [&](const Tensor& a, const Tensor& b, int64_t slices, int threads) {
@@ -106,7 +106,7 @@ TEST_P(DeterministicContract, deterministic_matmul_dx) {
   if (!has(op::matmul_dx_kind)) GTEST_SKIP();
   const int64_t m = 37, n = 160, k = 48;
   for (const DType type : kTypes) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const Tensor dy = bench.normal(type, {m, n}), w = bench.normal(type, {n, k});
     const auto product = [&](const Tensor& a, const Tensor& b, int64_t slices, int threads) {
       const Tensor dx = bench.output(f32, {a.shape[0], b.shape[1]});
@@ -136,7 +136,7 @@ TEST_P(DeterministicContract, deterministic_matmul_dw) {
   if (!has(op::matmul_dw_kind)) GTEST_SKIP();
   const int64_t m = 8 * kBlock, n = 24, k = 40;
   for (const DType type : kTypes) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const Tensor dy = bench.normal(type, {m, n}), x = bench.normal(type, {m, k});
     const auto product = [&](const Tensor& a, const Tensor& b, int threads) {
       const Tensor dw = bench.output(f32, {a.shape[1], b.shape[1]});
@@ -205,7 +205,7 @@ TEST_P(DeterministicContract, deterministic_attention) {
   for (const DType type : kTypes) {
     for (const int64_t K : {1, 2, 8}) {
       for (const int64_t window : {0, 21}) {
-        Workbench bench(&kernels());
+        Workbench bench(devices());
         std::vector<int64_t> starts;
         for (int64_t t = 0; t < 2 * T; ++t) starts.push_back(t % T < 30 ? 0 : 30);
         // Two sequences; the same ones are given alone and together.
@@ -275,7 +275,7 @@ TEST_P(DeterministicContract, deterministic_loss) {
   const int64_t M = 8 * kBlock, V = 96, D = 40;
   for (const DType type : kTypes) {
     for (const double softcap : {0.0, 5.0}) {
-      Workbench bench(&kernels());
+      Workbench bench(devices());
       const Tensor h = bench.normal(type, {M, D}), table = bench.normal(type, {V, D}, 0.3),
                    targets = bench.integers({M}, -1, V - 1), scale = bench.filled(f32, {1}, {1.0 / 64});
       const auto loss_of = [&](int64_t first, int64_t rows, int threads) {

@@ -117,7 +117,7 @@ TEST_P(KernelContract, loss_part_grad) {
 TEST_P(KernelContract, a_part_without_tokens_says_so) {
   if (!has(op::loss_statistics_kind)) GTEST_SKIP();
   for (const bool tiles : {false, true}) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const int64_t M = 5, V = 12, D = 8;
     const Tensor h = bench.normal(f32, {M, D}), table = bench.normal(f32, {V, D}),
                  targets = bench.integers({M}, -1, 30), statistics = bench.output(f32, {3, M}),
@@ -145,7 +145,7 @@ TEST_P(KernelContract, a_part_without_tokens_says_so) {
 TEST_P(KernelContract, a_nan_reaches_the_loss_by_parts) {
   if (!has(op::loss_statistics_kind)) GTEST_SKIP();
   for (const bool tiles : {false, true}) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const int64_t M = 5, V = 40, D = 8;
     const Tensor h = bench.normal(f32, {M, D}), targets = bench.integers({M}, 0, V - 1),
                  statistics = bench.output(f32, {3, M}), losses = bench.output(f32, {M}),
@@ -166,7 +166,7 @@ TEST_P(DeterministicContract, deterministic_loss_by_parts) {
   constexpr int64_t kSlices = 8, M = 40, V = 93, D = 40, kRows = (V + kSlices - 1) / kSlices;
   for (const DType type : kTypes) {
     for (const double softcap : {0.0, 5.0}) {
-      Workbench bench(&kernels());
+      Workbench bench(devices());
       std::vector<double> values = op::load(bench.normal(type, {V, D}, 0.3));
       const Tensor table = bench.filled(type, {V, D}, values), h = bench.normal(type, {M, D}),
                    targets = bench.integers({M}, -1, V - 1), scale = bench.filled(f32, {1}, {1.0 / 64}),

@@ -45,7 +45,7 @@ void expect_third_row(const Tensor& y, const std::string& what) {
 
 TEST_P(KernelContract, a_nan_reaches_the_result_of_its_row) {
   for (const DType type : kTypes) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const auto x = [&](int64_t columns = D) { return spoiled(bench, type, {M, columns}); };
     const auto out = [&](int64_t columns = D) { return bench.output(type, {M, columns}); };
     const auto expect = [&](const Call& call, const Tensor& y) {
@@ -96,7 +96,7 @@ TEST_P(KernelContract, a_nan_reaches_the_result_of_its_row) {
 TEST_P(KernelContract, a_nan_reaches_the_loss_and_the_norm) {
   for (const DType type : kTypes) {
     for (const bool tiles : {false, true}) {
-      Workbench bench(&kernels());
+      Workbench bench(devices());
       const Tensor h = spoiled(bench, type, {M, D}), table = bench.normal(type, {100, D}, 0.3),
                    losses = bench.output(f32, {M}), dh = bench.output(type, {M, D});
       const int64_t targets[] = {1, 2, 3, 4, 5};
@@ -120,7 +120,7 @@ TEST_P(KernelContract, a_nan_reaches_the_loss_and_the_norm) {
 // A query's NaN spoils its own row; a value's reaches every query that sees it.
 TEST_P(KernelContract, a_nan_passes_through_attention) {
   for (const DType type : kTypes) {
-    Workbench bench(&kernels());
+    Workbench bench(devices());
     const int64_t H = 16;
     const std::vector<int64_t> starts(M, 0);
     const Tensor k = bench.normal(type, {M, H}), v = bench.normal(type, {M, H}),

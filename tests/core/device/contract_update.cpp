@@ -104,12 +104,12 @@ TEST_P(KernelContract, ema) {
 }
 
 // What travels has the same bits on every device, so nothing is left to a tolerance.
-void expect_same_bits(const KernelRegistry& kernels, const Builder& build) {
+void expect_same_bits(Devices& devices, const Builder& build) {
   Workbench slow;
   const Call reference = build(slow);
   slow.run(reference);
   for (const int threads : {1, 2}) {
-    Workbench fast(&kernels);
+    Workbench fast(devices);
     const Call call = build(fast);
     fast.run(call, threads);
     EXPECT_TRUE(fast.guards_intact()) << describe(call);
@@ -126,7 +126,7 @@ TEST_P(KernelContract, compress) {
   for (const int64_t n : kShards) {
     for (const double size : {1e-35, 1e-20, 1.0, 1e30}) {
       for (const DType type : {DType::bf16, DType::u8}) {
-        expect_same_bits(kernels(), [&](Workbench& bench) {
+        expect_same_bits(devices(), [&](Workbench& bench) {
           const Tensor x = bench.normal(DType::f32, {n}, size);
           if (n > 300) x.as<float>()[300] = static_cast<float>(6 * size);
           const int64_t wire = type == DType::u8 ? op::quantised_bytes(n) : n;
@@ -142,7 +142,7 @@ TEST_P(KernelContract, sum_wires) {
   for (const int64_t n : kShards) {
     for (const int64_t pods : {1, 2, 5}) {
       for (const DType type : {DType::bf16, DType::u8}) {
-        expect_same_bits(kernels(), [&](Workbench& bench) {
+        expect_same_bits(devices(), [&](Workbench& bench) {
           const int64_t wire = type == DType::u8 ? op::quantised_bytes(n) : n, stride = wire + 516;
           const Tensor wires = bench.output(type, {pods, wire}, stride);
           for (int64_t p = 0; p < pods; ++p) {

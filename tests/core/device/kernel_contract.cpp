@@ -28,7 +28,7 @@ std::string place(const Tensor& t, int64_t i) {
 
 }  // namespace
 
-std::ostream& operator<<(std::ostream& out, const KernelSource& source) {
+std::ostream& operator<<(std::ostream& out, const DeviceSource& source) {
   return out << source.name;
 }
 
@@ -69,7 +69,7 @@ void KernelContract::expect_agreement(const Builder& build, Tolerance tolerance,
   const Call reference = build(slow);
   slow.run(reference);
   for (const int threads : {1, 2}) {
-    Workbench fast(kernels_.get()), again(kernels_.get());
+    Workbench fast(devices_), again(devices_);
     const Call call = build(fast);
     const std::string text = what + " " + describe(call) + " with " + std::to_string(threads) + " threads";
     fast.run(call, threads);

@@ -1,25 +1,26 @@
-// The contract of every fast kernel: it agrees with the kind's reference in every output, writes all of it
-// and nothing else, leaves its inputs alone, and gives the same bits when it runs again. A device joins with
-// one file that instantiates the suite for its kernels (cpu/contract_test.cpp).
+// The contract of every device: a kind, by its kernel or by its expansion, agrees with the kind's reference
+// in every output, writes all of it and nothing else, leaves its inputs alone, and gives the same bits when
+// it runs again. A device joins with one line that says how it is made (contract_cpu_test.cpp).
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <memory>
+#include <ostream>
 #include <string>
 
-#include "core/op/op.h"
 #include "tests/core/op/workbench.h"
 
 namespace toroid::testing {
 
-// A device's kernels, by name: what the suite is parameterised by.
-struct KernelSource {
+// A device that joins, by name: what the suite is parameterised by. `make` gives one with that many threads,
+// where threads mean something to it.
+struct DeviceSource {
   std::string name;
-  std::function<std::shared_ptr<const KernelRegistry>()> make;
+  Devices::Make make;
+  bool kernels_take_host_memory = false;  // Devices
 };
-std::ostream& operator<<(std::ostream& out, const KernelSource& source);  // the name, for GoogleTest
+std::ostream& operator<<(std::ostream& out, const DeviceSource& source);  // the name, for GoogleTest
 
 // How far an output may be from the reference. An element's bound is the rounding of its own type plus
 //   epsilon(intermediate) * (8 + 2 sqrt(length)) * largest
@@ -31,19 +32,18 @@ struct Tolerance {
   double scale = 0;
 };
 
-// Makes the operands of one call; called for the fast kernel and for the reference.
+// Makes the operands of one call; called for the device and for the reference.
 using Builder = std::function<Call(Workbench&)>;
 
-class KernelContract : public ::testing::TestWithParam<KernelSource> {
+class KernelContract : public ::testing::TestWithParam<DeviceSource> {
  protected:
-  void SetUp() override { kernels_ = GetParam().make(); }
-  // Without a kernel for the kind there is nothing to compare: the test is to be skipped.
-  bool has(const OpKind& kind) const { return kernels_->find(kind) != nullptr; }
+  // Where the device can do the kind in no way there is nothing to compare: the test is to be skipped.
+  bool has(const OpKind& kind) { return devices_.with(1).has_kernel(kind) || kind.expand != nullptr; }
   void expect_agreement(const Builder& build, Tolerance tolerance, const std::string& what = "");
-  const KernelRegistry& kernels() const { return *kernels_; }
+  Devices& devices() { return devices_; }
 
  private:
-  std::shared_ptr<const KernelRegistry> kernels_;
+  Devices devices_{GetParam().make, GetParam().kernels_take_host_memory};
 };
 
 // Bits that depend on neither threads nor cuts. The reference kernels, which sum in one piece, do not join.

@@ -7,13 +7,13 @@
 
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "core/op/kinds.h"
 #include "core/op/matmul.h"
 #include "core/op/reference.h"
 
 namespace toroid::testing {
 namespace {
 
-constexpr size_t kGuard = 128;            // bytes before and after the elements
 constexpr auto kBlank = std::byte{0xff};  // all bits set is NaN in every float type
 
 // Elements between the first and one past the last, gaps included.
@@ -27,10 +27,10 @@ HostTensor::HostTensor(DType type, Shape shape, int64_t row_stride, Layout layou
     : block_(std::make_unique<Block>()), memory_(nullptr, std::free) {
   tensor_ = {block_.get(), 0, type, layout, shape, row_stride == 0 ? shape.row_elements() : row_stride};
   bytes_ = static_cast<size_t>(bytes >= 0 ? bytes : extent(tensor_) * bytes_of(type));
-  const size_t whole = (bytes_ + 2 * kGuard + 63) / 64 * 64;
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, whole)));
+  whole_ = (bytes_ + 2 * kGuard + 63) / 64 * 64;
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, whole_)));
   require(memory_ != nullptr, "a test has memory");
-  std::memset(memory_.get(), static_cast<int>(kBlank), whole);
+  std::memset(memory_.get(), static_cast<int>(kBlank), whole_);
   block_->address = memory_.get() + kGuard;
   block_->bytes = static_cast<int64_t>(bytes_);
 }
@@ -53,6 +53,12 @@ bool HostTensor::guards_intact() const {
     if (!blank(from, static_cast<size_t>(gap * size))) return false;
   }
   return true;
+}
+
+Device& Devices::with(int threads) {
+  std::unique_ptr<Device>& device = devices_[threads];
+  if (device == nullptr) device = make_(threads);
+  return *device;
 }
 
 Tensor Workbench::keep(std::unique_ptr<HostTensor> tensor) {
@@ -121,27 +127,73 @@ Tensor Workbench::packed(std::span<const Tensor> parts, DType type, Layout layou
   int64_t rows = 0;
   for (const Tensor& part : parts) rows += part.rows();
   const Shape shape{rows, parts.front().columns()};
-  const int64_t bytes =
-      kernels_ == nullptr ? shape.elements() * bytes_of(type) : kernels_->packed_bytes(type, shape, layout);
+  int64_t bytes = shape.elements() * bytes_of(type);
+  if (kernels_ != nullptr) bytes = kernels_->packed_bytes(type, shape, layout);
+  if (devices_ != nullptr) bytes = devices_->with(1).packed_bytes(type, shape, layout);
   const Tensor to = keep(std::make_unique<HostTensor>(type, shape, 0, layout, bytes));
   run(op::pack(parts, to));
   return to;
 }
 
 void Workbench::run(const Call& call, int threads) const {
-  const Kernel* kernel = kernels_ == nullptr ? nullptr : kernels_->find(*call.kind);
-  if (kernel == nullptr) {
+  Device* const device = devices_ == nullptr ? nullptr : &devices_->with(threads);
+  const KernelRegistry* const kernels = device == nullptr ? kernels_ : &device->kernels();
+  const Kernel* const kernel = kernels == nullptr ? nullptr : kernels->find(*call.kind);
+  if (device != nullptr && (kernel == nullptr || !devices_->kernels_take_host_memory())) {
+    run_on(*device, call);
+  } else if (kernel != nullptr) {
+    run_kernel(*kernel, call, threads);
+  } else {
     call.kind->reference(call);
-    return;
   }
-  const int64_t bytes = kernel->workspace_bytes == nullptr ? 0 : kernel->workspace_bytes(call, threads);
+}
+
+void Workbench::run_kernel(const Kernel& kernel, const Call& call, int threads) const {
+  const int64_t bytes = kernel.workspace_bytes == nullptr ? 0 : kernel.workspace_bytes(call, threads);
   const HostTensor workspace(DType::u8, {bytes});
-  kernel->run(call, bytes == 0 ? nullptr : workspace.tensor().data(), threads);
+  kernel.run(call, bytes == 0 ? nullptr : workspace.tensor().data(), threads);
   require(workspace.guards_intact(), "a kernel stays inside its workspace");
+}
+
+const HostTensor& Workbench::owner_of(const Block* block) const {
+  const auto found = std::find_if(tensors_.begin(), tensors_.end(),
+                                  [&](const auto& tensor) { return tensor->block() == block; });
+  require(found != tensors_.end(), "a call's operands are on the bench that runs it");
+  return **found;
+}
+
+// Guards travel with the elements, there and back, so that writing there is found on any device.
+void Workbench::run_on(Device& device, const Call& call) const {
+  std::map<const Block*, Array> copies;
+  Call there = call;
+  for (Operand& operand : there.operands) {
+    Tensor& tensor = operand.tensor;
+    if (!tensor) continue;
+    const auto [copy, fresh] = copies.try_emplace(tensor.block);
+    if (fresh) {
+      const std::span<const std::byte> memory = owner_of(tensor.block).memory();
+      copy->second = device.array(DType::u8, {static_cast<int64_t>(memory.size())}, "operand");
+      device.write(copy->second.tensor, memory);
+    }
+    tensor.block = copy->second.tensor.block;
+    tensor.offset_bytes += static_cast<int64_t>(HostTensor::kGuard);
+  }
+  device.launch(there);
+  for (const auto& [block, copy] : copies) device.read(copy.tensor, owner_of(block).memory());
 }
 
 bool Workbench::guards_intact() const {
   return std::all_of(tensors_.begin(), tensors_.end(), [](const auto& t) { return t->guards_intact(); });
+}
+
+std::shared_ptr<KernelRegistry> primitive_kernels() {
+  KernelRegistry all;
+  add_reference_kernels(all);
+  auto primitive = std::make_shared<KernelRegistry>();
+  for (const OpKind* kind : op::all_kinds()) {
+    if (kind->expand == nullptr) primitive->add(*kind, *all.find(*kind));
+  }
+  return primitive;
 }
 
 std::vector<std::byte> bytes_in(const Tensor& tensor) {

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "data/source/html.h"
 #include "data/source/text_clean.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "core/base/error.h"
-#include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "data/data.pb.h"
 #include "data/source/registry.h"
 

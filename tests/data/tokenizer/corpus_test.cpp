@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/sentencepiece.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train_tokenizer.h"

@@ -13,6 +13,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/base/utf8.h"
 #include "data/data.pb.h"
 #include "data/tokenizer/sentencepiece.h"
 #include "data/tokenizer/train_tokenizer.h"

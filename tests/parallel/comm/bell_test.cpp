@@ -3,23 +3,27 @@
 #include <chrono>
 #include <thread>
 
+#include "core/base/clock.h"
 #include "core/device/cpu/transfer_thread.h"
-#include "parallel/comm/local/local_world.h"
+#include "tests/deadline.h"
+#include "tests/parallel/local_world.h"
 
 namespace toroid {
 namespace {
 
 using std::chrono::microseconds;
-constexpr microseconds kForever{600'000'000};  // longer than the test may take
+constexpr microseconds kForever = testing::kDeadline;  // of a sleep that nobody ends
 
 TEST(Bell, EndsASleep) {
   LocalJob job(2, {});
   const auto world = job.world(0);
   const auto bell = world->bell();
   const uint32_t before = bell->count();
+  const Stopwatch watch;
   std::thread sleeper([&] { bell->sleep(before, kForever); });
   bell->ring();
   sleeper.join();
+  EXPECT_LT(watch.elapsed(), Seconds(kForever)) << "the bell did not end the sleep";
   EXPECT_EQ(bell->count(), before + 1);
 }
 
@@ -29,7 +33,9 @@ TEST(Bell, RungBeforeTheSleepEndsItToo) {
   const auto bell = world->bell();
   const uint32_t before = bell->count();
   bell->ring();
+  const Stopwatch watch;
   bell->sleep(before, kForever);
+  EXPECT_LT(watch.elapsed(), Seconds(kForever)) << "the bell had been rung";
 }
 
 TEST(Bell, LetsASleepEndByItself) {
@@ -56,7 +62,10 @@ TEST(Bell, HasTheThreadLookAgain) {
   thread.set_longest_sleep(kForever);
   thread.set_bell(world->bell(), true);
   thread.enqueue({Queue::gather, 1}, std::make_unique<ThirdLook>());
-  while (!thread.done({Queue::gather, 1})) world->bell()->ring();
+  EXPECT_TRUE(testing::comes_true([&] {
+    world->bell()->ring();
+    return thread.done({Queue::gather, 1});
+  })) << "the thread did not look again";
   thread.set_bell(nullptr, false);
 }
 

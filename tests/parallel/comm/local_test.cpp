@@ -7,7 +7,7 @@
 
 #include "contract.h"
 #include "core/device/cpu/cpu_device.h"
-#include "parallel/comm/local/local_world.h"
+#include "tests/parallel/local_world.h"
 
 namespace toroid {
 namespace {

@@ -16,7 +16,7 @@
 namespace toroid {
 namespace {
 
-// Of the first rank; the others wait longer, so that it is the first one's report that ends the job.
+// The first rank's deadline; the others wait longer, so that it is the first one's report that ends the job.
 constexpr Seconds kDeadline{2};
 
 Seconds deadline_of_this_rank() {

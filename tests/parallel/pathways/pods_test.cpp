@@ -9,8 +9,8 @@
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/op/update.h"
 #include "core/op/wire.h"
-#include "parallel/comm/local/local_world.h"
 #include "parallel/pathways/outer_step.h"
+#include "tests/parallel/local_world.h"
 #include "tests/parallel/rank_threads.h"
 
 namespace toroid::pathways {

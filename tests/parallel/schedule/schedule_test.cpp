@@ -159,7 +159,7 @@ float tree_sum(const std::vector<float>& values, size_t first, size_t count) {
   return tree_sum(values, first, count / 2) + tree_sum(values, first + count / 2, count / 2);
 }
 
-// By rank and chunk, of very different sizes, so that another order would be another sum.
+// By rank and chunk; the values differ so much in size that another order would be another sum.
 std::vector<std::vector<float>> summands(int size, int64_t chunks) {
   std::vector<std::vector<float>> held(at(size), std::vector<float>(at(chunks)));
   uint64_t state = 1;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/model/model.pb.h"
 #include "core/op/reduce.h"
 
 namespace toroid {
@@ -88,6 +89,34 @@ TEST(Unit, SlicesOverlapNowhere) {
     }
     EXPECT_LE(last, unit.flat_elements);
   }
+}
+
+// What a tensor's weights are drawn with before step 1, by name.
+std::map<std::string, double> deviations(const config::ModelConfig& model) {
+  std::map<std::string, double> out;
+  for (const UnitSpec& unit : decoder_units(decoder_config(model))) {
+    for (const TensorSpec& tensor : unit.tensors) out[tensor.name] = tensor.init_stddev;
+  }
+  return out;
+}
+
+TEST(DecoderUnits, TheConfigSaysHowWideWeightsBegin) {
+  config::ModelConfig model;
+  model.set_d_model(64), model.set_layers(1), model.set_heads(2), model.set_head_dim(32), model.set_ffn(128);
+  model.set_vocab(100), model.set_tied_head(false);
+  std::map<std::string, double> found = deviations(model);
+  EXPECT_EQ(found["model.embed_tokens.weight"], 0.125);
+  EXPECT_EQ(found["model.layers.0.self_attn.q_proj.weight"], 0.02);
+  EXPECT_EQ(found["lm_head.weight"], 0.02);
+  EXPECT_EQ(found["model.layers.0.input_layernorm.weight"], 0);
+
+  model.mutable_init()->set_embedding(0.03);
+  model.mutable_init()->set_linear(0.05);
+  found = deviations(model);
+  EXPECT_EQ(found["model.embed_tokens.weight"], 0.03);
+  EXPECT_EQ(found["model.layers.0.mlp.down_proj.weight"], 0.05);
+  EXPECT_EQ(found["lm_head.weight"], 0.05);
+  EXPECT_EQ(found["model.norm.weight"], 0);
 }
 
 }  // namespace

@@ -168,7 +168,7 @@ TEST_F(InjectedFaults, OneContributionDropped) {
 }
 
 TEST_F(InjectedFaults, LossAveragedPerRank) {
-  // Of the first step, as masked_batch() deals them: rank r has sequences r and 4 + r.
+  // The targets of the first step, as masked_batch() deals them: rank r has sequences r and 4 + r.
   const int64_t tokens = run_.batch().tokens_per_sequence();
   std::vector<int64_t> own(4);
   int64_t targets = 0;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/device/cpu/cpu_device.h"
-#include "parallel/comm/local/local_world.h"
+#include "tests/parallel/local_world.h"
 #include "tests/parallel/rank_threads.h"
 #include "train/certify/certificate.h"
 #include "train/config/load.h"

@@ -2,13 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include <barrier>
+#include <condition_variable>
 #include <fstream>
 #include <functional>
+#include <mutex>
 
 #include "core/base/error.h"
 #include "core/base/tensor_hash.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/deadline.h"
 #include "tests/parallel/rank_threads.h"
 #include "tests/train/checkpoint/fixture.h"
 #include "train/checkpoint/manifest.h"
@@ -99,21 +101,36 @@ TEST(Checkpoint, PruningSparesStepsAheadOfTheOneSaved) {
 // What every rank says, on every rank.
 class Exchange {
  public:
-  explicit Exchange(int ranks) : texts_(static_cast<size_t>(ranks)), all_here_(ranks) {}
+  explicit Exchange(int ranks) : texts_(static_cast<size_t>(ranks)) {}
   SaveGroup group(int rank) {
     const int ranks = static_cast<int>(texts_.size());
     return {{rank, ranks}, [this, rank](const std::string& text) {
               texts_[static_cast<size_t>(rank)] = text;
-              all_here_.arrive_and_wait();
+              meet();
               std::vector<std::string> all = texts_;
-              all_here_.arrive_and_wait();
+              meet();
               return all;
             }};
   }
 
  private:
+  void meet() {
+    std::unique_lock lock(mutex_);
+    const int64_t round = round_;
+    if (++here_ == texts_.size()) {
+      here_ = 0;
+      ++round_;
+      all_here_.notify_all();
+    } else if (!all_here_.wait_for(lock, testing::kDeadline, [&] { return round_ != round; })) {
+      throw std::runtime_error("not every rank came to the exchange");
+    }
+  }
+
   std::vector<std::string> texts_;
-  std::barrier<> all_here_;
+  std::mutex mutex_;
+  std::condition_variable all_here_;
+  size_t here_ = 0;
+  int64_t round_ = 0;
 };
 
 // The last of three ranks finds a directory where its file should be.

@@ -12,6 +12,7 @@
 
 #include "core/base/error.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/deadline.h"
 #include "tests/train/checkpoint/fixture.h"
 
 namespace toroid {
@@ -30,6 +31,7 @@ Outcome save(const Path& run, int64_t step, long fault_at, int error) {
   if (::pipe(ends.data()) != 0) throw std::runtime_error("no pipe");
   const pid_t child = ::fork();
   if (child == 0) {
+    testing::end_by_the_deadline();
     ::close(ends[0]);
     const int null = ::open("/dev/null", O_WRONLY);
     ::dup2(null, 1);

@@ -28,7 +28,7 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
        "parameters; more than"},
       {{"model.norm_eps=0"}, "model.norm_eps is 0"},
       {{"model.init.embedding=0"}, "model.init.embedding is 0"},
-      {{"model.init.linear=nan"}, "model.init.linear is nan"},
+      {{"model.init.linear=nan"}, "model.init.linear is not a finite number"},
       {{"model.layer_pattern=[LOCAL]"}, "model.window is 0"},
       {{"model.layer_pattern=[GLOBAL, GLOBAL, GLOBAL]"}, "more than model.layers (2)"},
       {{"mesh.torus=[2, 2]", "mesh.data=2"},

@@ -20,7 +20,7 @@ TEST_P(GeneratorTest, CacheGivesTheLogitsOfAFullPass) {
   CpuDevice device(make_cpu_kernels(2));
   const auto run = config::load(std::string("configs/") + GetParam() + ".textproto").run;
   Generator generator(device, run);
-  generator.zero().initialise(7, generator.config().d_model);
+  generator.zero().initialise(7);
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 23; ++i)
     ids.push_back((i * 37 + 5) % static_cast<int32_t>(generator.config().vocab));

@@ -136,7 +136,7 @@ TEST(HuggingFaceConfig, AMissingKeyIsWhatTheClassFillsIn) {
 }
 
 TEST(HuggingFaceConfig, NullIsWhatTransformersMakesOfIt) {
-  // Of these the class takes none or its default.
+  // For these the class takes none, or its default.
   const ModelConfig model = parse(
       R"("model_type":"gemma3_text","rope_scaling":null,"rope_parameters":null,"layer_types":null,)"
       R"("_sliding_window_pattern":null,"use_bidirectional_attention":null,"attn_logit_softcapping":null,)"

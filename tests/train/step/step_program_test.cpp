@@ -10,8 +10,8 @@
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "train/config/load.h"
-#include "train/dry_run.h"
-#include "train/engine.h"
+#include "train/engine/engine.h"
+#include "train/loop/dry_run.h"
 
 namespace toroid::train {
 namespace {

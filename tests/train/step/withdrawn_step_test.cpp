@@ -7,7 +7,7 @@
 
 #include "parallel/pathways/in_world.h"
 #include "tests/train/certify/local_layout.h"
-#include "train/engine.h"
+#include "train/engine/engine.h"
 
 namespace toroid::train {
 namespace {

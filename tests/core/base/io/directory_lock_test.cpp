@@ -19,6 +19,7 @@
 #include "core/base/error.h"
 #include "tests/core/base/io/file_calls.h"
 #include "tests/core/base/io/temporary_directory.h"
+#include "tests/deadline.h"
 
 namespace toroid {
 namespace {
@@ -68,6 +69,7 @@ class OtherProcess {
     if (::pipe(ends.data()) != 0) throw std::runtime_error("no pipe");
     child_ = ::fork();
     if (child_ == 0) {
+      testing::end_by_the_deadline();
       char answer = 'n';
       try {
         const DirectoryLock lock(directory);
@@ -222,7 +224,7 @@ TEST(DirectoryLock, WhatIsNoFileIsNotTouched) {
   }
 }
 
-class TakeOver : public testing::TestWithParam<bool> {
+class TakeOver : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override { test::allow_links(GetParam()); }
   void TearDown() override { test::allow_links(true); }
@@ -263,7 +265,7 @@ TEST_P(TakeOver, IsTakenOverFromWhomeverDiedWhileTakingItOver) {
   EXPECT_GE(deaths, 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(FileSystems, TakeOver, testing::Values(true, false),
+INSTANTIATE_TEST_SUITE_P(FileSystems, TakeOver, ::testing::Values(true, false),
                          [](const auto& with) { return with.param ? "WithLinks" : "WithoutLinks"; });
 
 TEST(DirectoryLock, ALockThatWasTakenIsNoticed) {

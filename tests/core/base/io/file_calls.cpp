@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <csignal>
 
+#include "tests/deadline.h"
+
 namespace {
 
 std::atomic<bool> links_work{true};
@@ -66,6 +68,7 @@ void allow_links(bool allow) {
 int killed_at(int call, const std::function<void()>& work) {
   const pid_t child = ::fork();
   if (child == 0) {
+    testing::end_by_the_deadline();
     calls_to_live = call;
     try {
       work();

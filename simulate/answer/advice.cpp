@@ -1,0 +1,155 @@
+#include "simulate/answer/advice.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "train/config/load.h"
+
+namespace toroid::train {
+namespace {
+
+struct Variant {
+  std::string text;  // "train.remat=FULL"
+  config::RunConfig run;
+};
+
+class Variants {
+ public:
+  explicit Variants(const config::RunConfig& run) : run_(run) {}
+
+  template <class Apply>
+  void add(const std::string& text, const Apply& apply) {
+    Variant change{text, run_};
+    apply(change.run);
+    try {
+      config::validate(change.run);
+    } catch (const UserError&) {
+      return;  // the change alone makes no valid config
+    }
+    changes_.push_back(std::move(change));
+  }
+  void add_remat(config::TrainConfig::Remat remat) {
+    if (run_.train().remat() == remat) return;
+    add("train.remat=" + config::TrainConfig::Remat_Name(remat),
+        [&](config::RunConfig& run) { run.mutable_train()->set_remat(remat); });
+  }
+  void add_sequences(int64_t sequences) {
+    const int64_t now = run_.batch().sequences_per_replica();
+    const int64_t of_a_replica = run_.batch().global_sequences() / (run_.mesh().pods() * run_.mesh().data());
+    if (sequences < 1 || sequences == now || sequences > of_a_replica) return;
+    add("batch.sequences_per_replica=" + std::to_string(sequences),
+        [&](config::RunConfig& run) { run.mutable_batch()->set_sequences_per_replica(sequences); });
+  }
+  void add_prefetch(int64_t prefetch) {
+    if (prefetch < 0 || prefetch == run_.zero().prefetch()) return;
+    add("zero.prefetch=" + std::to_string(prefetch),
+        [&](config::RunConfig& run) { run.mutable_zero()->set_prefetch(prefetch); });
+  }
+  void add_stage(int64_t stage) {
+    if (stage == run_.zero().stage()) return;
+    add("zero.stage=" + std::to_string(stage),
+        [&](config::RunConfig& run) { run.mutable_zero()->set_stage(stage); });
+  }
+  // With as many chips in a pod.
+  void add_model(int64_t model) {
+    const int64_t chips = run_.mesh().data() * run_.mesh().model();
+    if (model < 1 || model == run_.mesh().model() || chips % model != 0) return;
+    add(fmt::format("mesh.model={} with mesh.data={}", model, chips / model), [&](config::RunConfig& run) {
+      run.mutable_mesh()->set_model(model);
+      run.mutable_mesh()->set_data(chips / model);
+      run.mutable_mesh()->clear_placement();
+    });
+  }
+  const std::vector<Variant>& all() const { return changes_; }
+
+ private:
+  config::RunConfig run_;
+  std::vector<Variant> changes_;
+};
+
+std::optional<Simulation> attempt(const config::RunConfig& run, const sim::Chip& chip,
+                                  const Plugins& plugins) {
+  try {
+    return simulate(run, chip, plugins);
+  } catch (const UserError&) {
+    return std::nullopt;
+  }
+}
+
+int64_t peak_of(const Simulation& simulation) {
+  return simulation.roles[simulation.fullest].memory.bytes_peak;
+}
+
+}  // namespace
+
+void require_room(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
+                  const Plugins& plugins) {
+  const int64_t peak = peak_of(simulation);
+  if (peak <= chip.memory_bytes) return;
+  Variants changes(run);
+  changes.add_remat(config::TrainConfig::CHEAP);
+  changes.add_remat(config::TrainConfig::FULL);
+  for (int64_t sequences = run.batch().sequences_per_replica() / 2; sequences >= 1; sequences /= 2)
+    changes.add_sequences(sequences);
+  changes.add_prefetch(0);
+  changes.add_stage(3);
+  for (int64_t model = 2; model <= 16; model *= 2) {
+    if (model > run.mesh().model()) changes.add_model(model);
+  }
+  std::string fits;
+  for (const Variant& change : changes.all()) {
+    const auto tried = attempt(change.run, chip, plugins);
+    if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
+    fits = "with " + change.text + " it would take " + human_bytes(peak_of(*tried)) + " and fit";
+    break;
+  }
+  if (fits.empty()) {
+    fits = "of " + std::to_string(changes.all().size()) +
+           " single changes that were tried (recomputation, smaller microbatches, prefetch, ZeRO stage, a "
+           "larger model axis) none makes it fit; combine them or take more chips";
+  }
+  throw UserError("the simulated step takes " + human_bytes(peak) + " of memory at its peak, and chip " +
+                  chip.name + " has " + human_bytes(chip.memory_bytes) + "; the most is held by " +
+                  largest_holders(simulation.roles[simulation.fullest].memory.peak_by_holder) + "; " + fits);
+}
+
+std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Answer& answer,
+                            const Plugins& plugins, const AnswerOptions& options) {
+  Variants changes(run);
+  changes.add_sequences(2 * run.batch().sequences_per_replica());
+  changes.add_remat(config::TrainConfig::CHEAP);
+  changes.add_remat(config::TrainConfig::NONE);
+  changes.add_prefetch(run.zero().prefetch() + 1);
+  changes.add_model(run.mesh().model() / 2);
+  changes.add_model(run.mesh().model() * 2);
+  const auto gain = [&](const config::RunConfig& changed, const sim::Chip& on, const Simulation& tried) {
+    return 100 * (train::answer(changed, on, tried, options).tokens_per_s / answer.tokens_per_s - 1);
+  };
+  std::string best;
+  double most = 1;  // percent that are worth a word
+  for (const Variant& change : changes.all()) {
+    const auto tried = attempt(change.run, chip, plugins);
+    if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
+    const double percent = gain(change.run, chip, *tried);
+    if (percent <= most) continue;
+    most = percent;
+    best = fmt::format("{} gives {:.0f} % more tokens a second", change.text, most);
+  }
+  if (best.empty()) {
+    best = "none of " + std::to_string(changes.all().size()) +
+           " single changes of the config that were tried gives 1 % more tokens a second";
+  }
+  sim::Chip faster = chip;
+  faster.topology.bytes_per_s *= 2;
+  faster.host.chip_bytes_per_s *= 2;
+  if (const auto tried = attempt(run, faster, plugins); tried && answer.chips > 1)
+    best += fmt::format("; links twice as fast would give {:.0f} %", gain(run, faster, *tried));
+  return best;
+}
+
+}  // namespace toroid::train

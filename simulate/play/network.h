@@ -1,0 +1,79 @@
+// What a collective asks of simulated links: its schedule is played on the links of the chips' torus, or on
+// the way between pods, with nothing else under way. Which collectives then share links is the player's to
+// say.
+#pragma once
+
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "core/device/sim/chip.h"
+#include "core/device/transfer.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/schedule/links.h"
+
+namespace toroid::sim {
+
+// Links as one chip that stands for all sees them: both directions of each dimension of the torus, and the
+// way to other pods. A switch is one dimension whose chips have one port each.
+inline constexpr int kDimensions = 3;
+inline constexpr int kBetweenPods = 2 * kDimensions;
+inline constexpr int kLinks = kBetweenPods + 1;
+std::string link_name(int link);  // "torus 0 +", "between pods"
+
+struct Flow {
+  Seconds latency{0};                  // hops, messages and starting: not shortened by free links
+  Seconds transfer{0};                 // with the links to itself
+  std::array<double, kLinks> busy{};   // seconds that the busiest link of a kind carries bytes
+  std::array<double, kLinks> bytes{};  // that a chip sends over it, on average
+  Seconds lost{0};                     // by operators that run meanwhile, where the same cores move the bytes
+  Seconds alone() const { return latency + transfer; }
+};
+
+// One way for bytes.
+struct Lane {
+  double bytes_per_s = 0;
+  Seconds latency{0};  // of a hop, or of a message through a switch
+};
+
+// The schedule of `operation` on an array of `bytes`, all ranks at once, over the links of `shape`.
+// flow.busy and .bytes are by direction of the shape: columns' links at 0 and 1 (right, left), rows' at 2
+// and 3.
+Flow play_on_torus(schedule::Algorithm algorithm, schedule::Operation operation,
+                   const schedule::GroupShape& shape, double bytes, const Lane& along_row,
+                   const Lane& along_column);
+// The same where every rank has one port to a switch; link 0 is the port.
+Flow play_on_switch(schedule::Algorithm algorithm, schedule::Operation operation, int ranks, double bytes,
+                    const Lane& port);
+
+class Network {
+ public:
+  // UserError where the chip's pods have no room for the mesh.
+  Network(const mesh::Mesh& mesh, const Chip& chip);
+  // With the wraps of the chip's topology.
+  const mesh::Mesh& mesh() const { return mesh_; }
+  // What a collective on one axis of the mesh asks of the links. Every flow is computed once.
+  const Flow& flow(const CollectiveNote& note);
+  // A link of a dimension of the mesh's torus has only a share of its bandwidth left, and every ring over it
+  // waits for it; with none left the dimension does not wrap. Before any flow.
+  void weaken(int dimension, double share);
+  // What a link carries in a second.
+  double bytes_per_s(int link) const;
+
+ private:
+  Flow make(const CollectiveNote& note) const;
+  Flow on_torus(const CollectiveNote& note, mesh::Axis axis) const;
+  Lane lane(size_t dimension, mesh::Axis axis) const;
+
+  mesh::Mesh mesh_;
+  Topology topology_;
+  HostLinks host_;
+  ChipConstants constants_;
+  std::array<double, kDimensions> shares_{1, 1, 1};  // of the bandwidth that the dimensions have
+  std::optional<MeasuredHost> measured_;
+  std::map<std::tuple<std::string, std::string, std::string, int64_t>, Flow> flows_;
+};
+
+}  // namespace toroid::sim

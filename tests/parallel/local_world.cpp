@@ -1,0 +1,187 @@
+#include "tests/parallel/local_world.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+namespace toroid {
+
+// Messages on their way, copied when they are sent.
+class LocalJob::Post {
+ public:
+  using Channel = std::tuple<int, int, int>;  // sender, receiver, context
+  void put(const Channel& channel, std::span<const std::byte> bytes) {
+    const std::lock_guard lock(mutex_);
+    messages_[channel].emplace_back(bytes.begin(), bytes.end());
+  }
+  std::optional<std::vector<std::byte>> take(const Channel& channel) {
+    const std::lock_guard lock(mutex_);
+    auto& waiting = messages_[channel];
+    if (waiting.empty()) return std::nullopt;
+    std::vector<std::byte> message = std::move(waiting.front());
+    waiting.pop_front();
+    return message;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Channel, std::deque<std::vector<std::byte>>> messages_;
+};
+
+class LocalJob::Endpoint final : public Transport {
+ public:
+  Endpoint(Post& post, int rank, int size) : post_(post), rank_(rank), size_(size) {}
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  Request send(int peer, int context, std::span<const std::byte> bytes) override {
+    post_.put({rank_, peer, context}, bytes);
+    const int64_t id = next_++;
+    through_[id] = static_cast<int64_t>(bytes.size());
+    return {id};
+  }
+  Request receive(int peer, int context, std::span<std::byte> bytes) override {
+    const int64_t id = next_++;
+    const Post::Channel channel{peer, rank_, context};
+    posted_[channel].push_back({id, bytes});
+    channels_[id] = channel;
+    return {id};
+  }
+  std::optional<int64_t> test(Request request) override {
+    const auto channel = channels_.find(request.id);
+    if (channel != channels_.end()) deliver(channel->second);
+    const auto found = through_.find(request.id);
+    if (found == through_.end()) return std::nullopt;
+    const int64_t bytes = found->second;
+    through_.erase(found);
+    channels_.erase(request.id);
+    return bytes;
+  }
+
+ private:
+  struct Posted {
+    int64_t id;
+    std::span<std::byte> bytes;
+  };
+  void deliver(const Post::Channel& channel) {
+    auto& waiting = posted_[channel];
+    while (!waiting.empty()) {
+      const auto message = post_.take(channel);
+      if (!message) return;
+      const Posted& to = waiting.front();
+      const size_t count = std::min(message->size(), to.bytes.size());
+      if (count > 0) std::memcpy(to.bytes.data(), message->data(), count);
+      through_[to.id] = static_cast<int64_t>(message->size());
+      waiting.pop_front();
+    }
+  }
+
+  Post& post_;
+  int rank_, size_;
+  int64_t next_ = 0;
+  std::map<int64_t, int64_t> through_;
+  std::map<int64_t, Post::Channel> channels_;
+  std::map<Post::Channel, std::deque<Posted>> posted_;
+};
+
+class LocalJob::Member final : public World {
+ public:
+  Member(LocalJob& job, int rank, std::vector<int> host_ranks, HostTable& host)
+      : World(rank, job.size(), std::move(host_ranks)),
+        job_(job),
+        host_(host),
+        endpoint_(*job.post_, rank, job.size()) {
+    const int slot = slot_of(rank);
+    host_.board.enter(slot, ::getpid());
+    std::vector<int> hosts(static_cast<size_t>(job.size()));
+    for (size_t i = 0; i < hosts.size(); ++i) hosts[i] = static_cast<int>(i / this->host_ranks().size());
+    place_hosts(std::move(hosts));
+    watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline,
+                                       job.others(rank / static_cast<int>(this->host_ranks().size()))));
+  }
+
+ protected:
+  ScheduledCommunicator::Means means() override {
+    ScheduledCommunicator::Means out;
+    out.transport = &endpoint_;
+    out.board = &host_.board;
+    if (job_.options_.reads_memory) out.memory = &job_.memory_;
+    if (job_.options_.relays) out.relay = &host_.relay;
+    out.every_host_reads = job_.options_.reads_memory;
+    return out;
+  }
+
+ private:
+  LocalJob& job_;
+  HostTable& host_;
+  Endpoint endpoint_;
+};
+
+LocalJob::HostTable::HostTable(int ranks)
+    : memory(nullptr, [](std::byte* block) { std::free(block); }),
+      relay_memory(nullptr, [](std::byte* block) { std::free(block); }),
+      board(nullptr, 0),
+      relay(nullptr, ranks) {
+  const auto allocate = [](int64_t bytes) {
+    return static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+  };
+  memory.reset(allocate(Board::bytes_for(ranks)));
+  std::memset(memory.get(), 0, static_cast<size_t>(Board::bytes_for(ranks)));
+  board = Board(memory.get(), ranks);
+  relay_memory.reset(allocate(Relay::bytes_for(ranks)));  // taken from the system as it is used
+  relay = Relay(relay_memory.get(), ranks);
+}
+
+LocalJob::LocalJob(int size, const Options& options)
+    : size_(size), options_(options), post_(std::make_unique<Post>()), memory_(options.views) {
+  require(size >= options_.hosts && size % options_.hosts == 0, "every host has as many ranks");
+  for (int host = 0; host < options_.hosts; ++host) {
+    hosts_.push_back(std::make_unique<HostTable>(size / options_.hosts));
+  }
+  if (!options_.side_channel) return;
+  token_ = random_bytes();
+  for (int host = 0; host < options_.hosts; ++host) serve(host);
+}
+
+void LocalJob::serve(int host) {
+  constexpr uint32_t kLoopback = 0x7f000001;
+  ServingHost serving{static_cast<uint32_t>(host), "host" + std::to_string(host), ranks_of(host), {}};
+  HostTable& table = *hosts_[static_cast<size_t>(host)];
+  for (int server = 0; server < 2; ++server) {
+    table.servers.push_back(std::make_unique<BoardServer>(
+        kLoopback, serving.number, token_, [board = table.board, ranks = serving.ranks](int context) {
+          return encode(take_snapshot(board, ranks, context));
+        }));
+    serving.servers.push_back(table.servers.back()->endpoint());
+  }
+  if (host == options_.silent_host) table.servers.clear();
+  serving_.push_back(std::move(serving));
+}
+
+std::shared_ptr<const SideChannel> LocalJob::others(int host) const {
+  if (serving_.empty()) return nullptr;
+  std::vector<ServingHost> others;
+  for (const ServingHost& serving : serving_) {
+    if (serving.number != static_cast<uint32_t>(host)) others.push_back(serving);
+  }
+  return std::make_shared<SideChannel>(token_, std::move(others));
+}
+
+std::vector<int> LocalJob::ranks_of(int host) const {
+  std::vector<int> ranks(static_cast<size_t>(size_ / options_.hosts));
+  std::iota(ranks.begin(), ranks.end(), host * static_cast<int>(ranks.size()));
+  return ranks;
+}
+
+LocalJob::~LocalJob() = default;
+
+std::unique_ptr<World> LocalJob::world(int rank) {
+  const int host = rank / (size_ / options_.hosts);
+  return std::make_unique<Member>(*this, rank, ranks_of(host), *hosts_[static_cast<size_t>(host)]);
+}
+
+}  // namespace toroid

@@ -1,0 +1,307 @@
+// Collectives on simulated links against closed forms. Legend: n ranks, V bytes of the whole array, w bytes/s
+// of a link one way, W = 2 w both ways, h seconds a hop.
+#include "simulate/play/network.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "core/base/error.h"
+#include "tests/simulate/play/message.h"
+#include "tests/simulate/play/simulated_chip.h"
+
+namespace toroid::sim {
+namespace {
+
+using schedule::Algorithm;
+using schedule::GroupShape;
+using schedule::Operation;
+
+constexpr double kBytes = 1e6;  // V
+const Lane kLane{kRate, Seconds(kHop)};
+
+Flow on_torus(Algorithm algorithm, Operation operation, const GroupShape& shape) {
+  return play_on_torus(algorithm, operation, shape, kBytes, kLane, kLane);
+}
+
+void expect_time(const Flow& flow, double latency, double transfer) {
+  EXPECT_NEAR(flow.latency.count(), latency, 1e-12);
+  EXPECT_NEAR(flow.transfer.count(), transfer, 1e-9 * transfer);
+}
+
+CollectiveNote note_of(const std::string& operation, const std::string& axis, int ranks, Algorithm way,
+                       double bytes = kBytes) {
+  CollectiveNote note;
+  note.operation = operation;
+  note.axis = axis;
+  note.bytes = note.wire_bytes = static_cast<int64_t>(bytes);
+  note.ranks = ranks;
+  note.way = name(way);
+  return note;
+}
+
+// (n - 1) h + (n - 1)/n V/W.
+TEST(Network, WrappedRing) {
+  for (const int n : {3, 4, 5, 8, 16}) {
+    for (const GroupShape& shape : {GroupShape{1, n}, GroupShape{n, 1}}) {
+      SCOPED_TRACE(std::to_string(shape.rows) + " x " + std::to_string(shape.columns));
+      const double latency = (n - 1) * kHop, transfer = kBytes * (n - 1) / n / (2 * kRate);
+      expect_time(on_torus(Algorithm::bidirectional_ring, Operation::all_gather, shape), latency, transfer);
+      expect_time(on_torus(Algorithm::bidirectional_ring, Operation::reduce_scatter, shape), latency,
+                  transfer);
+      expect_time(on_torus(Algorithm::bidirectional_ring, Operation::all_reduce, shape), 2 * latency,
+                  2 * transfer);
+      expect_time(on_torus(Algorithm::ring, Operation::all_gather, shape), latency, 2 * transfer);
+    }
+  }
+}
+
+// Both axes at once: (n - 1)/n V/(2 W) on a square of n chips, in twice (side - 1) hops.
+TEST(Network, WrappedTorus) {
+  for (const int side : {3, 4, 8, 16}) {
+    SCOPED_TRACE(side);
+    const int n = side * side;
+    const double latency = 2 * (side - 1) * kHop, transfer = kBytes * (n - 1) / n / (4 * kRate);
+    const GroupShape shape{side, side};
+    expect_time(on_torus(Algorithm::torus, Operation::all_gather, shape), latency, transfer);
+    expect_time(on_torus(Algorithm::torus, Operation::reduce_scatter, shape), latency, transfer);
+    expect_time(on_torus(Algorithm::torus, Operation::all_reduce, shape), 2 * latency, 2 * transfer);
+  }
+}
+
+// Where the dimensions differ, a round waits for the longer message: in the first phase a piece (of 4 n), in
+// the second a line of them, along the shorter dimension's for as long as that one has rounds.
+TEST(Network, OblongTorus) {
+  const double pieces = 4.0 * 4 * 8;
+  const Flow flow = on_torus(Algorithm::torus, Operation::all_gather, {4, 8});
+  expect_time(flow, 2 * 7 * kHop, kBytes / kRate * (7 + 3 * 8 + 4 * 4) / pieces);
+  EXPECT_NEAR(flow.bytes[0], kBytes * (7 + 7 * 4) / pieces, 1e-6);
+  EXPECT_NEAR(flow.bytes[2], kBytes * (3 + 3 * 8) / pieces, 1e-6);
+}
+
+// n - 1 hops of V/n at the one-way rate: twice the wrapped ring.
+TEST(Network, Line) {
+  for (const int n : {2, 4, 8, 15}) {
+    SCOPED_TRACE(n);
+    const GroupShape line{1, n, true, false};
+    const double latency = (n - 1) * kHop, transfer = kBytes * (n - 1) / n / kRate;
+    const Flow gather = on_torus(Algorithm::bidirectional_ring, Operation::all_gather, line);
+    const Flow scatter = on_torus(Algorithm::bidirectional_ring, Operation::reduce_scatter, line);
+    const Flow reduce = on_torus(Algorithm::bidirectional_ring, Operation::all_reduce, line);
+    expect_time(gather, latency, transfer);
+    expect_time(scatter, latency, transfer);
+    expect_time(reduce, 2 * latency, 2 * transfer);
+  }
+}
+
+// The second dimension of 8x16 wraps: the ends of the first carry all of a line's both ways.
+TEST(Network, OneDimensionWrapped) {
+  const GroupShape shape{8, 16, false, true};
+  const Flow flow = on_torus(Algorithm::torus, Operation::all_gather, shape);
+  const double pieces = 4.0 * 8 * 16;
+  const double busiest = kBytes / kRate * (7 * 2 + 7 * 32) / pieces;
+  const double rounds_apart = kBytes / kRate * (7 * 2 + 8 * 1 + 7 * 32 + 8 * 8) / pieces;
+  EXPECT_NEAR(flow.latency.count(), 2 * 15 * kHop, 1e-12);
+  EXPECT_GE(flow.transfer.count(), busiest);
+  EXPECT_LE(flow.transfer.count(), rounds_apart * (1 + 1e-9));
+  EXPECT_NEAR(*std::max_element(flow.busy.begin(), flow.busy.end()), busiest, 1e-9);
+  EXPECT_GT(flow.transfer, on_torus(Algorithm::torus, Operation::all_gather, {8, 16}).transfer);
+  const Flow open = on_torus(Algorithm::torus, Operation::all_gather, {16, 16, false, false});
+  const Flow closed = on_torus(Algorithm::torus, Operation::all_gather, {16, 16});
+  EXPECT_NEAR(open.transfer / closed.transfer, 2, 1e-9) << "without wraps it takes twice as long";
+}
+
+// The busiest link carries what the schedule's own formula says, and all links together what its plans send.
+TEST(Network, BytesAreThoseOfTheSchedule) {
+  int played = 0;
+  for (const int rows : {1, 2, 3, 4, 6}) {
+    for (const int columns : {1, 2, 3, 4, 8}) {
+      for (int wraps = 0; wraps < 4; ++wraps) {
+        const GroupShape shape{rows, columns, (wraps & 1) != 0, (wraps & 2) != 0};
+        for (const Algorithm algorithm : schedule::kAlgorithms) {
+          for (const Operation operation : schedule::kOperations) {
+            if (shape.size() == 1 || !serves(algorithm, operation, shape)) continue;
+            const std::string what = std::string(name(algorithm)) + " " + std::string(name(operation)) +
+                                     " over " + std::to_string(rows) + " x " + std::to_string(columns) +
+                                     ", wraps " + std::to_string(wraps);
+            const Flow flow = on_torus(algorithm, operation, shape);
+            const double most = most_link_bytes(algorithm, operation, shape, kBytes);
+            EXPECT_NEAR(*std::max_element(flow.busy.begin(), flow.busy.end()) * kRate, most, 1e-6 * kBytes)
+                << what;
+            EXPECT_GE(flow.alone().count(), most / kRate * (1 - 1e-9)) << what;
+            const schedule::LinkTraffic traffic = count_traffic(algorithm, operation, shape);
+            const double sent = kBytes *
+                                static_cast<double>(std::accumulate(traffic.chunks.begin(),
+                                                                    traffic.chunks.end(), int64_t{0})) /
+                                static_cast<double>(traffic.array_chunks);
+            EXPECT_NEAR(std::accumulate(flow.bytes.begin(), flow.bytes.end(), 0.0) * shape.size(), sent,
+                        1e-6 * kBytes)
+                << what;
+            ++played;
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(played, 1000);
+}
+
+// A quarter of an all_gather of the same array, of which each rank's input here is the n-th part. Exactly so
+// but for (1 - 1/n^2) to (n - 1)/n where n is odd; where it is even, messages half way round all go the same
+// way, which puts 1 + 2/n of that on one direction.
+TEST(Network, AllToAllIsAQuarterOfAnAllGather) {
+  for (const int n : {3, 5, 8, 15, 16}) {
+    SCOPED_TRACE(n);
+    const Flow flow = on_torus(Algorithm::direct, Operation::all_to_all, {1, n});
+    const double whole = n * kBytes;
+    const double share = n % 2 == 1 ? 1 - 1.0 / (n * n) : 1 + 2.0 / n;
+    const double quarter = whole / (2 * kRate) / 4;
+    EXPECT_NEAR(*std::max_element(flow.busy.begin(), flow.busy.end()), share * quarter, 1e-9 * quarter);
+    EXPECT_NEAR(flow.latency.count(), n / 2 * kHop, 1e-12);
+    EXPECT_GE(flow.alone().count(), share * quarter * (1 - 1e-9));
+    EXPECT_LE(flow.transfer.count(), 1.01 * share * quarter);
+  }
+}
+
+TEST(Network, Switch) {
+  for (const int n : {2, 4, 8}) {
+    SCOPED_TRACE(n);
+    const double transfer = kBytes * (n - 1) / n / kRate;
+    const auto play = [&](Algorithm algorithm, Operation operation) {
+      return play_on_switch(algorithm, operation, n, kBytes, kLane);
+    };
+    const int rounds = n == 2 ? 1 : n == 4 ? 2 : 3;
+    expect_time(play(Algorithm::ring, Operation::all_gather), (n - 1) * kHop, transfer);
+    expect_time(play(Algorithm::bidirectional_ring, Operation::all_reduce), 2 * (n - 1) * kHop, 2 * transfer);
+    expect_time(play(Algorithm::halving_doubling, Operation::reduce_scatter), rounds * kHop, transfer);
+    expect_time(play(Algorithm::direct, Operation::all_to_all), kHop, transfer);
+    EXPECT_NEAR(play(Algorithm::direct, Operation::all_gather).bytes[0], kBytes * (n - 1) / n, 1e-6);
+  }
+}
+
+TEST(Network, ASwitchJoinsTheChipsOfItsPod) {
+  const Chip chip = chip_of("switch { chips: 8 port_bytes_per_s: 1e9 latency_s: 1e-6 }");
+  Network network(mesh_of("data: 4 model: 2 pods: 3"), chip);
+  expect_time(network.flow(note_of("all_gather", "data", 4, Algorithm::ring)), 3 * kHop,
+              kBytes * 3 / 4 / kRate);
+  EXPECT_THROW(Network(mesh_of("data: 16"), chip), UserError);
+}
+
+// Chip, PCIe, host, card: eight chips share two cards of 1e9 B/s, so each has a quarter of one.
+TEST(Network, BetweenPods) {
+  const auto flow = [](const std::string& host, int pods, const char* operation) {
+    const Chip chip = chip_of(kTorus, host);
+    Network network(mesh_of("data: 16 pods: " + std::to_string(pods)), chip);
+    return network.flow(note_of(operation, "pod", pods, Algorithm::ring));
+  };
+  const std::string cards = "host { chips: 8 cards: 2 card_bytes_per_s: 1e9 ";
+  for (const int pods : {2, 16}) {
+    SCOPED_TRACE(pods);
+    const double share = kBytes * (pods - 1) / pods;
+    const Flow by_cards = flow(cards + "pcie_bytes_per_s: 4e9 }", pods, "all_gather");
+    expect_time(by_cards, 0, share / 0.25e9);
+    EXPECT_NEAR(by_cards.busy[kBetweenPods], share / 0.25e9, 1e-12);
+    EXPECT_NEAR(by_cards.bytes[kBetweenPods], share, 1e-6);
+    EXPECT_EQ(by_cards.busy[0], 0) << "no link of the torus";
+    expect_time(flow(cards + "pcie_bytes_per_s: 4e9 }", pods, "all_reduce"), 0, 2 * share / 0.25e9);
+    expect_time(flow(cards + "pcie_bytes_per_s: 1e8 }", pods, "all_gather"), 0, share / 1e8);
+    expect_time(flow(cards + "pcie_bytes_per_s: 4e9 oversubscription: 2 }", pods, "all_gather"), 0,
+                share / 0.125e9);
+    expect_time(flow(cards + "pcie_bytes_per_s: 4e9 message_latency_s: 1e-4 }", pods, "all_gather"),
+                (pods - 1) * 1e-4, share / 0.25e9);
+  }
+}
+
+TEST(Network, AxesHaveTheirDimensionsLinks) {
+  const Chip chip = chip_of();
+  Network network(mesh_of("torus: [4, 8] data: 4 model: 8"), chip);
+  const Flow data = network.flow(note_of("all_gather", "data", 4, Algorithm::bidirectional_ring));
+  const Flow model = network.flow(note_of("all_gather", "model", 8, Algorithm::bidirectional_ring));
+  expect_time(data, 3 * kHop, kBytes * 3 / 4 / (2 * kRate));
+  expect_time(model, 7 * kHop, kBytes * 7 / 8 / (2 * kRate));
+  for (const size_t link : {0, 1}) {
+    EXPECT_NEAR(data.busy[link], data.transfer.count(), 1e-12) << link;
+    EXPECT_NEAR(model.busy[link + 2], model.transfer.count(), 1e-12) << link;
+    EXPECT_EQ(data.busy[link + 2], 0) << link;
+    EXPECT_EQ(model.busy[link], 0) << link;
+  }
+}
+
+// A model axis that is a run of 4 within a dimension of 16: its runs are lines with links of their own.
+// Neighbours of the data axis are 4 chips apart, and 4 data groups have the same links.
+TEST(Network, AnAxisThatIsARunWithinADimension) {
+  const Chip chip = chip_of();
+  Network network(mesh_of("torus: 16 data: 4 model: 4"), chip);
+  const Flow model = network.flow(note_of("all_gather", "model", 4, Algorithm::bidirectional_ring));
+  const Flow data = network.flow(note_of("all_gather", "data", 4, Algorithm::bidirectional_ring));
+  expect_time(model, 3 * kHop, kBytes * 3 / 4 / kRate);
+  expect_time(data, 3 * 4 * kHop, kBytes * 3 / 4 / (2 * kRate / 4));
+  for (const size_t link : {0, 1}) {
+    EXPECT_NEAR(data.busy[link], data.transfer.count(), 1e-12) << "of a link, by all four groups";
+    EXPECT_NEAR(data.bytes[link], 4 * kBytes * 3 / 4 / 2, 1e-6) << "a chip passes on what it is no end of";
+  }
+}
+
+// All of 4x4x4 on one axis: two dimensions are a ring of 16, whose every fourth step goes along the first
+// dimension and round the second.
+TEST(Network, ThreeDimensionsOfOneAxis) {
+  const Chip chip = chip_of();
+  Network network(mesh_of("torus: [4, 4, 4] data: 64"), chip);
+  const Flow flow = network.flow(note_of("all_gather", "data", 64, Algorithm::torus));
+  const Flow flat = play_on_torus(Algorithm::torus, Operation::all_gather, {16, 4}, kBytes, kLane,
+                                  {kRate, Seconds(1.25 * kHop)});
+  EXPECT_NEAR(flow.alone() / flat.alone(), 1, 1e-9);
+  EXPECT_NEAR(flow.latency.count(), 2 * 15 * 1.25 * kHop, 1e-12);
+  for (const size_t way : {0, 1}) {
+    EXPECT_NEAR(flow.busy[4 + way], flat.busy[way], 1e-12);
+    EXPECT_NEAR(flow.busy[2 + way], flat.busy[2 + way], 1e-12);
+    EXPECT_NEAR(flow.busy[way], flat.busy[2 + way], 1e-12) << "the links that the ring does use";
+    EXPECT_NEAR(flow.bytes[way], flat.bytes[2 + way] / 4, 1e-6) << "which a quarter of the chips have";
+  }
+  // Without a wrap of the second dimension the way back takes its links against the traffic of the other
+  // direction.
+  const Chip open = chip_of(
+      "torus { pod: 16 pod: 16 pod: 16 wrap: EXACTLY wrap_size: 16 link_bytes_per_s: 1e9 hop_latency_s: 1e-6 "
+      "}");
+  Network line(mesh_of("torus: [2, 4, 4] data: 32"), open);
+  const Flow back = line.flow(note_of("all_gather", "data", 32, Algorithm::torus));
+  const Flow full = play_on_torus(Algorithm::torus, Operation::all_gather, {8, 4, false, false}, kBytes,
+                                  kLane, {kRate / 2, Seconds(kHop * 1.75)});
+  EXPECT_NEAR(back.alone() / full.alone(), 1, 1e-9);
+}
+
+TEST(Network, AMessageTakesAllWaysThatShortenIt) {
+  const Chip chip = chip_of();
+  const Network network(mesh_of("torus: [3, 3] data: 9"), chip);
+  expect_time(message(network, chip, 0, 8, kBytes), 4 * kHop, kBytes / (2 * kRate));
+  expect_time(message(network, chip, 0, 2, kBytes), 2 * kHop, kBytes / kRate);
+  expect_time(message(network, chip, 4, 4, kBytes), 0, 0);
+}
+
+TEST(Network, RefusesWhatItHasNoLinksFor) {
+  const Chip chip = chip_of();
+  const auto refusal = [&](const std::string& mesh) -> std::string {
+    try {
+      Network(mesh_of(mesh), chip);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal("torus: [16, 16, 16] data: 4096"), "");
+  EXPECT_EQ(refusal("torus: [32, 4] data: 128"),
+            "the mesh is pods 1 x torus 32 x 4, data 128, model 1, but a pod of chip round has 16 x 16 x 16 "
+            "chips: a "
+            "dimension of 32 does not fit on one of 16; choose a smaller mesh.torus and more mesh.pods");
+  Network network(mesh_of("torus: [4, 4] data: 16"), chip);
+  EXPECT_THROW(network.flow(note_of("all_gather", "all", 16, Algorithm::ring)), InternalError);
+  EXPECT_THROW(network.flow(note_of("send to rank 3", "data", 16, Algorithm::ring)), InternalError);
+  CollectiveNote read = note_of("all_gather", "data", 16, Algorithm::ring);
+  read.way = "read";
+  EXPECT_THROW(network.flow(read), InternalError);
+}
+
+}  // namespace
+}  // namespace toroid::sim

@@ -1,0 +1,109 @@
+#include "train/engine/snapshot.h"
+
+#include <array>
+#include <span>
+
+#include "core/base/error.h"
+
+namespace toroid::train {
+namespace {
+
+constexpr std::array<const char*, op::kStateSize> kStateNames{
+    "updates",     "skipped_total", "skipped_in_a_row", "loss_mean",
+    "loss_square", "norm_mean",     "norm_square",      "seen"};
+
+std::vector<int64_t> dims(const Shape& shape) {
+  std::vector<int64_t> out;
+  for (int i = 0; i < shape.rank(); ++i) out.push_back(shape[i]);
+  return out;
+}
+
+void restore_tensor(Device& device, const NamedTensor& to, CheckpointReader& checkpoint,
+                    const std::string& part) {
+  const CheckpointTensor& from = checkpoint.at(to.name, part);
+  if (from.shape != dims(to.shape) || from.type != ElementType::f32) {
+    throw UserError("tensor " + to.name + " (" + part + ") of " + checkpoint.directory().string() +
+                    " does not have the shape f32" + to.shape.text() +
+                    " that the config asks for; use the config that the checkpoint was made with");
+  }
+  std::vector<std::byte> bytes(static_cast<size_t>(to.tensor.bytes()));
+  checkpoint.read(to.name, part, to.first, bytes);
+  device.write(to.tensor, bytes);
+}
+
+}  // namespace
+
+std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, CheckpointState& state,
+                                       std::vector<std::vector<std::byte>>& copies) {
+  std::vector<float> scalars(op::kStateSize);
+  device.read(program.state(), std::as_writable_bytes(std::span(scalars)));
+  for (size_t i = 0; i < kStateNames.size(); ++i)
+    state.scalars[kStateNames[i]] = static_cast<double>(scalars[i]);
+  state.counters["pods"] = program.pods();
+  state.counters["steps_apart"] = program.zero().pods().steps_apart();
+  std::vector<TensorSlice> slices;
+  for (const NamedTensor& part : program.zero().parts()) {
+    if (!part.counted) continue;  // another rank saves it
+    TensorSlice slice;
+    slice.name = part.name;
+    slice.part = part.saved_part();
+    slice.global_shape = dims(part.shape);
+    slice.offset = part.first;
+    slice.elements = part.tensor.elements();
+    const auto bytes = static_cast<size_t>(part.tensor.bytes());
+    if (device.host_addressable()) {
+      slice.data = {part.tensor.data(), bytes};
+    } else {
+      copies.emplace_back(bytes);
+      device.read(part.tensor, copies.back());
+      slice.data = copies.back();
+    }
+    slices.push_back(std::move(slice));
+  }
+  return slices;
+}
+
+void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& checkpoint) {
+  const auto& saved = checkpoint.state().scalars;
+  std::vector<float> scalars;
+  for (const char* name : kStateNames) {
+    const auto found = saved.find(name);
+    if (found == saved.end()) {
+      throw UserError("checkpoint " + checkpoint.directory().string() + " has no scalar '" + name +
+                      "' and cannot be resumed; start from its weights with train.init_from");
+    }
+    scalars.push_back(static_cast<float>(found->second));
+  }
+  program.zero().clear();
+  Tensor master;  // of the piece whose parts follow one another
+  for (const NamedTensor& part : program.zero().parts()) {
+    if (part.part == "master") master = part.tensor;
+    if (checkpoint.find(part.name, part.saved_part()) != nullptr) {
+      restore_tensor(device, part, checkpoint, part.saved_part());
+    } else if (part.needed) {
+      restore_tensor(device, part, checkpoint, part.part);
+    } else if (part.part == "outer_master") {
+      device.copy(part.tensor, master);
+    }
+  }
+  const auto apart = checkpoint.state().counters.find("steps_apart");
+  program.zero().pods().set_steps_apart(apart == checkpoint.state().counters.end() ? 0 : apart->second);
+  device.write(program.state(), std::as_bytes(std::span(scalars)));
+  program.weights_changed();
+}
+
+void restore_weights(Device& device, Zero& zero, CheckpointReader& checkpoint, const std::string& part) {
+  // A piece's parts follow one another, its master first. The average begins as a copy of it: read a second
+  // time, the pieces of one rank would look to the reader like the whole tensor.
+  Tensor master;
+  for (const NamedTensor& to : zero.parts()) {
+    if (to.part == "master") {
+      restore_tensor(device, to, checkpoint, part);
+      master = to.tensor;
+    }
+    if (to.part == "ema" || to.part == "outer_master") device.copy(to.tensor, master);
+  }
+  zero.masters_changed();
+}
+
+}  // namespace toroid::train

@@ -1,0 +1,426 @@
+#include "train/loop/pretrain.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+
+#include "core/base/log.h"
+#include "core/base/text.h"
+#include "core/device/cpu/cpu_device.h"
+#include "core/device/sim/recording_device.h"
+#include "data/batch/dataset.h"
+#include "data/batch/loader.h"
+#include "train/config/load.h"
+#include "train/engine/snapshot.h"
+#include "train/huggingface/inheritance.h"
+#include "train/loop/dry_run.h"
+#include "train/loop/signals.h"
+#include "train/ranks/bf16_products.h"
+#include "train/report/memory_report.h"
+#include "train/report/model_flops.h"
+
+namespace toroid::train {
+namespace {
+
+BatchShape batch_shape(const config::RunConfig& run) {
+  return {run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()), run.train().seed()};
+}
+
+constexpr size_t kMostPhases = 1000;  // steps whose median is compared with the prediction
+
+const char* reason_text(int reason) {
+  static constexpr const char* kReasons[] = {"applied",
+                                             "the loss is not finite",
+                                             "the gradient norm is not finite",
+                                             "the loss is an outlier",
+                                             "the gradient norm is an outlier",
+                                             "no valid target"};
+  return kReasons[std::clamp(reason, 0, 5)];
+}
+
+}  // namespace
+
+Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
+    : options_(options),
+      plugins_(plugins),
+      config_(options.config),
+      config_text_(options.config_text),
+      directory_(run_directory_of(options.out, options.resume)),
+      batches_(open_dataset(config_.data(), batch_shape(config_))),
+      schedule_(plugins.schedules.make(config_.optim().schedule())),
+      stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
+      skips_(config_.optim().skip().max_consecutive()),
+      plan_(config_.batch()) {
+  TraceRequest trace{options.trace, config_.train().trace()};
+  CpuRank rank = meet_ranks(trace);
+  CpuDevice& device = *rank.device;
+  engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
+  const mesh::Mesh& mesh = engine_.layout->mesh();
+  meter_.emplace(device, *engine_.world, mesh);
+  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh);
+  leads_ = engine_.world->rank() == 0;
+  if (!leads_) log::set_level(log::Level::warn);
+  for (const std::string& warning : options.warnings) {
+    if (leads_) log::warn("{}", warning);
+  }
+  const StepOptions& step = engine_.program->options();
+  if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->kernels().threads()));
+  log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
+            engine_.device->kernels().threads(), engine_.program->microbatches(),
+            engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
+  if (plan_.ramps()) log::info("batch.ramp: {}; the microbatches are the last phase's", to_text(plan_));
+}
+
+CpuRank Pretrain::meet_ranks(TraceRequest& trace) {
+  // What this rank alone can find wrong comes before it meets the others.
+  const bool resumes = !options_.resume.empty();
+  identity_ = identity_of(config_);
+  add_data(identity_, config_.data());
+  if (!resumes && !config_.train().init_from().empty()) {
+    from_.emplace(config_.train().init_from(), Verify::headers);
+    identity_.add("train.init_from", weights_hash(*from_));
+  }
+  Meeting ranks = meet_launched_ranks(Seconds(config_.train().deadline_s()));
+  ranks.settle_instructions();
+  const Bf16Products products = agreed_bf16_products(ranks, config_.train());
+  settle_bf16_products(config_, config_text_, products);
+  add_processor(identity_, products);
+  RunIdentity start = identity_;
+  start.add("--resume", resumes ? "given" : "not given");
+  start.add("--allow-changes", options_.allow_changes ? "given" : "not given");
+  ranks.agree(start);
+  trace = agreed_trace(ranks, trace);
+  // Before the step to resume is looked for: what another process writes is not read.
+  ranks.first_alone("the run directory",
+                    [this] { run_directory_.emplace(directory_, options_.again, options_.resume); });
+  if (resumes) from_.emplace(open_resumed(ranks, options_.resume));
+  return leave_as_rank(std::move(ranks), config_, products, plugins_);
+}
+
+void Pretrain::start() {
+  StepProgram& program = *engine_.program;
+  data_.skips = skip_list(config_.data());
+  lineage_.run = new_run_id();
+  if (!options_.resume.empty()) {
+    resume();
+  } else {
+    program.initialise(config_.train().seed());
+    if (from_) {
+      restore_weights(*engine_.device, program.zero(), *from_, "master");
+      log::info("weights from {}", printable(from_->directory().string()));
+    }
+  }
+  from_.reset();
+  const auto prepare = [this] {
+    run_directory_->begin(first_step_, config_text_);
+    huggingface::inherit_files(config_, options_.resume, directory_);
+    metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
+  };
+  first_rank_alone(*engine_.world, *engine_.device, *engine_.groups.all, "the run directory", prepare);
+  if (engine_.world->size() > 1) {
+    const std::string claimed = leads_ ? describe_claimed(directory_) : "";
+    const auto all = exchange(*engine_.device, *engine_.groups.all, claimed, "the run directory");
+    if (!leads_) directory_ = find_claimed(directory_, all[0]);
+  }
+  checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()), lineage_, [this] {
+    if (leads_) run_directory_->confirm();
+  });
+}
+
+void Pretrain::resume() {
+  CheckpointReader& checkpoint = *from_;
+  const CheckpointState& state = checkpoint.state();
+  const std::string origin = checkpoint.directory().string();
+  const auto saved = config::load_text(state.config, "the config of " + origin);
+  const Changes changes = changes_since(state, saved.run, identity_);
+  if (!changes.of_weights.empty() && !options_.allow_changes) {
+    if (!leads_) throw Error(ExitCode::bad_input, "");  // the first rank finds the same, and says it
+    std::string all;
+    for (const std::string& line : changes.of_weights) all += "\n  " + line;
+    throw UserError("this run differs from " + in_quotes(origin) + " in what decides the weights:" + all +
+                    "\nresume with the checkpoint's config and prepared data, or pass --allow-changes");
+  }
+  for (const std::string& line : changes.of_machine) log::info("since the checkpoint, {}", line);
+  resume_data(checkpoint, saved.run);
+  restore_snapshot(*engine_.device, *engine_.program, checkpoint);
+  first_step_ = saved_step_ = state.step;
+  if (goes_on_in(directory_, options_.resume) && !state.lineage.run.empty()) lineage_.run = state.lineage.run;
+  lineage_.parent = checkpoint.id();
+  const auto counter = [&](const char* name) {
+    const auto found = state.counters.find(name);
+    return found == state.counters.end() ? 0 : found->second;
+  };
+  skips_.resume(counter("skipped_total"), counter("skipped_in_a_row"));
+  const int64_t pods = engine_.program->pods();
+  const auto saved_pods = state.counters.find("pods");
+  if (leads_ && engine_.program->zero().keeps_pods() && saved_pods != state.counters.end() &&
+      saved_pods->second != pods) {
+    log::warn("{} is of {} pods and this run has {}: a pod that it lacks begins as pod 0, without a residual",
+              printable(checkpoint.directory().string()), saved_pods->second, pods);
+  }
+  log::info("resumed step {} of {}; the data goes on at global sequence {}", state.step,
+            printable(checkpoint.directory().string()), data_.next_index());
+}
+
+void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved) {
+  const std::string name = printable(checkpoint.directory().string());
+  const bool same = same_sequences(checkpoint.state(), saved, *batches_);
+  if (!same && !options_.allow_changes) {
+    throw UserError("the prepared data is not what " + name +
+                    " was trained on; prepare it again as it was, or pass --allow-changes");
+  }
+  const SkipList wanted = skip_list(config_.data());
+  data_ = resumed_position(checkpoint.state(), saved, wanted, name);
+  batches_->skip(data_.skips);
+  saved_sequence_ = checkpoint.state().next_sequence;
+  if (!leads_) return;
+  if (!same) {
+    log::warn(
+        "the sequences are not those that {} was trained on: the data goes on at number {} of other ones, so "
+        "some text may come again and some may be left out",
+        name, data_.next_index());
+  }
+  std::vector<SkipList::Range> kept = data_.skips.beyond(wanted);
+  std::erase_if(kept, [&](const SkipList::Range& range) { return range.last <= data_.next_index(); });
+  if (!kept.empty()) {
+    log::warn("{} leaves out the global sequences {}, which data.skip does not have; they stay left out",
+              name, to_text(kept));
+  }
+}
+
+StepShare Pretrain::issue(const StepOrder& order, const Batch& batch) {
+  meter_->begin();
+  engine_.program->upload(host_batch(batch), order.deal, schedule_(order.step));
+  engine_.program->step();
+  return meter_->end();
+}
+
+int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication) {
+  std::vector<double> mine = to_numbers(share);
+  mine.push_back(signal);
+  const std::vector<double> all =
+      exchange(*engine_.device, *engine_.groups.all, mine, "what the ranks say of a step");
+  std::vector<StepShare> shares;
+  for (size_t at = 0; at < all.size(); at += mine.size()) {
+    shares.push_back(share_of(std::span(all).subspan(at, mine.size() - 1)));
+    signal = std::max(signal, static_cast<int>(all[at + mine.size() - 1]));
+  }
+  communication = summarise(shares);
+  for (const StragglerWatch::Finding& found : stragglers_.look(communication.own_s)) {
+    if (!leads_) continue;
+    log::warn("step {}: {} {}: its own work takes {:.3f} s a step, its peers' {:.3f} s", step + 1,
+              engine_.layout->text(found.rank),
+              found.recovered ? "keeps up again" : "is slower than its peers", found.own_s, found.peers_s);
+  }
+  return signal;
+}
+
+template <class Row>
+void Pretrain::keep(const Row& row) {
+  if (!leads_) return;
+  // The lock is looked at every ten seconds; a look before that is not for nothing where this process was
+  // stopped.
+  run_directory_->confirm(std::chrono::seconds(20));
+  metrics_->write(row);
+}
+
+bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
+  const StepResult result = engine_.program->result(steps_ago);
+  require(!result.withdrawn, "pods of one world take every step that is issued");
+  skips_.see(step + 1, result.skipped, issued.taken);
+  StepRow row;
+  row.step = step + 1;
+  row.loss = result.loss;
+  row.gradient_norm = result.gradient_norm;
+  row.learning_rate = result.rate;
+  row.tokens = issued.tokens;
+  row.step_s = issued.duration.count();
+  const int64_t tokens = config_.batch().tokens_per_sequence();
+  row.tokens_per_s = static_cast<double>(issued.sequences * tokens) / row.step_s;
+  row.mfu =
+      peak_.share(model_flops_per_step(engine_.program->config(), issued.sequences, tokens) / row.step_s);
+  row.communication = issued.communication;
+  row.skipped = result.skipped;
+  row.skipped_total = skips_.total();
+  keep(row);
+  if (result.skipped) log::warn("step {} skipped: {}", step + 1, reason_text(result.reason));
+  finish_line(step, row);
+  return !skips_.stops();
+}
+
+void Pretrain::finish_line(int64_t step, const StepRow& row) {
+  const int64_t every = std::max<int64_t>(1, config_.train().log().every());
+  const int64_t last = config_.train().steps();
+  if (!leads_) return;
+  if (row.step % every != 0 && step != first_step_ && row.step != last) return;
+  const double bytes = static_cast<double>(engine_.device->statistics().bytes_peak);
+  std::string mfu;
+  if (row.mfu) {
+    char text[32];
+    std::snprintf(text, sizeof text, "  mfu: %.1f%%", 100 * *row.mfu);
+    mfu = text;
+  }
+  std::printf("step: %5lld  loss: %7.4f  grad_norm: %7.4f  lr: %.2e  memory: %.2f GB  tps: %.0f%s\n",
+              static_cast<long long>(row.step), row.loss, row.gradient_norm, row.learning_rate, bytes / 1e9,
+              row.tokens_per_s, mfu.c_str());
+  std::fflush(stdout);
+}
+
+void Pretrain::validate(int64_t step) {
+  const int64_t count = std::min(config_.train().validate().sequences(), batches_->validation_sequences());
+  if (count == 0 || validated_step_ == step) return;
+  validated_step_ = step;
+  double loss = 0;
+  int64_t targets = 0, bytes = 0;
+  const int64_t at_once = engine_.program->sequences_per_round();
+  for (int64_t first = 0; first < count; first += at_once) {
+    const Batch batch = batches_->validation(first, std::min(at_once, count - first));
+    const auto part = engine_.program->evaluate(host_batch(batch));
+    loss += part.loss_sum;
+    targets += part.targets;
+    bytes += batch.target_bytes;
+  }
+  ValidationRow row;
+  row.step = step;
+  row.targets = targets;
+  row.validation_loss = targets > 0 ? loss / static_cast<double>(targets) : std::nan("");
+  row.perplexity = std::exp(row.validation_loss);
+  row.bits_per_byte = bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
+  keep(row);
+  if (!leads_) return;
+  std::printf("step: %5lld  validation_loss: %.4f  perplexity: %.2f  bits_per_byte: %.4f\n",
+              static_cast<long long>(step), row.validation_loss, row.perplexity, row.bits_per_byte);
+  std::fflush(stdout);
+}
+
+void Pretrain::save(int64_t step) {
+  if (saved_step_ == step) return;
+  CheckpointState state;
+  state.step = step;
+  state.config = config_text_;
+  state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
+  record(data_, *batches_, state);
+  store(identity_, state.texts);
+  std::vector<std::vector<std::byte>> copies;
+  const auto slices = take_snapshot(*engine_.device, *engine_.program, state, copies);
+  const World& world = *engine_.world;
+  checkpoints_->save(state, slices, {{world.rank(), world.size()}, [this](const std::string& text) {
+                                       return exchange(*engine_.device, *engine_.groups.all, text,
+                                                       "checkpoint");
+                                     }});
+  saved_step_ = step;
+  saved_sequence_ = state.next_sequence;
+  log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
+}
+
+void Pretrain::report_prediction(int64_t step, double bytes_peak) {
+  const World& world = *engine_.world;
+  const bool one_host = static_cast<int>(world.host_ranks().size()) == world.size();
+  if (!leads_ || !options_.predict || phases_.empty() || !one_host) return;
+  const auto predicted = options_.predict(config_);
+  if (!predicted) return;
+  Comparison comparison;
+  comparison.predicted = *predicted;
+  comparison.measured.time = median_phases({phases_.begin(), phases_.end()});
+  comparison.measured.bytes = bytes_peak;
+  comparison.steps = static_cast<int64_t>(phases_.size());
+  print_comparison(std::cout, comparison);
+  keep(PredictionRow{step, comparison});
+}
+
+void Pretrain::report_memory(int64_t step) {
+  const Statistics& used = engine_.device->statistics();
+  const Statistics predicted =
+      predict_memory(config_, *engine_.world, engine_.device->kernels().threads(), plugins_);
+  const auto ranks = exchange_memory(*engine_.device, *engine_.groups.all, predicted, used);
+  if (leads_) print_memory(std::cout, predicted, used, ranks, engine_.world->rank());
+  double most = 0;
+  for (const MemoryUse& rank : ranks) most = std::max(most, rank.used);
+  report_prediction(step, most);
+}
+
+ExitCode Pretrain::run() {
+  const SignalGuard signals;
+  start();
+  const int64_t steps = config_.train().steps();
+  if (first_step_ >= steps) {
+    log::info("the run has its {} steps already", steps);
+    return ExitCode::done;
+  }
+  Loader loader(
+      *batches_, data_.sequences, [this](int64_t batch) { return plan_.sequences(first_step_ + batch); },
+      steps - first_step_, std::max(1, static_cast<int>(config_.data().threads())));
+  const auto orders = options_.orders(config_, engine_.program->dealer(), first_step_);
+  ExitCode code = ExitCode::done;
+  // Results are read one step late, so that a device is never waited for while it could work; where a
+  // checkpoint or a validation follows, at once.
+  bool unread = false;
+  Issued issued;
+  int signal = 0;
+  StepOrder order = orders->next(signal);
+  for (;; order = orders->next(signal)) {
+    if (order.step == steps) engine_.program->meet_pods();
+    const bool stop = order.stop || code != ExitCode::done;
+    if (unread && (order.validate || order.save || stop)) {
+      if (!report(order.step - 1, 0, issued)) code = ExitCode::too_many_skips;
+      unread = false;
+    }
+    if (order.validate) validate(order.step);
+    if (order.save && code == ExitCode::done) save(order.step);
+    if (stop || code != ExitCode::done) break;
+
+    if (tracer_) tracer_->begin_step(order.step + 1);
+    const Stopwatch watch;
+    const Batch batch = loader.next();
+    require(batch.sequences == order.sequences, "an order is of the batch that the plan has for its step");
+    const StepShare share = issue(order, batch);
+    if (unread && !report(order.step - 1, 1, issued)) code = ExitCode::too_many_skips;
+    unread = true;
+    issued.sequences = batch.sequences;
+    issued.taken.first = data_.next_index();
+    data_.take(batch.sequences, batch.tokens);
+    issued.taken.last = data_.skips.index(data_.sequences - 1) + 1;
+    issued.tokens = data_.tokens;
+    issued.duration = watch.elapsed();
+    signal = meet(order.step, share, signals.received(), issued.communication);
+    if (signal == SignalGuard::kJobEnds) {
+      throw PeerError(
+          "mpirun ends this job: it was told to, or its launcher or another rank is gone; the last "
+          "checkpoint loads, continue with --resume");
+    }
+    if (tracer_) tracer_->end_step();
+    if (options_.predict && order.step > first_step_ && issued.sequences == plan_.most()) {
+      engine_.device->synchronize(engine_.program->marks().end, Seconds(config_.train().deadline_s()));
+      phases_.push_back(phases_of(*engine_.device, engine_.program->marks()));
+      if (phases_.size() > kMostPhases) phases_.pop_front();
+    }
+  }
+  if (code == ExitCode::done && order.step < steps) {
+    log::warn("{}: saved step {}, leaving; continue with --resume {}",
+              signal != 0 ? "signal " + std::to_string(signal) + " received" : "told to stop", order.step,
+              printable(directory_.string()));
+    code = ExitCode::saved_on_signal;
+  }
+  if (code == ExitCode::too_many_skips) {
+    log::error("{}", skips_.reason(saved_step_, saved_sequence_));
+  }
+  if (tracer_) tracer_->close();
+  report_memory(order.step);
+  if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
+  return code;
+}
+
+ExitCode run(const TrainOptions& options, const Plugins& plugins) {
+  if (options.dry_run) {
+    dry_run(options, plugins);
+    return ExitCode::done;
+  }
+  if (options.record) {
+    record_step(options, plugins);
+    return ExitCode::done;
+  }
+  return Pretrain(options, plugins).run();
+}
+
+}  // namespace toroid::train

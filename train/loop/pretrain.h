@@ -1,0 +1,91 @@
+// The pretraining loop: batches in, steps, validations, metrics and checkpoints out.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "core/base/clock.h"
+#include "data/batch/batch.h"
+#include "train/checkpoint/checkpoint.h"
+#include "train/engine/engine.h"
+#include "train/loop/data_position.h"
+#include "train/loop/run.h"
+#include "train/loop/run_directory.h"
+#include "train/loop/skip_watch.h"
+#include "train/machine/run_peak.h"
+#include "train/ranks/first_rank.h"
+#include "train/ranks/identity.h"
+#include "train/report/metrics.h"
+#include "train/report/step_meter.h"
+#include "train/report/trace.h"
+
+namespace toroid::train {
+
+class Pretrain {
+ public:
+  Pretrain(const TrainOptions& options, const Plugins& plugins);
+  ExitCode run();
+
+ private:
+  // A step whose result has not been read.
+  struct Issued {
+    Seconds duration{0};
+    StepCommunication communication;
+    SequenceRange taken;    // of global indices
+    int64_t sequences = 0;  // that many
+    int64_t tokens = 0;     // seen with it and before
+  };
+  // Where all ranks are of one mind on what the run is, this one's part of it; before anything is written.
+  CpuRank meet_ranks(TraceRequest& trace);
+  void start();  // weights, optimizer and data position: drawn, imported or resumed
+  void resume();
+  // Goes on where the checkpoint stands in the data.
+  void resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved);
+  StepShare issue(const StepOrder& order, const Batch& batch);
+  // What all ranks tell each other after a step: their shares of it, and the largest signal received, which
+  // is returned.
+  int meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication);
+  // Takes the result of `step`, which was issued `steps_ago`; false where too many steps in a row were
+  // skipped.
+  bool report(int64_t step, int steps_ago, const Issued& issued);
+  void validate(int64_t step);
+  void save(int64_t step);
+  // Prints what the run of so many steps took beside what a dry run predicts.
+  void report_memory(int64_t step);
+  // And of the step, what options_.predict says.
+  void report_prediction(int64_t step, double bytes_peak);
+  // A line of metrics.jsonl, where this rank leads.
+  template <class Row>
+  void keep(const Row& row);
+  void finish_line(int64_t step, const StepRow& row);
+
+  const TrainOptions& options_;
+  const Plugins& plugins_;
+  config::RunConfig config_;  // the options', with what the ranks agreed on
+  std::string config_text_;   // the same, each value with its origin
+  Path directory_;
+  std::unique_ptr<BatchSource> batches_;
+  RunIdentity identity_;
+  std::optional<CheckpointReader> from_;  // what the weights are read from, until they are
+  optim::Schedule schedule_;
+  Engine engine_;
+  std::optional<StepMeter> meter_;
+  StragglerWatch stragglers_;
+  std::optional<Tracer> tracer_;
+  bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
+  std::optional<RunDirectory> run_directory_;  // where it leads; given back after the files below
+  Lineage lineage_;
+  std::optional<Checkpoints> checkpoints_;
+  std::optional<MetricsFile> metrics_;
+  int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;
+  SkipWatch skips_;
+  DataPosition data_;           // after the step that was issued last
+  int64_t saved_sequence_ = 0;  // that the checkpoint of saved_step_ goes on at
+  BatchPlan plan_;
+  RunPeak peak_;                   // of the rank that leads
+  std::deque<StepPhases> phases_;  // of the latest steps, without the first
+};
+
+}  // namespace toroid::train
