@@ -14,8 +14,6 @@ spdlog::logger& logger() {
 
 spdlog::level::level_enum of(Level level) {
   switch (level) {
-    case Level::debug:
-      return spdlog::level::debug;
     case Level::info:
       return spdlog::level::info;
     case Level::warn:

@@ -10,16 +10,12 @@
 
 namespace toroid::log {
 
-enum class Level : uint8_t { debug, info, warn, error };
+enum class Level : uint8_t { info, warn, error };
 
 // Lines below it are dropped; info at first.
 void set_level(Level level);
 void write(Level level, std::string_view line);
 
-template <class... Args>
-void debug(fmt::format_string<Args...> format, Args&&... args) {
-  write(Level::debug, fmt::format(format, std::forward<Args>(args)...));
-}
 template <class... Args>
 void info(fmt::format_string<Args...> format, Args&&... args) {
   write(Level::info, fmt::format(format, std::forward<Args>(args)...));

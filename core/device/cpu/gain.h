@@ -1,6 +1,7 @@
 // A norm's gain 1 + w in fp32, formed once a call so that the rows do not convert it again.
 #pragma once
 
+#include "core/base/round_up.h"
 #include "core/device/cpu/matrix.h"
 
 namespace toroid::cpu {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/base/round_up.h"
 #include "core/device/cpu/loss_rows.h"
 #include "core/device/cpu/matmul_deterministic.h"
 #include "core/device/cpu/matmul_kernels.h"
@@ -151,7 +152,7 @@ struct LossWork {
       }
       if (with_gradient && !by_pieces()) note(dh_product(rows, V, false, threads));
     }
-    return round_up_to(bytes, 4096);
+    return round_up(bytes, 4096);
   }
 
   Parts lay_out(Scratch& scratch, int threads) const {
@@ -165,7 +166,7 @@ struct LossWork {
     parts.z = scratch.take<float>(parts.z_stride * threads);
     parts.scratch_bytes = scratch_bytes(threads);
     parts.scratch = scratch.take(parts.scratch_bytes * threads);
-    parts.panel_stride = round_up_to(panel_bytes(), 4096) / 4;
+    parts.panel_stride = round_up(panel_bytes(), 4096) / 4;
     parts.panel = scratch.take<float>(parts.panel_stride * threads);
     if (!with_gradient) return parts;
     parts.h_packed = scratch.take(packed_format(type, block, D, false).bytes());
@@ -341,10 +342,6 @@ struct LossWork {
                                         d_table.as<float>() + (piece * kPiece + c) * D, scratch);
       }
     }
-  }
-
-  static int64_t round_up_to(int64_t value, int64_t multiple) {
-    return (value + multiple - 1) / multiple * multiple;
   }
 };
 

@@ -40,8 +40,4 @@ inline bool vector_type(const Tensor& t) {
   return t.type == DType::bf16 || t.type == DType::f32;
 }
 
-inline int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 }  // namespace toroid::cpu

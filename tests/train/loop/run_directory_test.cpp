@@ -8,12 +8,12 @@
 
 #include <csignal>
 #include <fstream>
-#include <functional>
 #include <thread>
 
 #include "core/base/error.h"
 #include "tests/core/base/io/file_calls.h"
 #include "tests/deadline.h"
+#include "tests/failure.h"
 #include "tests/train/loop/runs.h"
 #include "train/checkpoint/lineage.h"
 #include "train/checkpoint/manifest.h"
@@ -22,6 +22,7 @@ namespace toroid::train {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::failure_of;
 using Steps = std::vector<int64_t>;
 class RunDirectoryTest : public RunsTest {
  protected:
@@ -30,16 +31,6 @@ class RunDirectoryTest : public RunsTest {
     return RunsTest::options(out, overrides);
   }
 };
-
-template <class Failure>
-std::string failure_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Failure& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 // The steps that the rows of a metrics.jsonl are of, validations left out.
 Steps rows(const Path& file) {

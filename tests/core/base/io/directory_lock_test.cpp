@@ -20,22 +20,14 @@
 #include "tests/core/base/io/file_calls.h"
 #include "tests/core/base/io/temporary_directory.h"
 #include "tests/deadline.h"
+#include "tests/failure.h"
 
 namespace toroid {
 namespace {
 
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
-
-template <class Failure>
-std::string failure_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Failure& error) {
-    return error.what();
-  }
-  return "accepted";
-}
+using testing::failure_of;
 
 std::string refusal(const Path& directory) {
   return failure_of<UserError>([&] { const DirectoryLock lock(directory); });
