@@ -88,6 +88,8 @@ class ScheduledCommunicator final : public Communicator {
   CollectiveNote note(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
   void issue(Work work, std::string operation, const CollectiveLabel& label);
   bool serves(const Way& way, schedule::Operation operation, int64_t bytes, DType type, Combine how) const;
+  // Whether the order of its sums is that of the ranks.
+  bool in_order(schedule::Operation operation, DType type, Combine how) const;
   std::unique_ptr<Transfer> by_messages(const Work& work, schedule::Algorithm algorithm,
                                         std::vector<Operand>& operands, CollectiveNote note);
   std::unique_ptr<Transfer> by_host(const Work& work, Way way, std::vector<Operand>& operands,

@@ -1,7 +1,6 @@
 // Every rank exchanges with every other at once: one round, n - 1 messages a rank. Ranks begin with their
 // next neighbour, so that not all send to the same one first. Each sum is made by its owner, in the order of
-// the ranks: ((0 + 1) + 2) + ..., so that its bits follow neither from who owns it nor from how the array is
-// cut.
+// the ranks that come after it, or, where it is asked for, in the order of all of them.
 #include <algorithm>
 
 #include "parallel/schedule/algorithms.h"

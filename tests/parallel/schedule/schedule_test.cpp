@@ -19,6 +19,7 @@ using schedule::Algorithm;
 using schedule::GroupShape;
 using schedule::Move;
 using schedule::Operation;
+using schedule::Plan;
 
 constexpr int kMostRanks = 256;
 using Contributions = std::bitset<kMostRanks>;  // the ranks whose part is in a value
@@ -200,10 +201,11 @@ TEST(Schedule, halving_doubling_sums_as_the_balanced_tree_over_ranks_in_order) {
   }
 }
 
-TEST(Schedule, direct_sums_in_the_order_of_the_ranks) {
+TEST(Schedule, sums_in_order_are_those_of_the_ranks) {
   for (const int size : {2, 3, 5, 16}) {
-    const GroupShape shape{1, size};
-    const Player<float> player(Algorithm::direct, Operation::all_reduce, shape);
+    std::vector<Plan> plans;
+    for (int rank = 0; rank < size; ++rank) plans.push_back(plan_in_order(Operation::all_reduce, size, rank));
+    const Player<float> player(plans);
     const auto before = summands(size, player.chunks());
     auto held = before;
     // What precedes a rank's own summand, so far; the rank's chunk is its own number.
