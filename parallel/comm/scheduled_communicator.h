@@ -39,8 +39,9 @@ struct GroupOptions {
   std::optional<Way> way = {};
   // Measured, the same on all ranks of the group; asked where neither of the above decides.
   std::vector<Choice> choices = {};
-  // Sums of fp32 over more than two ranks are taken in their order, ((0 + 1) + 2) + ..., by messages: the
-  // same bits over any transport. Deterministic mode has an order of its own; two summands have one.
+  // Sums of fp32 over more than two ranks are taken in their order, ((0 + 1) + 2) + ..., by messages,
+  // whatever is chosen above: the same bits over any transport. Deterministic mode has an order of its own,
+  // two summands have one, and what is rounded on the way has none.
   bool sums_in_order = false;
 };
 

@@ -17,8 +17,8 @@ class RankLayout {
   RankLayout(mesh::Mesh mesh, const World& world);
 
   const mesh::Mesh& mesh() const { return mesh_; }
-  // The groups of this rank, which is the same world's. `choices`: by which collectives are carried out, the
-  // same on all ranks.
+  // The groups of this rank of the same world. `choices`: by which collectives are carried out, the same on
+  // all ranks.
   AxisGroups groups(World& world, Device& device, bool deterministic, std::vector<Choice> choices = {}) const;
   std::string text(int rank) const { return mesh_.text(rank); }
 
