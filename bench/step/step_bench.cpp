@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/median.h"
 #include "core/device/sim/recording_device.h"
+#include "train/config/batch_plan.h"
 #include "train/engine/engine.h"
 #include "train/loop/dry_run.h"
 #include "train/report/model_flops.h"
@@ -94,6 +95,7 @@ std::optional<double> StepBench::floor_s() const {
 StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& options, const Plugins& plugins) {
   StepBench out;
   out.steps = options.steps;
+  if (const BatchPlan plan(run.batch()); plan.ramps()) out.ramp = to_text(plan);
   auto [world, cpu, products] = join_ranks(run, plugins, {{"--steps", std::to_string(options.steps)}});
   if (run.train().precision() == config::TrainConfig::BF16) out.bf16_products = name_of(products);
   out.rank = world->rank();

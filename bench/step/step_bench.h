@@ -24,6 +24,7 @@ struct OperatorTime {
 
 struct StepBench {
   int64_t steps = 0, tokens = 0;
+  std::string ramp;  // the phases of a batch that grows, whose last one is timed; else empty
   int rank = 0, ranks = 1;
   int threads = 1;                                                                 // of each rank
   double median_s = 0, min_s = 0, forward_s = 0, backward_s = 0, optimizer_s = 0;  // medians but min_s

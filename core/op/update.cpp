@@ -10,7 +10,15 @@ namespace toroid::op {
 namespace {
 
 // Values of control[reason].
-enum Verdict : int { applied, loss_not_finite, norm_not_finite, loss_outlier, norm_outlier, no_valid_target };
+enum Verdict : int {
+  applied,
+  loss_not_finite,
+  norm_not_finite,
+  loss_outlier,
+  norm_outlier,
+  no_valid_target,
+  withdrawn = kWithdrawn
+};
 
 // Whether x lies more than z standard deviations above its running mean. The deviation is at least a
 // thousandth of the mean: below that it is the rounding of the fp32 state.
@@ -45,13 +53,14 @@ void decide_reference(const Call& call) {
   const auto& spec = call.get<DecideSpec>();
   double squares = 0;
   for (const double partial : load(call[0])) squares += partial;
-  const bool apart = call.operands.size() > 6;
+  const bool apart = call.operands.size() > 7;
   if (apart) squares /= static_cast<double>(call[0].elements());
   const double norm = std::sqrt(squares), count = load(call[2])[0];
-  const double clipped_norm = apart ? std::sqrt(load(call[6])[0]) : norm;
+  const double clipped_norm = apart ? std::sqrt(load(call[7])[0]) : norm;
   const double loss_now = count > 0 ? load(call[1])[0] / count : 0;
-  std::vector<double> state = load(call[4]), control(kControlSize, 0.0);
-  const Verdict found = verdict(loss_now, norm, count, state, spec);
+  std::vector<double> state = load(call[5]), control(kControlSize, 0.0);
+  const bool go = load(call[4])[0] != 0;
+  const Verdict found = go ? verdict(loss_now, norm, count, state, spec) : withdrawn;
   if (found == applied) {
     state[State::update_count] += 1;
     state[State::skipped_in_a_row] = 0;
@@ -65,7 +74,7 @@ void decide_reference(const Call& call) {
     state[State::seen] += 1;
     control[Control::apply] = 1;
     control[Control::clip] = spec.clip_norm > 0 ? std::min(1.0, spec.clip_norm / (clipped_norm + 1e-6)) : 1;
-  } else {
+  } else if (found != withdrawn) {
     state[State::skipped_total] += 1;
     state[State::skipped_in_a_row] += 1;
   }
@@ -74,8 +83,8 @@ void decide_reference(const Call& call) {
   control[Control::mean_loss] = loss_now;
   control[Control::targets] = count;
   control[Control::reason] = found;
-  store(call[4], state);
-  store(call[5], control);
+  store(call[5], state);
+  store(call[6], control);
 }
 
 Cost adamw_cost(const Call& call) {
@@ -130,12 +139,13 @@ constinit const OpKind adamw_kind{.name = "adamw", .cost = adamw_cost, .referenc
 constinit const OpKind ema_kind{.name = "ema", .cost = ema_cost, .reference = ema_reference};
 
 Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target_count,
-            const Tensor& learning_rate, const Tensor& state, const Tensor& control, DecideSpec spec,
-            const Tensor& own) {
+            const Tensor& learning_rate, const Tensor& go, const Tensor& state, const Tensor& control,
+            DecideSpec spec, const Tensor& own) {
   check_f32("decide", partials, "partials", partials.shape.elements());
   check_f32("decide", loss_sum, "loss_sum", 1);
   check_f32("decide", target_count, "target_count", 1);
   check_f32("decide", learning_rate, "rate", 1);
+  check_f32("decide", go, "go", 1);
   check_f32("decide", state, "state", kStateSize);
   check_f32("decide", control, "control", kControlSize);
   Call call{&decide_kind,
@@ -143,6 +153,7 @@ Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target
              {loss_sum, Access::in},
              {target_count, Access::in},
              {learning_rate, Access::in},
+             {go, Access::in},
              {state, Access::inout},
              {control, Access::out}},
             spec,

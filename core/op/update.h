@@ -30,9 +30,10 @@ enum Control : int64_t {
   mean_loss,      // sum of token losses / target count
   targets,        // target count of the step
   reason,  // 0 applied, 1 loss not finite, 2 norm not finite, 3 loss outlier, 4 norm outlier, 5 no valid
-           // target
+           // target, 6 withdrawn: go was 0
   kControlSize,
 };
+inline constexpr int kWithdrawn = 6;  // the reason of a step that is as if it had not been issued
 
 struct DecideSpec {
   double clip_norm =
@@ -42,14 +43,16 @@ struct DecideSpec {
   int64_t z_warmup = 100;  // applied steps before an outlier is called
 };
 // partials f32[P] (sums of squares of all gradient blocks), loss_sum f32[1], target_count f32[1], rate
-// f32[1]; state f32[kStateSize] inout; control f32[kControlSize] out. A skipped step changes only the skip
+// f32[1], go f32[1]; state f32[kStateSize] inout; control f32[kControlSize] out. Where go is 0 the step is as
+// if it had not been issued: the state stays as it is and apply is 0. A skipped step changes only the skip
 // counters. update_count already counts this step's update when apply is 1. Reasons are looked for in the
-// order 5, 1, 2, 3, 4. An outlier lies more than z_threshold standard deviations above its running mean, the
-// deviation taken as at least a thousandth of the mean (less is the rounding of the state).
-// Where pods train apart, partials f32[pods] are the squared norms of their gradients and `own` f32[1] that
-// of this pod's: the norm that is judged and reported is the root of their mean, the clipping this pod's.
+// order 6, 5, 1, 2, 3, 4. An outlier lies more than z_threshold standard deviations above its running mean,
+// the deviation taken as at least a thousandth of the mean (less is the rounding of the state). Where pods
+// train apart, partials f32[pods] are the squared norms of their gradients and `own` f32[1] that of this
+// pod's: the norm that is judged and reported is the root of their mean, the clipping this pod's.
 Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target_count, const Tensor& rate,
-            const Tensor& state, const Tensor& control, DecideSpec spec, const Tensor& own = {});
+            const Tensor& go, const Tensor& state, const Tensor& control, DecideSpec spec,
+            const Tensor& own = {});
 
 // AdamW (Loshchilov and Hutter 2019, algorithm 2), t = state[update_count], g = clip * gradient, r =
 // control[rate]:

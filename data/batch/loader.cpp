@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -16,11 +17,11 @@ namespace toroid {
 // most `ahead` of them are claimed beyond the one that next() returns.
 class Loader::State {
  public:
-  State(const BatchSource& source, int64_t position, int64_t sequences, int64_t batches, int threads,
-        int ahead)
+  State(const BatchSource& source, int64_t position, std::function<int64_t(int64_t batch)> sequences,
+        int64_t batches, int threads, int ahead)
       : source_(source),
+        sequences_(std::move(sequences)),
         position_(position),
-        sequences_(sequences),
         batches_(batches),
         ahead_(std::max(ahead, 1)) {
     const int count = std::clamp(threads, 1, std::max(ahead, 1));
@@ -59,11 +60,12 @@ class Loader::State {
     for (;;) {
       changed_.wait(lock, [this] { return stop_ || claim_ == batches_ || claim_ < return_ + ahead_; });
       if (stop_ || claim_ == batches_) return;
-      const int64_t claimed = claim_++;
+      const int64_t claimed = claim_++, position = position_, count = sequences_(claimed);
+      position_ += count;
       lock.unlock();
       Result result;
       try {
-        result.batch = source_.batch(position_ + claimed * sequences_, sequences_);
+        result.batch = source_.batch(position, count);
       } catch (...) {
         result.error = std::current_exception();
       }
@@ -74,10 +76,12 @@ class Loader::State {
   }
 
   const BatchSource& source_;
+  const std::function<int64_t(int64_t batch)> sequences_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<int64_t, Result> ready_;
-  int64_t position_, sequences_, batches_, ahead_;
+  int64_t position_;  // of the batch that is claimed next
+  int64_t batches_, ahead_;
   int64_t claim_ = 0, return_ = 0;  // the batch that is claimed next, and that is returned next
   bool stop_ = false;
   std::vector<std::thread> threads_;  // last: they use what stands above
@@ -85,8 +89,13 @@ class Loader::State {
 
 Loader::Loader(const BatchSource& source, int64_t position, int64_t sequences, int64_t batches, int threads,
                int ahead)
-    : state_(std::make_unique<State>(source, position, sequences, std::max(batches, int64_t{0}), threads,
-                                     ahead)) {}
+    : Loader(
+          source, position, [sequences](int64_t) { return sequences; }, batches, threads, ahead) {}
+
+Loader::Loader(const BatchSource& source, int64_t position, std::function<int64_t(int64_t batch)> sequences,
+               int64_t batches, int threads, int ahead)
+    : state_(std::make_unique<State>(source, position, std::move(sequences), std::max(batches, int64_t{0}),
+                                     threads, ahead)) {}
 Loader::~Loader() = default;
 
 Batch Loader::next() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "data/batch/batch.h"
@@ -15,6 +16,9 @@ class Loader {
   // outlive the loader; at most `ahead` batches wait.
   Loader(const BatchSource& source, int64_t position, int64_t sequences, int64_t batches, int threads,
          int ahead = 4);
+  // Batch i, counted from 0, has sequences(i) of them.
+  Loader(const BatchSource& source, int64_t position, std::function<int64_t(int64_t batch)> sequences,
+         int64_t batches, int threads, int ahead = 4);
   ~Loader();
   Loader(const Loader&) = delete;  // it owns threads
   Loader& operator=(const Loader&) = delete;

@@ -62,6 +62,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
   out["loss"] = bench.loss;
   out["steps"] = bench.steps;
   out["tokens"] = bench.tokens;
+  if (!bench.ramp.empty()) out["batch_ramp"] = {{"phases", bench.ramp}, {"timed", "last"}};
   out["ranks"] = bench.ranks;
   out["threads"] = bench.threads;
   out["model_flops"] = bench.model_flops;
@@ -137,6 +138,8 @@ void print_text(const train::StepBench& bench, bool floor) {
               static_cast<long long>(bench.tokens), bench.ranks, bench.threads,
               static_cast<long long>(bench.steps), bench.bf16_products.empty() ? "" : ", bf16 products ",
               bench.bf16_products.c_str());
+  if (!bench.ramp.empty())
+    std::printf("  batch.ramp: %s; steps of the last phase are timed\n", bench.ramp.c_str());
   std::printf("  median %.3f s (min %.3f): forward %.3f, backward %.3f, optimizer %.3f\n", bench.median_s,
               bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
   if (bench.ranks > 1) {

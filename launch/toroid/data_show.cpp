@@ -12,6 +12,7 @@
 #include "data/prepare/prepare.h"
 #include "launch/toroid/config_flags.h"
 #include "launch/toroid/verb.h"
+#include "train/config/batch_plan.h"
 
 namespace toroid::launch {
 namespace {
@@ -59,11 +60,11 @@ std::string hex(uint64_t value) {
 }
 
 // How many sequences were taken before the one that is shown first.
-int64_t position_of(const DataShowFlags& flags, const config::RunConfig& run) {
+int64_t position_of(const DataShowFlags& flags, const config::RunConfig& run, const train::BatchPlan& plan) {
   const SkipList skips = skip_list(run.data());
   if (flags.at < 0) {
     check_range("--step", flags.step, int64_t{0}, SkipList::kMostIndex / run.batch().global_sequences());
-    return flags.step * run.batch().global_sequences();
+    return plan.taken_before(flags.step);
   }
   check_range("--at", flags.at, int64_t{0}, SkipList::kMostIndex);
   if (const auto range = skips.range_of(flags.at)) {
@@ -77,18 +78,21 @@ int64_t position_of(const DataShowFlags& flags, const config::RunConfig& run) {
 ExitCode run(const DataShowFlags& flags) {
   const config::RunConfig run = load_config(flags.config).run;
   need_data(run);
-  const int64_t position = position_of(flags, run);
+  const train::BatchPlan plan(run.batch());
+  const int64_t position = position_of(flags, run, plan);
+  const int64_t count = flags.at < 0 ? plan.sequences(flags.step) : plan.most();
   const BatchShape shape{run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()),
                          run.train().seed()};
   const auto source = open_dataset(run.data(), shape);
   const Tokenizer tokenizer = open_tokenizer(run.data());
-  const Batch batch = source->batch(position, run.batch().global_sequences());
+  const Batch batch = source->batch(position, count);
   const std::vector<SequenceProvenance> provenance = source->provenance(position, batch.sequences);
 
   std::cout << (flags.at < 0 ? "step " + std::to_string(flags.step) : "from " + std::to_string(flags.at))
             << ": " << batch.sequences << " sequences of " << batch.tokens << " tokens, "
             << with_commas(batch.target_count) << " targets, " << with_commas(batch.target_bytes)
             << " bytes of text\n";
+  if (plan.ramps()) std::cout << "batch.ramp: " << to_text(plan) << "\n";
   const int64_t shown = flags.sequences > 0 ? std::min(flags.sequences, batch.sequences) : batch.sequences;
   for (int64_t i = 0; i < shown; ++i) {
     const SequenceProvenance& from = provenance[static_cast<size_t>(i)];
@@ -114,9 +118,10 @@ void add_data_show(Verbs& verbs) {
   CLI::App& app =
       verbs.add("data show", "Print a batch with its documents", "Data", [flags] { return run(*flags); });
   add_config_flags(app, flags->config);
-  CLI::Option* step = app.add_option("--step", flags->step,
-                                     "Optimizer step, from 0, of a run that takes this batch at every step")
-                          ->capture_default_str();
+  CLI::Option* step =
+      app.add_option("--step", flags->step,
+                     "Optimizer step, from 0, of a run that takes this batch at every step, or by its ramp")
+          ->capture_default_str();
   app.add_option("--at", flags->at,
                  "Global index of the first sequence, such as a checkpoint's data.next_sequence")
       ->type_name("SEQUENCE")

@@ -6,6 +6,7 @@
 #include "launch/toroid/train_verb.h"
 #include "launch/toroid/verb.h"
 #include "simulate/fit/host_chip.h"
+#include "train/config/batch_plan.h"
 #include "train/engine/plugins.h"
 #include "train/huggingface/inheritance.h"
 #include "train/loop/run.h"
@@ -18,9 +19,10 @@ namespace {
 
 void print_summary(const std::string& name, const config::RunConfig& run) {
   const int64_t step_tokens = run.batch().global_sequences() * run.batch().tokens_per_sequence();
+  const train::BatchPlan plan(run.batch());
   std::cout << printable(name) << ": valid; " << with_commas(model::count_parameters(run.model()).total())
             << " parameters, " << with_commas(run.train().steps()) << " steps of " << with_commas(step_tokens)
-            << " tokens\n";
+            << " tokens" << (plan.ramps() ? " (batch.ramp: " + to_text(plan) + ")" : "") << "\n";
 }
 
 }  // namespace

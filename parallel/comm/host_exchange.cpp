@@ -25,8 +25,7 @@ void check_length(int64_t bytes, size_t rank, const std::string& what) {
 }  // namespace
 
 HostExchange::HostExchange(World& world)
-    : ranks_(world.size()),
-      memory_(std::make_shared<DeviceKernels>(), world.transfers(), world.pages()) {
+    : ranks_(world.size()), memory_(std::make_shared<DeviceKernels>(), world.transfers(), world.pages()) {
   if (world.size() == 1 || world.transfers() == nullptr) return;
   std::vector<int> everybody(static_cast<size_t>(world.size()));
   std::iota(everybody.begin(), everybody.end(), 0);

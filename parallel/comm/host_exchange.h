@@ -1,6 +1,6 @@
 // What the ranks of a world tell each other beside their devices: text and a few numbers, from memory of
-// their hosts. It goes by the thread that serves the transfers, on queues of its own, so that neither a device
-// nor its collectives wait for it.
+// their hosts. It goes by the thread that serves the transfers, on queues of its own, so that neither a
+// device nor its collectives wait for it.
 #pragma once
 
 #include <memory>

@@ -258,9 +258,15 @@ bool ScheduledCommunicator::serves(const Way& way, Operation operation, int64_t 
   return false;
 }
 
+bool ScheduledCommunicator::in_order(Operation operation, DType type, Combine how) const {
+  return options_.sums_in_order && !options_.deterministic && sums(operation) && type == DType::f32 &&
+         how == Combine::sum && members().size() > 2;
+}
+
 Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type, Combine how) const {
   const auto has = [&](const Way& way) { return serves(way, operation, bytes, type, how); };
   const Way rule = automatic_algorithm(operation, shape_, bytes, options_.deterministic);
+  if (in_order(operation, type, how)) return Algorithm::direct;
   if (options_.way) return has(*options_.way) ? *options_.way : rule;
   const Choice* const choice = options_.deterministic ? nullptr
                                                       : choose(options_.choices, operation, members().size(),
@@ -306,8 +312,11 @@ MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan p
 std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, Algorithm algorithm,
                                                              std::vector<Operand>& operands,
                                                              CollectiveNote note) {
+  const GroupMembers& group = members();
   MessageJob job =
-      message_job(work, schedule::plan(algorithm, work.operation, shape_, members().place, work.root));
+      message_job(work, in_order(work.operation, work.type, work.how)
+                            ? schedule::plan_in_order(work.operation, group.size(), group.place)
+                            : schedule::plan(algorithm, work.operation, shape_, group.place, work.root));
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
   count(job, members(), *group_->traffic);
   const Tensor scratch = staging(staging_bytes(job));

@@ -39,6 +39,10 @@ struct GroupOptions {
   std::optional<Way> way = {};
   // Measured, the same on all ranks of the group; asked where neither of the above decides.
   std::vector<Choice> choices = {};
+  // Sums of fp32 over more than two ranks are taken in their order, ((0 + 1) + 2) + ..., by messages,
+  // whatever is chosen above: the same bits over any transport. Deterministic mode has an order of its own,
+  // two summands have one, and what is rounded on the way has none.
+  bool sums_in_order = false;
 };
 
 // The algorithm that serves an operation on `bytes` best, where none is asked for.
@@ -85,6 +89,8 @@ class ScheduledCommunicator final : public Communicator {
   CollectiveNote note(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
   void issue(Work work, std::string operation, const CollectiveLabel& label);
   bool serves(const Way& way, schedule::Operation operation, int64_t bytes, DType type, Combine how) const;
+  // Whether the order of its sums is that of the ranks.
+  bool in_order(schedule::Operation operation, DType type, Combine how) const;
   std::unique_ptr<Transfer> by_messages(const Work& work, schedule::Algorithm algorithm,
                                         std::vector<Operand>& operands, CollectiveNote note);
   std::unique_ptr<Transfer> by_host(const Work& work, Way way, std::vector<Operand>& operands,

@@ -107,11 +107,18 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
   members.host_by_host = members.per_host > 0;
   for (size_t i = 0; members.host_by_host && i < world_ranks.size(); ++i)
     members.host_by_host = host(i) == host(i - i % static_cast<size_t>(members.per_host));
-  ScheduledCommunicator::Means means = this->means();
-  means.crowded = crowded();
-  if (means.has_library && wants_library(options, members)) means.library = library(members);
   state->watch = watch_;
   state->traffic = traffic_;
+  return make_group(device, queue, std::move(axis), std::move(state), shape, options);
+}
+
+std::unique_ptr<Communicator> World::make_group(Device& device, Queue queue, std::string axis,
+                                                std::shared_ptr<const GroupState> state,
+                                                schedule::GroupShape shape, const GroupOptions& options) {
+  ScheduledCommunicator::Means means = this->means();
+  means.crowded = crowded();
+  const GroupMembers& members = state->members;
+  if (means.has_library && wants_library(options, members)) means.library = library(members);
   return std::make_unique<ScheduledCommunicator>(device, queue, std::move(axis), std::move(state), shape,
                                                  std::move(means), options);
 }

@@ -67,6 +67,10 @@ class World {
 
  protected:
   World(int rank, int size, std::vector<int> host_ranks);
+  // What carries out the collectives of a group of several ranks; the default plays schedules over means().
+  virtual std::unique_ptr<Communicator> make_group(Device& device, Queue queue, std::string axis,
+                                                   std::shared_ptr<const GroupState> state,
+                                                   schedule::GroupShape shape, const GroupOptions& options);
   // Where a group's bytes go; the default is nowhere.
   virtual ScheduledCommunicator::Means means() { return {}; }
   // The transport's own collectives for a group, which all its ranks make; nullptr: it has none.

@@ -11,14 +11,6 @@
 
 namespace toroid::pathways {
 
-struct Options {
-  PodWire wire = PodWire::fp32;
-  bool outer = false;       // pods train apart and agree by Nesterov's step; else gradients are summed
-  int64_t every_steps = 1;  // H
-  double learning_rate = 0.7;
-  double momentum = 0.9;
-};
-
 class OuterStep {
  public:
   OuterStep(Device& device, Communicator& pod, const Options& options, const std::vector<Shard>& shards);

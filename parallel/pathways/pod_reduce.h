@@ -1,6 +1,6 @@
 // Sums over a rank's twins, the chips at its place in the other pods: each chip sends its own shard of a unit
 // and no more. A wire narrower than fp32 carries errors forward (core/op/wire.h):
-//   fp32        all_reduce in place
+//   fp32        all_reduce in place, in the order of the pods (GroupOptions::sums_in_order)
 //   bf16, int8  every twin's wire is gathered and each twin adds them up in fp32 in the order of the pods, so
 //               that all have the same bits; what a wire rounds away waits in a residual for the next sum
 // Small shards travel together. In a group of one nothing travels, and nothing is rounded.
@@ -12,15 +12,9 @@
 
 #include "core/comm/communicator.h"
 #include "core/device/device.h"
+#include "parallel/pathways/options.h"
 
 namespace toroid::pathways {
-
-enum class PodWire : uint8_t { fp32, bf16, int8 };
-
-struct Shard {
-  std::string unit;      // "layer.3"
-  int64_t elements = 0;  // a multiple of op::kQuantBlock
-};
 
 class PodReduce {
  public:

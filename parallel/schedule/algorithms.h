@@ -23,6 +23,8 @@ Plan broadcast_doubling(int size, int rank, int root);
 Plan gather_direct(int size, int rank);
 Plan broadcast_direct(int size, int rank, int root);
 Plan all_to_all_direct(int size, int rank);
+// Makes a rank's sums those over all ranks in order, its own summand in its place among them.
+void sum_in_order(int rank, std::vector<Move>& moves);
 
 // The ranks in an order in which neighbours are neighbours on the torus.
 struct RingOrder {

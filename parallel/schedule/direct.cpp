@@ -1,6 +1,8 @@
 // Every rank exchanges with every other at once: one round, n - 1 messages a rank. Ranks begin with their
 // next neighbour, so that not all send to the same one first. Each sum is made by its owner, in the order of
-// the ranks that come after it.
+// the ranks that come after it, or, where it is asked for, in the order of all of them.
+#include <algorithm>
+
 #include "parallel/schedule/algorithms.h"
 
 namespace toroid::schedule {
@@ -13,6 +15,14 @@ Plan gather_direct(int size, int rank) {
     plan.moves.push_back(receive_of(0, peer, {peer}));
   }
   return plan;
+}
+
+void sum_in_order(int rank, std::vector<Move>& moves) {
+  // Sends stay as they are, before the receives.
+  const auto order = [](const Move& move) { return move.receive ? move.peer : -1; };
+  std::stable_sort(moves.begin(), moves.end(),
+                   [&](const Move& a, const Move& b) { return order(a) < order(b); });
+  for (Move& move : moves) move.precedes = move.receive && move.peer < rank;
 }
 
 Plan broadcast_direct(int size, int rank, int root) {

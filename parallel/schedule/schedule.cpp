@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "core/base/error.h"
 #include "parallel/schedule/algorithms.h"
@@ -37,15 +38,13 @@ Plan scatter(Algorithm algorithm, const GroupShape& shape, int rank) {
   return plan;
 }
 
-Plan scatter_and_gather(Algorithm algorithm, const GroupShape& shape, int rank) {
-  Plan plan = scatter(algorithm, shape, rank);
-  Plan second = gather(algorithm, shape, rank, false);
+Plan then(Plan first, Plan second) {
   for (Move& move : second.moves) {
-    move.round += plan.rounds;
-    plan.moves.push_back(move);
+    move.round += first.rounds;
+    first.moves.push_back(move);
   }
-  plan.rounds += second.rounds;
-  return plan;
+  first.rounds += second.rounds;
+  return first;
 }
 
 }  // namespace
@@ -72,7 +71,7 @@ Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int
     case Operation::reduce_scatter:
       return scatter(algorithm, shape, rank);
     case Operation::all_reduce:
-      return scatter_and_gather(algorithm, shape, rank);
+      return then(scatter(algorithm, shape, rank), gather(algorithm, shape, rank, false));
     case Operation::broadcast:
       return algorithm == Algorithm::direct ? broadcast_direct(size, rank, root)
                                             : broadcast_doubling(size, rank, root);
@@ -80,6 +79,13 @@ Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int
       return all_to_all_direct(size, rank);
   }
   throw InternalError("an unknown operation");
+}
+
+Plan plan_in_order(Operation operation, int size, int rank) {
+  require(operation == Operation::reduce_scatter || operation == Operation::all_reduce, "sums have an order");
+  Plan out = scatter(Algorithm::direct, {1, size}, rank);
+  sum_in_order(rank, out.moves);
+  return operation == Operation::all_reduce ? then(std::move(out), gather_direct(size, rank)) : out;
 }
 
 Plan plan_between_hosts(Operation operation, int hosts, int per_host, int rank) {

@@ -50,9 +50,12 @@ struct GroupShape {
 // One message of one rank in one round.
 struct Move {
   int round = 0;
-  int peer = 0;                  // rank in the group
-  bool receive = false;          // else a send
-  bool combine = false;          // a receive that is added to what is there, instead of overwriting it
+  int peer = 0;          // rank in the group
+  bool receive = false;  // else a send
+  bool combine = false;  // a receive that is added to what is there, instead of overwriting it
+  // Of plan_in_order() alone: a receive that is added with others of its kind. What they bring is added up in
+  // their order, and what is there to that sum.
+  bool precedes = false;
   int64_t first = 0, count = 0;  // chunks [first, first + count) ...
   int64_t blocks = 1;            // ... and again `stride` further on, `blocks` runs in all: one message
   int64_t stride = 0;
@@ -70,6 +73,10 @@ bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape);
 
 // `root` is for broadcast. UserError where the algorithm does not serve it.
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root = 0);
+
+// A reduce_scatter or an all_reduce as `direct` has them, but that sums are taken in the order of the ranks,
+// ((0 + 1) + 2) + ...: their bits follow neither from who makes them nor from how the array is cut.
+Plan plan_in_order(Operation operation, int size, int rank);
 
 // Ranks are numbered host by host, `per_host` on each, and the array is cut into a chunk for each rank. The
 // plan is that of one rank among those that have its place on the other hosts, on their part of the array.

@@ -65,11 +65,7 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
   if (!options_.training) return;
   std::vector<pathways::Shard> shards;
   for (size_t u = 0; u < units_.size(); ++u) shards.push_back({units_[u].spec.name, held_[u].size()});
-  if (options_.pods.outer) {
-    outer_.emplace(device_, groups_.pod, options_.pods, shards);
-  } else {
-    pod_reduce_.emplace(device_, groups_.pod, options_.pods.wire, std::move(shards), "gradients");
-  }
+  pods_ = options_.make_pods(device_, groups_.pod, options_.pods, std::move(shards));
   if (options_.tiles.deterministic) blocks = canonical_blocks().all();
   partials_ = device_.array(DType::f32, {blocks}, "gradients");
 }
@@ -93,8 +89,7 @@ void Zero::clear() {
     launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
     for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
   }
-  if (outer_) outer_->begin(masters());
-  if (pod_reduce_) pod_reduce_->clear();
+  if (pods_) pods_->begin(masters());
 }
 
 void Zero::initialise(uint64_t seed) {
@@ -114,7 +109,7 @@ void Zero::initialise(uint64_t seed) {
     }
     if (held.ema.tensor) device_.copy(held.ema.tensor, held.master.tensor);
   }
-  if (outer_) outer_->begin(masters());
+  if (pods_ && pods_->apart()) pods_->begin(masters());
   masters_changed();
 }
 
@@ -421,8 +416,7 @@ void Zero::absorb(size_t keep) {
     // The microbatches need not be a power of two: the missing ones are zeros, so the remaining subtrees are
     // added from the smallest to the largest.
     while (pending.size() > 1) merge();
-    if (!pod_reduce_) continue;
-    pod_reduce_->start(u, std::move(pending[0]), Phase::backward);
+    pods_->start(u, std::move(pending[0]), Phase::backward);
     pending.clear();
   }
 }
@@ -432,9 +426,7 @@ void Zero::end_microbatch() {
 }
 
 Tensor Zero::gradient_partials() {
-  for (size_t u = 0; pod_reduce_ && u < units_.size(); ++u) {
-    held_[u].pending.push_back(pod_reduce_->finish(u));
-  }
+  for (size_t u = 0; u < units_.size(); ++u) held_[u].pending.push_back(pods_->finish(u));
   if (options_.tiles.deterministic) return canonical_partials();
   int64_t at = 0;
   for (size_t u = 0; u < units_.size(); ++u) {
@@ -479,38 +471,33 @@ void Zero::update(const StepScalars& scalars) {
       }
     }
   }
-  if (pod_reduce_) pod_reduce_->keep_rest(scalars.control);
-  if (outer_ && outer_->due()) outer_step();
+  if (pods_->commit(scalars.control)) outer_step();
   masters_changed();
 }
 
 void Zero::outer_step() {
   for (Held& held : held_) held.pending.clear();  // the outer gradients take their memory
-  outer_->step(masters());
+  pods_->meet(masters());
 }
 
 void Zero::meet_pods() {
-  if (steps_apart() == 0) return;
+  if (pods_->steps_apart() == 0) return;
   outer_step();
   masters_changed();
 }
 
-void Zero::set_steps_apart(int64_t steps) {
-  if (outer_) outer_->set_apart(steps);
-}
-
 bool Zero::keeps_pods() const {
-  return groups_.pod.place().size > 1 && (outer_ || (pod_reduce_ && pod_reduce_->compresses()));
+  return groups_.pod.place().size > 1 && pods_ && !pods_->kept(0).empty();
 }
 
 // By name
 
 NamedTensor Zero::named(size_t u, size_t t, const Piece& piece, const std::string& part,
-                        const Array& array) const {
+                        const Tensor& shard) const {
   const TensorSpec& spec = units_[u].spec.tensors[t];
   const Slice& slice = units_[u].slices[t];
   NamedTensor out{spec.name, part, {}, spec.shape, piece.global, true};
-  out.tensor = array.tensor.slice_rows(piece.offset - held_[u].begin, piece.elements);
+  out.tensor = shard.slice_rows(piece.offset - held_[u].begin, piece.elements);
   if (piece.elements == spec.shape.elements()) out.tensor = out.tensor.reshape(spec.shape);
   const bool alone = sharded_ || groups_.gather.place().rank == 0;
   out.counted = slice.counted && alone;
@@ -521,30 +508,25 @@ std::vector<NamedTensor> Zero::parts() const {
   std::vector<NamedTensor> out;
   const std::vector<std::string> states = optimizer_.states();
   const int pod = groups_.pod.place().rank;
-  const pathways::PodReduce* reduce = outer_ ? &outer_->reduce() : pod_reduce_ ? &*pod_reduce_ : nullptr;
+  const bool apart = pods_ && pods_->apart(), differ = pods_ && pods_->steps_apart() > 0;
   for (size_t u = 0; u < units_.size(); ++u) {
     const Held& held = held_[u];
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
       for (const Piece& piece : units_[u].pieces(t, held.begin, held.end)) {
         // `differs`: from pod to pod, now; `own`: it may do so at some time.
-        const auto add = [&](const std::string& part, const Array& array, bool own, bool differs) {
-          NamedTensor& added = out.emplace_back(named(u, t, piece, part, array));
+        const auto add = [&](const std::string& part, const Tensor& tensor, bool own, bool differs) {
+          NamedTensor& added = out.emplace_back(named(u, t, piece, part, tensor));
           if (own) added.pod = pod;
           added.counted = added.counted && (pod == 0 || differs);
           return &added;
         };
-        const bool apart = outer_.has_value(), differ = steps_apart() > 0;
-        add("master", held.master, apart, differ);
-        for (size_t s = 0; s < held.states.size(); ++s) add(states[s], held.states[s], apart, apart);
-        if (held.ema.tensor) add("ema", held.ema, apart, apart);
-        if (outer_) {
-          NamedTensor* const shared = add("outer_master", outer_->shared(u), false, false);
-          shared->needed = false;
-          shared->counted = shared->counted && differ;  // else the masters are the same
-          add("outer_momentum", outer_->momentum(u), false, false)->needed = false;
-        }
-        if (reduce != nullptr && reduce->compresses()) {
-          add("pod_residual", reduce->residual(u), true, true)->needed = false;
+        add("master", held.master.tensor, apart, differ);
+        for (size_t s = 0; s < held.states.size(); ++s) add(states[s], held.states[s].tensor, apart, apart);
+        if (held.ema.tensor) add("ema", held.ema.tensor, apart, apart);
+        for (const pathways::KeptPart& kept : pods_ ? pods_->kept(u) : std::vector<pathways::KeptPart>()) {
+          NamedTensor* const added = add(std::string(kept.part), kept.values, kept.own, kept.own);
+          added->needed = false;
+          added->counted = added->counted && kept.differs;  // else what stands in for it is the same
         }
       }
     }
@@ -558,7 +540,7 @@ std::vector<NamedTensor> Zero::gradient_tensors() const {
     if (held_[u].pending.empty()) continue;
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
       for (const Piece& piece : units_[u].pieces(t, held_[u].begin, held_[u].end)) {
-        out.push_back(named(u, t, piece, "gradient", held_[u].pending[0]));
+        out.push_back(named(u, t, piece, "gradient", held_[u].pending[0].tensor));
         out.back().counted = out.back().counted && groups_.pod.place().rank == 0;
       }
     }

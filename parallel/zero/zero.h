@@ -7,14 +7,13 @@
 
 #include <deque>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/device/update_rule.h"
 #include "core/model/context.h"
-#include "parallel/pathways/outer_step.h"
+#include "parallel/pathways/in_world.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"
 
@@ -32,7 +31,8 @@ struct ZeroOptions {
   int64_t max_live = 0;               // elements gathered at a time that prefetching keeps to; 0: no limit
   Wire wire = Wire::exact;            // of the gradients within a pod
   bool round_gradients = false;       // whole units' are of the compute type; devices without numbers alone
-  pathways::Options pods;             // what pods exchange
+  pathways::Options pods;             // what pods exchange, and who does it
+  pathways::MakePods make_pods = pathways::make_in_world_pods;
 };
 
 // The axes of the mesh as this rank's groups. The data axis has two queues.
@@ -98,10 +98,8 @@ class Zero {
   void update(const StepScalars& scalars);
   // The outer step at once, if pods have trained apart since the last one: for the end of a run.
   void meet_pods();
-  // Steps since the pods' weights were the same; checkpointed.
-  int64_t steps_apart() const { return outer_ ? outer_->apart() : 0; }
-  void set_steps_apart(int64_t steps);
-  bool keeps_pods() const;  // whether pods hold parts of their own
+  bool keeps_pods() const;                   // whether pods hold parts of their own
+  pathways::Pods& pods() { return *pods_; }  // where the rank trains
 
   std::vector<NamedTensor> parts() const;
   // The step's gradients before clipping; they are gone after an outer step.
@@ -159,7 +157,7 @@ class Zero {
   CanonicalBlocks canonical_blocks() const;
   Tensor canonical_partials();
   NamedTensor named(size_t unit, size_t tensor, const Piece& piece, const std::string& part,
-                    const Array& array) const;
+                    const Tensor& shard) const;
 
   Device& device_;
   const UpdateRule& optimizer_;
@@ -167,8 +165,7 @@ class Zero {
   ZeroGroups groups_;
   bool sharded_;  // states over the data axis
   std::vector<Unit> units_;
-  std::optional<pathways::PodReduce> pod_reduce_;  // of gradients; or
-  std::optional<pathways::OuterStep> outer_;
+  std::unique_ptr<pathways::Pods> pods_;  // where the rank trains
   std::vector<Held> held_;
   std::vector<Live> live_;
   std::vector<Open> open_;

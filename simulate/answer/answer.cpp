@@ -6,6 +6,7 @@
 
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
+#include "train/config/batch_plan.h"
 #include "train/report/model_flops.h"
 
 namespace toroid::train {
@@ -116,6 +117,8 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   out.chips = out.pods * run.mesh().data() * run.mesh().model();
   out.roles = static_cast<int64_t>(simulation.roles.size());
   out.tokens_per_step = sequences * tokens;
+  const BatchPlan plan(run.batch());
+  if (plan.ramps()) out.ramp = to_text(plan);
   out.split = split_of(simulation.played);
   const int64_t hosts = (run.mesh().data() * run.mesh().model() + chip.host.chips - 1) / chip.host.chips;
   // Ranks of computers and of switches start their own steps.
@@ -130,9 +133,9 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   out.tokens_per_s = static_cast<double>(out.tokens_per_step) / step;
   out.memory = memory_of(simulation.roles[simulation.fullest], chip);
   out.links = links_of(simulation.played);
-  out.goal_tokens = options.goal_tokens > 0
-                        ? options.goal_tokens
-                        : static_cast<double>(run.train().steps()) * static_cast<double>(out.tokens_per_step);
+  out.goal_tokens = options.goal_tokens > 0 ? options.goal_tokens
+                                            : static_cast<double>(plan.taken_before(run.train().steps())) *
+                                                  static_cast<double>(tokens);
   out.time_to_goal = Seconds(out.goal_tokens / out.tokens_per_s);
   const double busy = (out.split.products + out.split.memory_bound).count() / step;
   const double watts = chip.idle_watts + busy * (chip.busy_watts - chip.idle_watts);

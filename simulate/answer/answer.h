@@ -43,6 +43,7 @@ struct Answer {
   std::string chip, constants;  // which: "nominal" or "fitted"
   int64_t chips = 0, pods = 0, roles = 0;
   int64_t tokens_per_step = 0;
+  std::string ramp;  // of the batch, where it has one: the step is one of the last phase
   Seconds step{0};
   TimeSplit split;
   double mfu_causal = 0, mfu_full_attention = 0;  // of the chip's peak for the compute type

@@ -49,6 +49,7 @@ void print_answer(std::ostream& out, const Answer& answer) {
   out << fmt::format("simulated: {} chips of {} in {} pods, {} constants, {} roles\n",
                      with_commas(answer.chips), answer.chip, with_commas(answer.pods), answer.constants,
                      answer.roles);
+  if (!answer.ramp.empty()) out << "batch.ramp: " << answer.ramp << "; a step of the last phase is played\n";
   print_split(out, answer);
   out << fmt::format("MFU                         {:>14} causal, {} full attention; HFU {}\n",
                      share_text(answer.mfu_causal), share_text(answer.mfu_full_attention),
@@ -77,6 +78,7 @@ std::string to_json(const Answer& answer) {
   out["pods"] = answer.pods;
   out["roles"] = answer.roles;
   out["tokens_per_step"] = answer.tokens_per_step;
+  if (!answer.ramp.empty()) out["batch_ramp"] = {{"phases", answer.ramp}, {"played", "last"}};
   out["step_s"] = answer.step.count();
   out["split_s"] = {
       {"products", answer.split.products.count()}, {"memory_bound", answer.split.memory_bound.count()},

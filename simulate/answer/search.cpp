@@ -11,6 +11,7 @@
 #include "core/base/text.h"
 #include "parallel/mesh/mesh.h"
 #include "simulate/answer/sweep.h"
+#include "train/config/batch_plan.h"
 #include "train/config/load.h"
 
 namespace toroid::train {
@@ -87,6 +88,7 @@ class Searcher {
     out_.chips = mesh.world_size();
     out_.pods = mesh.pods();
     out_.global_sequences = run_.batch().global_sequences();
+    out_.ramps = BatchPlan(run_.batch()).ramps();
     out_.tokens_per_sequence = run_.batch().tokens_per_sequence();
     for (const LayoutChoice& layout : layout_choices(run_, chip_)) attempt(layout);
     play_the_best_in_full(options.best);

@@ -55,6 +55,7 @@ struct Search {
   std::string chip;
   int64_t chips = 0, pods = 0;
   int64_t global_sequences = 0, tokens_per_sequence = 0;
+  bool ramps = false;                // these are then the last phase's of batch.ramp
   std::vector<RankedLayout> ranked;  // all that run, the most tokens/s first, of equals the least memory
   std::vector<RefusedLayouts> refused;
   std::string own_refusal;  // where the config's own layout is not among the ranked

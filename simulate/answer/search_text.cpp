@@ -109,7 +109,8 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
   out << "simulated: layouts on " << with_commas(search.chips) << " chips " << printable(search.chip)
       << " in " << search.pods << (search.pods == 1 ? " pod" : " pods") << ", "
       << with_commas(search.global_sequences) << " sequences of " << with_commas(search.tokens_per_sequence)
-      << " tokens a step; seconds of a step, and what they go to\n\n"
+      << " tokens a step" << (search.ramps ? ", the last phase of batch.ramp" : "")
+      << "; seconds of a step, and what they go to\n\n"
       << "rank   torus     data model  seqs micro  remat pre ZeRO  pad     step  products  memory   torus    "
          "pods    rest     tokens/s       HBM\n";
   const RankedLayout* own = search.own();

@@ -102,6 +102,9 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
         with_commas(static_cast<int64_t>(a.tokens_per_s)), a.tokens_per_s_chip(), share_text(a.mfu_causal, 1),
         human_bytes(a.memory.peak_bytes));
   }
+  const bool ramps = std::any_of(sweep.rows.begin(), sweep.rows.end(),
+                                 [](const SweepRow& row) { return row.answer && !row.answer->ramp.empty(); });
+  if (ramps) out << "\nof a config with batch.ramp, a step of the last phase is played\n";
   out << fmt::format("\n{} configurations in {:.1f} s", sweep.rows.size(), sweep.took.count());
   if (refused > 0) out << ", " << refused << " refused";
   out << "\n";

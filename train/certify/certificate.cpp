@@ -105,6 +105,7 @@ void add_share(CertifiedStep& sum, const CertifiedStep& share, size_t rank, size
 config::RunConfig certified_config(config::RunConfig run, const std::vector<Layout>& layouts, int64_t steps) {
   int replicas = 1;
   for (const Layout& layout : layouts) replicas = std::max(replicas, layout.replicas());
+  run.mutable_batch()->clear_ramp();
   run.mutable_batch()->set_global_sequences(2 * replicas);
   run.mutable_batch()->set_sequences_per_replica(1);
   run.mutable_train()->set_steps(steps);

@@ -91,6 +91,13 @@ void derive_model(ModelConfig& model, Origins& origins) {
   }
 }
 
+void derive_batch(BatchConfig& batch, Origins& origins) {
+  if (batch.has_global_sequences() || batch.ramp().empty() || !batch.ramp().rbegin()->has_global_sequences())
+    return;
+  batch.set_global_sequences(batch.ramp().rbegin()->global_sequences());
+  origins["batch.global_sequences"] = derived_from("batch.ramp");
+}
+
 // A run may end within its warm-up or before its decay: the schedule is then longer than the run.
 template <class Kind>
 void derive_steps(Kind& kind, int64_t shortest, const std::string& path, const TrainConfig& train,
@@ -136,6 +143,7 @@ std::optional<std::string> source_of(const std::string& origin) {
 
 void resolve(RunConfig& run, Origins& origins) {
   derive_model(*run.mutable_model(), origins);
+  derive_batch(*run.mutable_batch(), origins);
   if (run.optim().rule_case() == OptimConfig::RULE_NOT_SET) run.mutable_optim()->mutable_adamw();
   const bool outer_step =
       run.pathways().every_steps() > 1 && run.pathways().outer_case() == PathwaysConfig::OUTER_NOT_SET;

@@ -11,6 +11,7 @@
 #include "parallel/mesh/check.h"
 #include "parallel/pathways/check.h"
 #include "parallel/zero/check.h"
+#include "train/config/batch_plan.h"
 #include "train/config/check.h"
 #include "train/config/load.h"
 
@@ -95,14 +96,18 @@ void check_pods(const RunConfig& run) {
                     ", which rounds what each pod sends; train.deterministic sums exactly: use FP32");
   }
   if (pathways.outer_case() == PathwaysConfig::OUTER_NOT_SET || run.mesh().pods() <= 1) return;
-  const int64_t pods = run.mesh().pods(), sequences = run.batch().global_sequences();
+  const int64_t pods = run.mesh().pods();
   const int64_t round = pods * run.mesh().data() * (deterministic ? 1 : run.batch().sequences_per_replica());
-  if (sequences % round == 0 && !(deterministic && (sequences & (sequences - 1)) != 0)) return;
-  throw UserError("batch.global_sequences (" + std::to_string(sequences) +
-                  ") are not dealt evenly to mesh.pods (" + std::to_string(pods) +
-                  "), whose outer gradients count alike under pathways.nesterov; choose " +
-                  (deterministic ? "a power of two and " : "") + "a multiple of " + std::to_string(round) +
-                  (deterministic ? ", pods x data" : ", pods x data x sequences_per_replica"));
+  const train::BatchPlan plan(run.batch());
+  for (const train::BatchPlan::Phase& phase : plan.phases()) {
+    const int64_t sequences = phase.sequences;
+    if (sequences % round == 0 && !(deterministic && (sequences & (sequences - 1)) != 0)) continue;
+    throw UserError(phase.name + " (" + std::to_string(sequences) + ") are not dealt evenly to mesh.pods (" +
+                    std::to_string(pods) +
+                    "), whose outer gradients count alike under pathways.nesterov; choose " +
+                    (deterministic ? "a power of two and " : "") + "a multiple of " + std::to_string(round) +
+                    (deterministic ? ", pods x data" : ", pods x data x sequences_per_replica"));
+  }
 }
 
 }  // namespace

@@ -99,8 +99,9 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   engine.world = std::move(world);
   engine.device = std::move(device);
   check_kernels(*engine.device);
-  engine.groups = make_groups(*engine.world, *engine.device, mesh, run.train().deterministic(),
-                              agreed_choices(*engine.world, run.mesh()));
+  engine.layout = std::make_unique<RankLayout>(mesh, *engine.world);
+  engine.groups = engine.layout->groups(*engine.world, *engine.device, run.train().deterministic(),
+                                        agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
   engine.program =
       std::make_unique<StepProgram>(*engine.device, engine.groups.zero(), decoder_config(run.model()),

@@ -9,7 +9,7 @@
 #include "data/batch/batch.h"
 #include "train/engine/plugins.h"
 #include "train/ranks/meeting.h"
-#include "train/ranks/ranks.h"
+#include "train/ranks/rank_layout.h"
 #include "train/step/step_program.h"
 
 namespace toroid::train {
@@ -24,6 +24,7 @@ StepOptions step_options(const config::RunConfig& run);
 struct Engine {
   std::unique_ptr<World> world;
   std::unique_ptr<Device> device;
+  std::unique_ptr<const RankLayout> layout;
   AxisGroups groups;
   std::unique_ptr<StepProgram> program;
 };

@@ -52,7 +52,7 @@ std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, Che
   for (size_t i = 0; i < kStateNames.size(); ++i)
     state.scalars[kStateNames[i]] = static_cast<double>(scalars[i]);
   state.counters["pods"] = program.pods();
-  state.counters["steps_apart"] = program.zero().steps_apart();
+  state.counters["steps_apart"] = program.zero().pods().steps_apart();
   std::vector<TensorSlice> slices;
   for (const NamedTensor& part : program.zero().parts()) {
     if (!part.counted) continue;  // another rank saves it
@@ -94,7 +94,7 @@ void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& ch
     }
   }
   const auto apart = checkpoint.state().counters.find("steps_apart");
-  program.zero().set_steps_apart(apart == checkpoint.state().counters.end() ? 0 : apart->second);
+  program.zero().pods().set_steps_apart(apart == checkpoint.state().counters.end() ? 0 : apart->second);
   device.write(program.state(), std::as_bytes(std::span(scalars)));
   program.weights_changed();
 }

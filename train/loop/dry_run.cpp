@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "core/base/text.h"
+#include "train/config/batch_plan.h"
 #include "train/ranks/bf16_products.h"
 #include "train/report/model_flops.h"
 
@@ -51,6 +52,20 @@ void print_units(std::ostream& out, const DecoderConfig& config) {
   const ParameterCount count = count_parameters(config);
   out << "  " << with_commas(count.embedding) << " embedding parameters, " << with_commas(count.other)
       << " others\n";
+}
+
+// What the steps of each phase are.
+void print_ramp(std::ostream& out, const config::RunConfig& run, const BatchPlan& plan) {
+  const mesh::Mesh mesh(run.mesh());
+  const int64_t sequences = run.train().deterministic() ? 1 : run.batch().sequences_per_replica();
+  const Dealer dealer({0, mesh.pods()}, {0, mesh.data()}, sequences, run.train().deterministic());
+  out << "\nbatch.ramp\n  from step    sequences       tokens  microbatches\n";
+  for (const BatchPlan::Phase& phase : plan.phases()) {
+    out << fmt::format("  {:9} {:12} {:12} {:13}\n", phase.first_step, phase.sequences,
+                       phase.sequences * run.batch().tokens_per_sequence(),
+                       dealer.microbatches(phase.sequences));
+  }
+  out << "operators and memory below are the last phase's, for which memory is made\n";
 }
 
 void print_operators(std::ostream& out, const std::vector<Record>& operators) {
@@ -121,6 +136,9 @@ StepRecord record_real(const config::RunConfig& run, const Plugins& plugins) {
 void print_record(std::ostream& out, const config::RunConfig& run, const StepRecord& record) {
   const DecoderConfig decoder = decoder_config(run.model());
   print_units(out, decoder);
+  if (const BatchPlan plan(run.batch()); plan.ramps()) {
+    print_ramp(out, run, plan);
+  }
   print_operators(out, record.operators);
   print_phases(out, record.operators);
   const double flops =

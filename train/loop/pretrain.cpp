@@ -48,28 +48,27 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
       directory_(run_directory_of(options.out, options.resume)),
       batches_(open_dataset(config_.data(), batch_shape(config_))),
       schedule_(plugins.schedules.make(config_.optim().schedule())),
-      mesh_(config_.mesh()),
       stragglers_(config_.train().straggler().factor(), config_.train().straggler().steps()),
-      skips_(config_.optim().skip().max_consecutive()) {
+      skips_(config_.optim().skip().max_consecutive()),
+      plan_(config_.batch()) {
   TraceRequest trace{options.trace, config_.train().trace()};
   RunRank rank = meet_ranks(trace);
   Device& device = *rank.device;
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
-  meter_.emplace(device, *engine_.world, mesh_);
-  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh_);
+  const mesh::Mesh& mesh = engine_.layout->mesh();
+  meter_.emplace(device, *engine_.world, mesh);
+  if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::Level::warn);
   for (const std::string& warning : options.warnings) {
     if (leads_) log::warn("{}", warning);
   }
   const StepOptions& step = engine_.program->options();
-  flops_per_step_ =
-      model_flops_per_step(engine_.program->config(), step.global_sequences, step.tokens_per_sequence);
-  tokens_per_step_ = static_cast<double>(step.global_sequences * step.tokens_per_sequence);
   if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->traits().threads));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->traits().threads, engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
+  if (plan_.ramps()) log::info("batch.ramp: {}; the microbatches are the last phase's", to_text(plan_));
 }
 
 RunRank Pretrain::meet_ranks(TraceRequest& trace) {
@@ -189,30 +188,22 @@ void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::Run
   }
 }
 
-StepShare Pretrain::issue(int64_t step, const Batch& batch) {
+Pretrain::Issued Pretrain::issue(const StepOrder& order, const Batch& batch) {
+  Issued out;
+  out.step = order.step;
+  const Event last = engine_.program->marks().end;
+  out.since = paused_.ticket > last.ticket ? paused_ : last;
   meter_->begin();
-  engine_.program->upload(host_batch(batch), schedule_(step));
+  engine_.program->upload(host_batch(batch), order.deal, schedule_(order.step));
   engine_.program->step();
-  return meter_->end();
-}
-
-int Pretrain::meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication) {
-  std::vector<double> mine = to_numbers(share);
-  mine.push_back(signal);
-  const std::vector<double> all = engine_.world->exchange().numbers(mine, "what the ranks say of a step");
-  std::vector<StepShare> shares;
-  for (size_t at = 0; at < all.size(); at += mine.size()) {
-    shares.push_back(share_of(std::span(all).subspan(at, mine.size() - 1)));
-    signal = std::max(signal, static_cast<int>(all[at + mine.size() - 1]));
-  }
-  communication = summarise(shares);
-  for (const StragglerWatch::Finding& found : stragglers_.look(communication.own_s)) {
-    if (!leads_) continue;
-    log::warn("step {}: {} {}: its own work takes {:.3f} s a step, its peers' {:.3f} s", step + 1,
-              mesh_.text(found.rank), found.recovered ? "keeps up again" : "is slower than its peers",
-              found.own_s, found.peers_s);
-  }
-  return signal;
+  out.share = meter_->end();
+  out.marks = engine_.program->marks();
+  out.sequences = batch.sequences;
+  out.taken.first = data_.next_index();
+  data_.take(batch.sequences, batch.tokens);
+  out.taken.last = data_.skips.index(data_.sequences - 1) + 1;
+  out.tokens = data_.tokens;
+  return out;
 }
 
 template <class Row>
@@ -224,25 +215,69 @@ void Pretrain::keep(const Row& row) {
   metrics_->write(row);
 }
 
-bool Pretrain::report(int64_t step, int steps_ago, const Issued& issued) {
+bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   const StepResult result = engine_.program->result(steps_ago);
-  skips_.see(step + 1, result.skipped, issued.taken);
+  require(!result.withdrawn, "pods of one world take every step that is issued");
+  skips_.see(issued.step + 1, result.skipped, issued.taken);
+  const Device& device = *engine_.device;
   StepRow row;
-  row.step = step + 1;
+  row.step = issued.step + 1;
   row.loss = result.loss;
   row.gradient_norm = result.gradient_norm;
   row.learning_rate = result.rate;
   row.tokens = issued.tokens;
-  row.step_s = issued.duration.count();
-  row.tokens_per_s = tokens_per_step_ / row.step_s;
-  row.mfu = peak_.share(flops_per_step_ / row.step_s);
-  row.communication = issued.communication;
+  row.step_s = device.elapsed(issued.since, issued.marks.end).count();
+  const int64_t tokens = config_.batch().tokens_per_sequence();
+  row.tokens_per_s = static_cast<double>(issued.sequences * tokens) / row.step_s;
+  row.mfu =
+      peak_.share(model_flops_per_step(engine_.program->config(), issued.sequences, tokens) / row.step_s);
   row.skipped = result.skipped;
   row.skipped_total = skips_.total();
-  keep(row);
-  if (result.skipped) log::warn("step {} skipped: {}", step + 1, reason_text(result.reason));
-  finish_line(step, row);
+  if (result.skipped) log::warn("step {} skipped: {}", row.step, reason_text(result.reason));
+  finish_line(issued.step, row);
+  if (options_.predict && issued.step > first_step_ && issued.sequences == plan_.most()) {
+    phases_.push_back(phases_of(device, issued.marks));
+    if (phases_.size() > kMostPhases) phases_.pop_front();
+  }
+  hear();
+  StepShare share = issued.share;
+  share.took = device.elapsed(issued.marks.begin, issued.marks.end);
+  std::vector<double> mine = to_numbers(share);
+  mine.push_back(signal);
+  told_.emplace(Told{row, engine_.world->exchange().begin(mine, "what the ranks say of a step")});
   return !skips_.stops();
+}
+
+void Pretrain::hear() {
+  if (!told_) return;
+  const std::vector<double> all = told_->answer.wait();
+  StepRow row = std::move(told_->row);
+  told_.reset();
+  const size_t numbers = all.size() / static_cast<size_t>(engine_.world->size());
+  std::vector<StepShare> shares;
+  for (size_t at = 0; at < all.size(); at += numbers) {
+    shares.push_back(share_of(std::span(all).subspan(at, numbers - 1)));
+    signal_ = std::max(signal_, static_cast<int>(all[at + numbers - 1]));
+  }
+  row.communication = summarise(shares);
+  keep(row);
+  for (const StragglerWatch::Finding& found : stragglers_.look(row.communication.own_s)) {
+    if (!leads_) continue;
+    log::warn("step {}: {} {}: its own work takes {:.3f} s a step, its peers' {:.3f} s", row.step,
+              engine_.layout->text(found.rank),
+              found.recovered ? "keeps up again" : "is slower than its peers", found.own_s, found.peers_s);
+  }
+  if (signal_ == SignalGuard::kJobEnds) {
+    throw PeerError(
+        "mpirun ends this job: it was told to, or its launcher or another rank is gone; the last "
+        "checkpoint loads, continue with --resume");
+  }
+}
+
+bool Pretrain::report_now(const Issued& issued, int signal) {
+  const bool goes_on = report(issued, 0, signal);
+  hear();
+  return goes_on;
 }
 
 void Pretrain::finish_line(int64_t step, const StepRow& row) {
@@ -342,64 +377,46 @@ ExitCode Pretrain::run() {
     log::info("the run has its {} steps already", steps);
     return ExitCode::done;
   }
-  const config::BatchConfig& size = config_.batch();
-  Loader loader(*batches_, data_.sequences, size.global_sequences(), steps - first_step_,
-                std::max(1, static_cast<int>(config_.data().threads())));
-  const int64_t validate_every = config_.train().validate().every();
-  const int64_t save_every = config_.train().checkpoint().every();
+  Loader loader(
+      *batches_, data_.sequences, [this](int64_t batch) { return plan_.sequences(first_step_ + batch); },
+      steps - first_step_, std::max(1, static_cast<int>(config_.data().threads())));
+  const auto orders = options_.orders(config_, engine_.program->dealer(), first_step_);
   ExitCode code = ExitCode::done;
-  // Results are read one step late, so that a device is never waited for while it could work; where a
-  // checkpoint or a validation follows, at once.
-  bool unread = false;
-  Issued issued;
-  int64_t step = first_step_;
-  Batch batch = loader.next();
-  for (; step < steps && code == ExitCode::done; ++step) {
-    if (tracer_) tracer_->begin_step(step + 1);
-    const Stopwatch watch;
-    const StepShare share = issue(step, batch);
-    if (unread && !report(step - 1, 1, issued)) code = ExitCode::too_many_skips;
-    if (step + 1 < steps) batch = loader.next();
-    unread = true;
-    issued.taken.first = data_.next_index();
-    data_.take(size.global_sequences(), size.tokens_per_sequence());
-    issued.taken.last = data_.skips.index(data_.sequences - 1) + 1;
-    issued.tokens = data_.tokens;
-    issued.duration = watch.elapsed();
-    const int64_t done = step + 1;
-    const int signal = meet(step, share, signals.received(), issued.communication);
-    if (signal == SignalGuard::kJobEnds) {
-      throw PeerError(
-          "mpirun ends this job: it was told to, or its launcher or another rank is gone; the last "
-          "checkpoint loads, continue with --resume");
+  // Results are read one step late, so that a device is never waited for while it could work, and what the
+  // ranks tell each other of them one more; where a checkpoint or a validation follows, at once.
+  std::optional<Issued> unread;
+  StepOrder order = orders->next(signal_);
+  for (;; order = orders->next(signal_)) {
+    if (order.step == steps) engine_.program->meet_pods();
+    const bool stop = order.stop || code != ExitCode::done;
+    if (unread && (order.validate || order.save || stop)) {
+      if (!report_now(*unread, signals.received())) code = ExitCode::too_many_skips;
+      unread.reset();
     }
+    if (order.validate) validate(order.step);
+    if (order.save && code == ExitCode::done) save(order.step);
+    if (stop || code != ExitCode::done) break;
+    if (!unread) paused_ = engine_.device->record(Queue::compute);
+
+    if (tracer_) tracer_->begin_step(order.step + 1);
+    const Batch batch = loader.next();
+    require(batch.sequences == order.sequences, "an order is of the batch that the plan has for its step");
+    const Issued issued = issue(order, batch);
+    if (unread && !report(*unread, 1, signals.received())) code = ExitCode::too_many_skips;
+    unread = issued;
     if (tracer_) tracer_->end_step();
-    if (options_.predict && step > first_step_) {
-      engine_.device->synchronize(engine_.program->marks().end, Seconds(config_.train().deadline_s()));
-      phases_.push_back(phases_of(*engine_.device, engine_.program->marks()));
-      if (phases_.size() > kMostPhases) phases_.pop_front();
-    }
-    const bool stop = signal != 0;
-    const bool due_validation = validate_every > 0 && (done % validate_every == 0 || done == steps);
-    if (done == steps) engine_.program->meet_pods();
-    const bool due_save = stop || done == steps || (save_every > 0 && done % save_every == 0);
-    if (!(due_validation || due_save || code != ExitCode::done)) continue;
-    if (!report(step, 0, issued)) code = ExitCode::too_many_skips;
-    unread = false;
-    if (due_validation && !stop) validate(done);
-    if (due_save && code == ExitCode::done) save(done);
-    if (stop && code == ExitCode::done) {
-      log::warn("signal {} received: saved step {}, leaving; continue with --resume {}", signal, done,
-                printable(directory_.string()));
-      code = done == steps ? ExitCode::done : ExitCode::saved_on_signal;
-      if (code == ExitCode::saved_on_signal) break;
-    }
+  }
+  if (code == ExitCode::done && order.step < steps) {
+    log::warn("{}: saved step {}, leaving; continue with --resume {}",
+              signal_ != 0 ? "signal " + std::to_string(signal_) + " received" : "told to stop", order.step,
+              printable(directory_.string()));
+    code = ExitCode::saved_on_signal;
   }
   if (code == ExitCode::too_many_skips) {
     log::error("{}", skips_.reason(saved_step_, saved_sequence_));
   }
   if (tracer_) tracer_->close();
-  report_memory(step);
+  report_memory(order.step);
   if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;
 }

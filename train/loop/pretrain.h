@@ -31,10 +31,18 @@ class Pretrain {
  private:
   // A step whose result has not been read.
   struct Issued {
-    Seconds duration{0};
-    StepCommunication communication;
-    SequenceRange taken;  // of global indices
-    int64_t tokens = 0;   // seen with it
+    int64_t step = 0;
+    Event since;  // its duration is from here: from the end of the step before, if nothing came between
+    StepMarks marks;
+    StepShare share;
+    SequenceRange taken;    // of global indices
+    int64_t sequences = 0;  // that many
+    int64_t tokens = 0;     // seen with it and before
+  };
+  // A step of which the ranks have begun to tell each other.
+  struct Told {
+    StepRow row;
+    HostExchange::Answer answer;
   };
   // Where all ranks are of one mind on what the run is, this one's part of it; before anything is written.
   RunRank meet_ranks(TraceRequest& trace);
@@ -42,13 +50,14 @@ class Pretrain {
   void resume();
   // Goes on where the checkpoint stands in the data.
   void resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved);
-  StepShare issue(int64_t step, const Batch& batch);
-  // What all ranks tell each other after a step: their shares of it, and the largest signal received, which
-  // is returned.
-  int meet(int64_t step, const StepShare& share, int signal, StepCommunication& communication);
-  // Takes the result of `step`, which was issued `steps_ago`; false where too many steps in a row were
-  // skipped.
-  bool report(int64_t step, int steps_ago, const Issued& issued);
+  Issued issue(const StepOrder& order, const Batch& batch);
+  // Takes the result of a step, `steps_ago` before the one issued last, and tells the other ranks of it and
+  // of a signal received; false where too many steps in a row were skipped.
+  bool report(const Issued& issued, int steps_ago, int signal);
+  // Hears what the ranks told each other last, and keeps that step's row. PeerError where the job ends.
+  void hear();
+  // Both at once, where something follows that needs them.
+  bool report_now(const Issued& issued, int signal);
   void validate(int64_t step);
   void save(int64_t step);
   // Prints what the run of so many steps took beside what a dry run predicts.
@@ -70,9 +79,11 @@ class Pretrain {
   std::optional<CheckpointReader> from_;  // what the weights are read from, until they are
   optim::Schedule schedule_;
   Engine engine_;
-  mesh::Mesh mesh_;
   std::optional<StepMeter> meter_;
   StragglerWatch stragglers_;
+  std::optional<Told> told_;
+  int signal_ = 0;  // the largest that a rank is known to have received
+  Event paused_;    // when the last thing ended that is not a step
   std::optional<Tracer> tracer_;
   bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
   std::optional<RunDirectory> run_directory_;  // where it leads; given back after the files below
@@ -83,7 +94,7 @@ class Pretrain {
   SkipWatch skips_;
   DataPosition data_;           // after the step that was issued last
   int64_t saved_sequence_ = 0;  // that the checkpoint of saved_step_ goes on at
-  double flops_per_step_ = 0, tokens_per_step_ = 0;
+  BatchPlan plan_;
   RunPeak peak_;                   // of the rank that leads
   std::deque<StepPhases> phases_;  // of the latest steps, without the first
 };

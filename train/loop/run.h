@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/io/file.h"
 #include "train/engine/plugins.h"
+#include "train/loop/step_orders.h"
 #include "train/report/prediction.h"
 
 namespace toroid::train {
@@ -24,8 +25,9 @@ struct TrainOptions {
       false;             // resume although the config differs from the checkpoint's in what decides results
   bool dry_run = false;  // record the step on a device without memory and print it
   bool record = false;   // print the operators of a real step
-  std::vector<std::string> warnings;  // of the config, for the first rank to print
-  Predict predict;                    // asked when the run is over, where its ranks share one machine
+  std::vector<std::string> warnings;         // of the config, for the first rank to print
+  Predict predict;                           // asked when the run is over, where its ranks share one machine
+  MakeStepOrders orders = orders_of_config;  // what the loop does next
 };
 
 // done, saved_on_signal or too_many_skips; everything else is thrown.

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "parallel/comm/world.h"
-#include "parallel/mesh/mesh.h"
 #include "parallel/zero/zero.h"
 
 namespace toroid::train {
@@ -18,11 +17,6 @@ struct AxisGroups {
   std::unique_ptr<Communicator> gather, reduce, model, pod;
   ZeroGroups zero() const { return {*gather, *reduce, *model, *pod}; }
 };
-
-// `choices`: by which collectives are carried out, the same on all ranks.
-// UserError where the mesh is not of as many chips as the world has ranks.
-AxisGroups make_groups(World& world, Device& device, const mesh::Mesh& mesh, bool deterministic,
-                       std::vector<Choice> choices = {});
 
 // Runs `work` on the first rank; where it throws an Error there, every other rank throws one of the same exit
 // code without a word, since the first one says why. Blocks. `what` names it in reports.

@@ -4,6 +4,7 @@
 #include <google/protobuf/descriptor.h>
 
 #include "core/base/text.h"
+#include "train/config/batch_plan.h"
 #include "train/config/stale.h"
 
 namespace toroid::train {
@@ -34,6 +35,13 @@ std::vector<std::string> warnings(const config::Resolved& resolved, const Plugin
                   steps_follow(steps - *schedule.end()) + " at rate " +
                   fmt::format("{:.3g}", schedule(*schedule.end())) + "; set " + said +
                   " to end it elsewhere (train.steps is " + std::to_string(steps) + ")");
+  }
+  const BatchPlan plan(resolved.run.batch());
+  for (const BatchPlan::Phase& phase : plan.phases()) {
+    if (phase.first_step == 0 || phase.first_step < steps) continue;
+    all.push_back(phase.name + " is for steps from " + with_commas(phase.first_step) +
+                  " on, and the run ends before them (train.steps is " + std::to_string(steps) + ")");
+    break;
   }
   for (const config::StaleValue& stale : config::stale_values(resolved)) {
     if (stale.path != said) all.push_back(to_text(stale));

@@ -57,14 +57,6 @@ StepOptions complete(StepOptions options) {
   return options;
 }
 
-// In deterministic mode the sequences are the leaves of one binary tree, so their number is a power of two.
-int64_t microbatches_of(const StepOptions& options, int64_t replicas) {
-  const int64_t round = replicas * options.sequences_per_replica;
-  if (!options.deterministic) return divide_up(options.global_sequences, round);
-  const auto leaves = std::bit_ceil(static_cast<uint64_t>(options.global_sequences));
-  return std::max<int64_t>(1, static_cast<int64_t>(leaves) / round);
-}
-
 }  // namespace
 
 std::vector<Visit> training_visits(const DecoderConfig& config, Remat remat) {
@@ -104,8 +96,9 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
       config_(std::move(config)),
       options_(complete(options)),
       optimizer_(std::move(optimizer)),
+      dealer_(pod_, data_, options_.sequences_per_replica, options_.deterministic),
       sequences_(options_.sequences_per_replica),
-      microbatches_(microbatches_of(options_, replicas())),
+      microbatches_(dealer_.microbatches(options_.global_sequences)),
       tokens_(padded_tokens(options_, groups.model.place().size)),
       zero_(device, decoder_units(config_, groups.model.place().size, options_.deterministic), *optimizer_,
             options_.zero, groups),
@@ -123,9 +116,9 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
   token_loss_ = device_.array(DType::f32, {sequences_ * tokens_}, "batch");
   losses_ = device_.array(DType::f32, {microbatches_}, "batch");
   loss_sum_ = device_.array(DType::f32, {1}, "batch");
-  if (options_.zero.pods.outer) pod_square_ = device_.array(DType::f32, {1}, "batch");
+  if (zero_.pods().apart()) pod_square_ = device_.array(DType::f32, {1}, "batch");
   if (options_.deterministic && data_.size > 1 && microbatches_ > 1) {
-    ordered_losses_ = device_.array(DType::f32, {microbatches_ * replicas()}, "batch");
+    ordered_losses_ = device_.array(DType::f32, {microbatches_ * dealer_.replicas()}, "batch");
   }
 }
 
@@ -133,7 +126,7 @@ StepProgram::Inputs StepProgram::make_inputs(int64_t sequences) {
   const Shape shape{sequences * tokens_};
   const auto ints = [&] { return device_.array(DType::i32, shape, "batch"); };
   const auto scalar = [&] { return device_.array(DType::f32, {1}, "batch"); };
-  return {ints(), ints(), ints(), ints(), scalar(), scalar(), scalar()};
+  return {ints(), ints(), ints(), ints(), scalar(), scalar(), scalar(), 0};
 }
 
 void StepProgram::initialise(uint64_t seed) {
@@ -141,26 +134,22 @@ void StepProgram::initialise(uint64_t seed) {
   device_.launch(op::fill(state_.tensor, {0}));
 }
 
-// A step's sequences are dealt pod, then microbatch, then data rank.
-StepProgram::Deal StepProgram::step_deal() const {
-  const int64_t round = data_.size * sequences_;
-  return {pod_.rank * microbatches_ * round + data_.rank * sequences_, round, microbatches_, sequences_};
-}
-
 void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor,
                               double rate) {
   const auto T = static_cast<size_t>(options_.tokens_per_sequence);
-  // Sequences and tokens that are missing are there, masked: the program's shapes never change.
+  const int64_t sequences = deal.microbatches * deal.sequences;
+  inputs.microbatches = deal.microbatches;
+  // Sequences and tokens that are missing are there, masked: a microbatch's shapes never change.
   const auto put = [&](const Array& to, std::span<const int32_t> from, int32_t filler) {
-    std::vector<int32_t> own(static_cast<size_t>(to.tensor.elements()), filler);
-    for (int64_t i = 0; i < deal.runs * deal.sequences; ++i) {
+    std::vector<int32_t> own(static_cast<size_t>(sequences * tokens_), filler);
+    for (int64_t i = 0; i < sequences; ++i) {
       const int64_t sequence = deal.first + i / deal.sequences * deal.stride + i % deal.sequences;
       const auto first = static_cast<size_t>(sequence) * T;
       if (first >= from.size()) continue;
       std::copy_n(from.begin() + static_cast<ptrdiff_t>(first), std::min(T, from.size() - first),
                   own.begin() + static_cast<ptrdiff_t>(i * tokens_));
     }
-    device_.write(to.tensor, std::as_bytes(std::span(own)));
+    device_.write(to.tensor.slice_rows(0, sequences * tokens_), std::as_bytes(std::span(own)));
   };
   put(inputs.ids, batch.ids, 0);
   put(inputs.targets, batch.targets, -1);
@@ -179,19 +168,25 @@ void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch&
 }
 
 void StepProgram::upload(const HostBatch& batch, double rate) {
-  require(batch.ids.size() <=
-              static_cast<size_t>(microbatches_ * sequences_per_round() * options_.tokens_per_sequence),
-          "a batch has at most the step's sequences");
-  const int64_t divisor = options_.zero.pods.outer ? pod_targets(batch) : batch.target_count;
-  fill_inputs(inputs_[next_], step_deal(), batch, divisor, rate);
+  upload(batch, dealer_.deal(options_.global_sequences), rate);
+}
+
+void StepProgram::upload(const HostBatch& batch, const Deal& deal, double rate) {
+  require(deal.microbatches >= 1 && deal.microbatches <= microbatches_ && deal.sequences == sequences_,
+          "a deal has at most the microbatches of the largest step");
+  require(
+      batch.ids.size() <= static_cast<size_t>(deal.pod_sequences * pod_.size * options_.tokens_per_sequence),
+      "a batch has at most the sequences that are dealt");
+  const int64_t divisor = zero_.pods().apart() ? pod_targets(deal, batch) : batch.target_count;
+  fill_inputs(inputs_[next_], deal, batch, divisor, rate);
   next_ = 1 - next_;
 }
 
 // Counts the valid targets in the sequences that are dealt to this pod.
-int64_t StepProgram::pod_targets(const HostBatch& batch) const {
-  const auto tokens =
-      static_cast<size_t>(microbatches_ * data_.size * sequences_ * options_.tokens_per_sequence);
-  const size_t first = std::min(static_cast<size_t>(pod_.rank) * tokens, batch.targets.size());
+int64_t StepProgram::pod_targets(const Deal& deal, const HostBatch& batch) const {
+  const auto tokens = static_cast<size_t>(deal.pod_sequences * options_.tokens_per_sequence);
+  const size_t first =
+      std::min(static_cast<size_t>(deal.pod_first * options_.tokens_per_sequence), batch.targets.size());
   const auto own = batch.targets.subspan(first, std::min(tokens, batch.targets.size() - first));
   return std::count_if(own.begin(), own.end(), [](int32_t target) { return target >= 0; });
 }
@@ -223,7 +218,7 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
   const Keep keep = keep_of(options_.remat);
   std::vector<Saved> saved(layers_.size());
   Array flow;
-  const bool again = index + 1 < microbatches_;
+  const bool again = index + 1 < inputs.microbatches;
   for (size_t at = 0; at < visits_.size(); ++at) {
     const Visit& visit = visits_[at];
     const auto layer = static_cast<size_t>(visit.stage - 1);
@@ -260,8 +255,8 @@ void StepProgram::step() {
   const Inputs& inputs = inputs_[1 - next_];
   marks_ = {};
   marks_.begin = device_.record(Queue::compute);
-  zero_.begin_step(microbatches_, visits_);
-  for (int64_t k = 0; k < microbatches_; ++k) {
+  zero_.begin_step(inputs.microbatches, visits_);
+  for (int64_t k = 0; k < inputs.microbatches; ++k) {
     zero_.begin_microbatch(k);
     run_microbatch(k, inputs);
     zero_.end_microbatch();
@@ -269,7 +264,7 @@ void StepProgram::step() {
   Context& c = context_;
   c.phase = Phase::optimizer;
   const Array& control = control_[1 - finished_];
-  c.launch(op::sum(step_losses(), loss_sum_.tensor));
+  c.launch(op::sum(step_losses(inputs.microbatches), loss_sum_.tensor));
   decide(inputs, control.tensor);
   zero_.update({state_.tensor, control.tensor});
   marks_.end = device_.record(Queue::compute);
@@ -280,13 +275,13 @@ void StepProgram::step() {
 // square of the pods' norms. Each pod then clips on its own.
 void StepProgram::decide(const Inputs& inputs, const Tensor& control) {
   Tensor partials = zero_.gradient_partials();
-  if (options_.zero.pods.outer) {
+  if (zero_.pods().apart()) {
     context_.launch(op::sum(partials, pod_square_.tensor));
-    pod_squares_ = groups_.pod.all_gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
+    pod_squares_ = zero_.pods().gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
     partials = pod_squares_.tensor;
   }
   context_.launch(op::decide(partials, loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
-                             state_.tensor, control, options_.decide, pod_square_.tensor));
+                             zero_.pods().go(), state_.tensor, control, options_.decide, pod_square_.tensor));
 }
 
 StepResult StepProgram::result(int steps_ago) {
@@ -299,27 +294,28 @@ StepResult StepProgram::result(int steps_ago) {
   out.gradient_norm = control[op::gradient_norm];
   out.rate = control[op::rate];
   out.targets = static_cast<int64_t>(control[op::targets]);
-  out.skipped = control[op::apply] == 0;
   out.reason = static_cast<int>(control[op::reason]);
+  out.withdrawn = out.reason == op::kWithdrawn;
+  out.skipped = control[op::apply] == 0 && !out.withdrawn;
   return out;
 }
 
 // The losses of all microbatches of all replicas, in deterministic mode in the order of the sequences.
-Tensor StepProgram::step_losses() {
+Tensor StepProgram::step_losses(int64_t microbatches) {
   const CollectiveLabel label{"losses", "batch", Phase::optimizer};
-  gathered_losses_ = groups_.gather.all_gather({losses_.tensor, {}}, label);
-  gathered_losses_ = groups_.pod.all_gather(std::move(gathered_losses_), label);
+  gathered_losses_ = groups_.gather.all_gather({losses_.tensor.slice_rows(0, microbatches), {}}, label);
+  gathered_losses_ = zero_.pods().gather(std::move(gathered_losses_), label);
   const Tensor& all = gathered_losses_.tensor;  // [pods, data, microbatches]
   if (!ordered_losses_.tensor) return all;
   for (int64_t pod = 0; pod < pod_.size; ++pod) {
     for (int64_t rank = 0; rank < data_.size; ++rank) {
-      for (int64_t k = 0; k < microbatches_; ++k) {
-        device_.copy(ordered_losses_.tensor.slice_rows((pod * microbatches_ + k) * data_.size + rank, 1),
-                     all.slice_rows((pod * data_.size + rank) * microbatches_ + k, 1));
+      for (int64_t k = 0; k < microbatches; ++k) {
+        device_.copy(ordered_losses_.tensor.slice_rows((pod * microbatches + k) * data_.size + rank, 1),
+                     all.slice_rows((pod * data_.size + rank) * microbatches + k, 1));
       }
     }
   }
-  return ordered_losses_.tensor;
+  return ordered_losses_.tensor.slice_rows(0, microbatches * dealer_.replicas());
 }
 
 template <class Body>
@@ -335,8 +331,7 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
   Context& c = context_;
   c.phase = Phase::forward;
   Inputs inputs = make_inputs(sequences_);
-  fill_inputs(inputs, {(int64_t{pod_.rank} * data_.size + data_.rank) * sequences_, 0, 1, sequences_}, host,
-              host.target_count, 0);
+  fill_inputs(inputs, dealer_.deal_once(), host, host.target_count, 0);
   Microbatch batch = microbatch(inputs, 0, sequences_);
   const RopeTables tables = make_rope_tables(c, config_, batch);
   const int head = static_cast<int>(config_.layers) + 1;
@@ -357,7 +352,7 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
   c.launch(op::sum(token_loss_.tensor, sum.tensor));
   const CollectiveLabel label{"validation loss", "batch", Phase::forward};
   Array all = groups_.gather.all_gather({sum.tensor, {}}, label);
-  all = groups_.pod.all_gather(std::move(all), label);
+  all = zero_.pods().gather(std::move(all), label);
   std::vector<float> losses(static_cast<size_t>(all.tensor.elements()));
   device_.read(all.tensor, std::as_writable_bytes(std::span(losses)));
   return {std::accumulate(losses.begin(), losses.end(), 0.0), host.target_count};
@@ -367,7 +362,10 @@ StepProgram::Trace StepProgram::trace(const HostBatch& host, int64_t sequences) 
   Context& c = context_;
   c.phase = Phase::forward;
   Inputs inputs = make_inputs(sequences);
-  fill_inputs(inputs, {0, 0, 1, sequences}, host, host.target_count, 0);
+  Deal whole;
+  whole.microbatches = 1;
+  whole.sequences = sequences;
+  fill_inputs(inputs, whole, host, host.target_count, 0);
   Microbatch batch = microbatch(inputs, 0, sequences);
   const RopeTables tables = make_rope_tables(c, config_, batch);
   const int head = static_cast<int>(config_.layers) + 1;

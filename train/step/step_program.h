@@ -11,6 +11,7 @@
 #include "core/op/update.h"
 #include "optim/optimizer.h"
 #include "parallel/zero/zero.h"
+#include "train/step/deal.h"
 
 namespace toroid::train {
 
@@ -18,7 +19,7 @@ enum class Remat : uint8_t { none, cheap, full };
 
 struct StepOptions {
   int64_t tokens_per_sequence = 0;    // T
-  int64_t global_sequences = 0;       // G
+  int64_t global_sequences = 0;       // G, of the largest step: what memory is made for
   int64_t sequences_per_replica = 1;  // B; deterministic mode runs one sequence a microbatch
   DType compute = DType::bf16;
   Remat remat = Remat::none;
@@ -43,7 +44,8 @@ struct StepResult {
   double loss = 0, gradient_norm = 0, rate = 0;
   int64_t targets = 0;
   bool skipped = false;
-  int reason = 0;  // op::Control::reason
+  bool withdrawn = false;  // as if it had not been issued: it is to be issued again
+  int reason = 0;          // op::Control::reason
 };
 
 // Marks in the order in which the step passed them.
@@ -63,7 +65,10 @@ class StepProgram {
   // After masters were written from outside.
   void weights_changed() { zero_.masters_changed(); }
 
-  // Copies a batch and its rate to the device, one step ahead: the next step() uses it.
+  // Copies a batch and its rate to the device, one step ahead: the next step() uses it, and takes as many
+  // microbatches as are dealt.
+  void upload(const HostBatch& batch, const Deal& deal, double rate);
+  // A batch as large as there are, dealt by dealer().
   void upload(const HostBatch& batch, double rate);
   void step();
   // Result of the last step issued (0 steps ago) or of the one before it; blocks until that step is done.
@@ -95,33 +100,29 @@ class StepProgram {
   const Tensor& state() const { return state_.tensor; }  // f32[op::kStateSize], checkpointed
   const DecoderConfig& config() const { return config_; }
   const StepOptions& options() const { return options_; }
-  int64_t microbatches() const { return microbatches_; }
+  const Dealer& dealer() const { return dealer_; }
+  int64_t microbatches() const { return microbatches_; }           // of the largest step
   int64_t sequences_per_microbatch() const { return sequences_; }  // of one replica
-  int64_t sequences_per_round() const { return sequences_ * replicas(); }
-  int64_t replicas() const { return int64_t{data_.size} * pod_.size; }
+  int64_t sequences_per_round() const { return sequences_ * dealer_.replicas(); }
   int64_t pods() const { return pod_.size; }
 
  private:
   struct Inputs {
     Array ids, targets, positions, starts;  // i32[microbatches B T]
     Array scale, count, rate;               // f32[1]
+    int64_t microbatches = 0;               // that were uploaded
   };
-  // Runs of consecutive sequences of a batch that this rank takes, in the order of its microbatches.
-  struct Deal {
-    int64_t first = 0, stride = 0, runs = 0, sequences = 0;  // run i begins at sequence first + i stride
-  };
-  Deal step_deal() const;
   Inputs make_inputs(int64_t sequences);
   // Gradients are divided by `divisor` targets.
   void fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor, double rate);
-  int64_t pod_targets(const HostBatch& batch) const;
+  int64_t pod_targets(const Deal& deal, const HostBatch& batch) const;
   Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
   void run_microbatch(int64_t index, const Inputs& inputs);
   const PackedMatrix& table() const;
   // Walks the units forward and hands each stage's visit to `body`, its weights ready.
   template <class Body>
   void walk_forward(const Body& body);
-  Tensor step_losses();
+  Tensor step_losses(int64_t microbatches);
   void decide(const Inputs& inputs, const Tensor& control);
   Array without_padding(std::span<const Tensor> parts, int64_t columns, int64_t sequences);
 
@@ -131,6 +132,7 @@ class StepProgram {
   DecoderConfig config_;
   StepOptions options_;
   std::unique_ptr<optim::Optimizer> optimizer_;
+  Dealer dealer_;
   int64_t sequences_, microbatches_, tokens_;  // tokens_: T with the padding
   Zero zero_;
   Context context_;

@@ -88,10 +88,12 @@ void MessageTransfer::begin_round() {
     }
     for (int64_t block = 0; block < move.blocks; ++block) {
       const int64_t first = move.first + block * move.stride;
-      const Run run{boundary(first), boundary(first + move.count), move.receive && move.combine};
-      if (run.first == run.last) continue;  // empty on both sides
+      Run run{boundary(first), boundary(first + move.count), move.receive && move.combine};
+      run.precedes = run.combine && move.precedes && !job_.bf16_wire;  // a wire has no room for their sum
+      if (run.first == run.last) continue;                             // empty on both sides
       const bool follows = !lane->runs.empty() && lane->runs.back().last == run.first &&
-                           lane->runs.back().combine == run.combine;
+                           lane->runs.back().combine == run.combine &&
+                           lane->runs.back().precedes == run.precedes;
       if (follows) {
         lane->runs.back().last = run.last;
       } else {
@@ -157,12 +159,8 @@ bool MessageTransfer::end(Lane& lane, size_t index) {
   if (lane.flights.empty()) return false;
   Flight& flight = lane.flights.front();
   const int64_t elements = flight.part.last - flight.part.first;
-  if (flight.request.id >= 0) {
-    const auto size = transport_.test(flight.request);
-    if (!size) return false;
-    if (lane.receive && *size != wire_bytes(elements)) wrong_size(lane.peer, wire_bytes(elements), *size);
-    flight.request.id = -1;
-  }
+  if (!arrived(lane, flight)) return false;
+  if (flight.part.precedes) return sum_preceding(index);
   if (lane.receive) {
     std::byte* const to = at(job_.received, flight.part.first);
     if (flight.part.combine) {
@@ -177,13 +175,54 @@ bool MessageTransfer::end(Lane& lane, size_t index) {
       take_from_wire(reinterpret_cast<float*>(to), reinterpret_cast<const uint16_t*>(flight.bytes), elements);
     }
   }
+  pass(lane);
+  return true;
+}
+
+bool MessageTransfer::arrived(const Lane& lane, Flight& flight) {
+  if (flight.request.id < 0) return true;
+  const auto size = transport_.test(flight.request);
+  if (!size) return false;
+  const int64_t expected = wire_bytes(flight.part.last - flight.part.first);
+  if (lane.receive && *size != expected) wrong_size(lane.peer, expected, *size);
+  flight.request.id = -1;
+  return true;
+}
+
+// The lane's first flight is done with.
+void MessageTransfer::pass(Lane& lane) {
+  const Run& part = lane.flights.front().part;
+  const int64_t elements = part.last - part.first;
   moved_bytes_ += elements * bytes_of(job_.type);
   lane.ended += elements;
-  if (flight.part.last == lane.runs[lane.ending].last) {
+  if (part.last == lane.runs[lane.ending].last) {
     ++lane.ending;
     lane.ended = 0;
   }
   lane.flights.pop_front();
+}
+
+// What precedes the own summand stays in staging memory until the last of it is there, which adds it all up:
+// the lane `index`, where it is the last one of its kind.
+bool MessageTransfer::sum_preceding(size_t index) {
+  std::vector<Lane*> lanes;
+  for (size_t other = 0; other < lanes_.size(); ++other) {
+    Lane& lane = lanes_[other];
+    if (!lane.receive || lane.done() || !lane.runs[lane.ending].precedes) continue;
+    if (other > index || lane.flights.empty() || !arrived(lane, lane.flights.front())) return false;
+    lanes.push_back(&lane);
+  }
+  const Run part = lanes.front()->flights.front().part;
+  const int64_t elements = part.last - part.first;
+  std::byte* const sum = lanes.front()->flights.front().bytes;
+  for (size_t i = 1; i < lanes.size(); ++i) {
+    const Run& next = lanes[i]->flights.front().part;
+    require(next.first == part.first && next.last == part.last, "what is added up is of the same elements");
+    combine(job_.type, job_.how, sum, sum, lanes[i]->flights.front().bytes, elements);
+  }
+  std::byte* const own = at(job_.received, part.first);
+  combine(job_.type, job_.how, own, sum, own, elements);
+  for (Lane* const lane : lanes) pass(*lane);
   return true;
 }
 

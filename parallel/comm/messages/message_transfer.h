@@ -48,7 +48,7 @@ class MessageTransfer final : public WatchedTransfer {
  private:
   struct Run {  // elements [first, last)
     int64_t first = 0, last = 0;
-    bool combine = false;
+    bool combine = false, precedes = false;  // as in schedule::Move
   };
   struct Flight {
     Transport::Request request;
@@ -70,6 +70,9 @@ class MessageTransfer final : public WatchedTransfer {
   bool advance_lane(size_t index);
   bool post(Lane& lane, size_t index);
   bool end(Lane& lane, size_t index);
+  bool arrived(const Lane& lane, Flight& flight);
+  void pass(Lane& lane);
+  bool sum_preceding(size_t index);
   bool earlier_sums_wait(size_t index, const Run& part) const;
   int64_t boundary(int64_t chunk) const;
   int64_t wire_bytes(int64_t elements) const;

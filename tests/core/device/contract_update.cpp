@@ -39,10 +39,10 @@ TEST_P(KernelContract, sum) {
 }
 
 struct Step {
-  double loss_sum, targets, partial;
+  double loss_sum, targets, partial, go = 1;
 };
 constexpr Step kSteps[] = {{50, 10, 0.3}, {50, 0, 0.3},      {NAN, 10, 0.3}, {50, 10, INFINITY},
-                           {90, 10, 0.3}, {50, 10, 10000.0}, {50, 10, 0}};
+                           {90, 10, 0.3}, {50, 10, 10000.0}, {50, 10, 0},    {50, 10, 0.3, 0}};
 
 TEST_P(KernelContract, decide) {
   if (!has(op::decide_kind)) GTEST_SKIP();
@@ -57,7 +57,8 @@ TEST_P(KernelContract, decide) {
                   bench.filled(DType::f32, {op::kStateSize}, {150, 3, 2, 5, 25.01, 0.6, 0.5, 150});
               return op::decide(
                   bench.filled(DType::f32, {P}, partials), bench.filled(DType::f32, {1}, {step.loss_sum}),
-                  bench.filled(DType::f32, {1}, {step.targets}), bench.filled(DType::f32, {1}, {3e-4}), state,
+                  bench.filled(DType::f32, {1}, {step.targets}), bench.filled(DType::f32, {1}, {3e-4}),
+                  bench.filled(DType::f32, {1}, {step.go}), state,
                   bench.output(DType::f32, {op::kControlSize}), {clip, 6.0, 0.98, 100});
             },
             {.length = 16});

@@ -25,16 +25,17 @@ class Judge {
     control_ = bench_.output(f32, {op::kControlSize});
   }
   // The gradient's norm is `norm`, cut into two blocks.
-  void step(double loss_sum, double targets, double norm, double rate = 0.1) {
+  void step(double loss_sum, double targets, double norm, double rate = 0.1, double go = 1) {
     const double half = norm * norm / 2;
     run(op::decide(bench_.filled(f32, {2}, {half, half}), bench_.filled(f32, {1}, {loss_sum}),
-                   bench_.filled(f32, {1}, {targets}), bench_.filled(f32, {1}, {rate}), state_, control_,
-                   spec_));
+                   bench_.filled(f32, {1}, {targets}), bench_.filled(f32, {1}, {rate}),
+                   bench_.filled(f32, {1}, {go}), state_, control_, spec_));
   }
   void step_apart(std::initializer_list<double> squares, double own) {
     run(op::decide(bench_.filled(f32, {static_cast<int64_t>(squares.size())}, squares),
                    bench_.filled(f32, {1}, {50}), bench_.filled(f32, {1}, {10}),
-                   bench_.filled(f32, {1}, {0.3}), state_, control_, spec_, bench_.filled(f32, {1}, {own})));
+                   bench_.filled(f32, {1}, {0.3}), bench_.filled(f32, {1}, {1}), state_, control_, spec_,
+                   bench_.filled(f32, {1}, {own})));
   }
   float state(op::State index) const { return state_.as<float>()[index]; }
   float control(op::Control index) const { return control_.as<float>()[index]; }
@@ -112,6 +113,28 @@ TEST(Decide, every_reason_to_skip) {
     EXPECT_EQ(judge.state(op::skipped_in_a_row), 0);
     EXPECT_EQ(judge.state(op::skipped_total), 2);
     EXPECT_EQ(judge.state(op::update_count), 31);
+  }
+}
+
+// Without go nothing of the state changes, whatever the step's numbers are, and the next step goes on from
+// it.
+TEST(Decide, without_go_a_step_is_as_if_it_had_not_been_issued) {
+  const op::DecideSpec spec{.clip_norm = 1, .z_threshold = 6, .z_decay = 0.9, .z_warmup = 20};
+  for (const double loss_sum : {50.0, 1e6, static_cast<double>(NAN)}) {
+    Judge judge(spec), undisturbed(spec);
+    for (Judge* each : {&judge, &undisturbed}) {
+      for (int i = 0; i < 30; ++i) each->step(50 + i % 2, 10, 1);
+      each->step(NAN, 10, 1);
+    }
+    const std::vector<double> before = op::load(judge.states());
+    for (const double targets : {10.0, 0.0}) {
+      judge.step(loss_sum, targets, 4, 0.1, 0);
+      EXPECT_EQ(op::load(judge.states()), before);
+      EXPECT_EQ(judge.control(op::apply), 0);
+      EXPECT_EQ(judge.control(op::reason), op::kWithdrawn);
+    }
+    for (Judge* each : {&judge, &undisturbed}) each->step(51, 10, 1);
+    EXPECT_EQ(op::load(judge.states()), op::load(undisturbed.states()));
   }
 }
 

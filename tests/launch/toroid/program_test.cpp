@@ -73,6 +73,24 @@ TEST(Train, check_says_what_is_valid) {
   EXPECT_EQ(ended.out, kTiny + ": valid; 36,000 parameters, 8 steps of 128 tokens\n");
 }
 
+// Wherever one step stands for a run whose batches grow, it is said which.
+TEST(Program, says_which_phase_of_a_ramp_it_means) {
+  const std::string ramp =
+      "batch={ tokens_per_sequence: 32 ramp { global_sequences: 1 } ramp { step: 3 global_sequences: 2 } }";
+  const std::string phases = "1 sequence a step, 2 from step 3 on";
+  const Ended checked = toroid({"train", "--config", kTiny, "--set", ramp, "--check"});
+  EXPECT_EQ(checked.code, 0) << checked.err;
+  EXPECT_NE(checked.out.find("8 steps of 64 tokens (batch.ramp: " + phases + ")"), std::string::npos)
+      << checked.out;
+  const std::vector<std::string> bench{"bench", "step",    "--config", kTiny,    "--set",
+                                       ramp,    "--steps", "1",        "--json", "--no-floor"};
+  const Ended timed = toroid(bench);
+  EXPECT_EQ(timed.code, 0) << timed.err;
+  EXPECT_NE(timed.out.find("\"tokens\":64,\"batch_ramp\":{\"phases\":\"" + phases + "\",\"timed\":\"last\"}"),
+            std::string::npos)
+      << timed.out;
+}
+
 TEST(Train, print_config_reads_back) {
   const Ended first =
       toroid({"train", "--config", kTiny, "--set", "train.steps=9", "--set=train.seed=3", "--print-config"});

@@ -198,6 +198,29 @@ float tree_at(int first, int count, int64_t index) {
   return tree_at(first, count / 2, index) + tree_at(first + count / 2, count / 2, index);
 }
 
+// With sums_in_order they are the serial ones, bit for bit: of few elements, and of several segments.
+void check_sums_in_order(Communicator& group, Device& device) {
+  const auto rank = static_cast<size_t>(group.place().rank);
+  constexpr int64_t kPeriod = 4099;
+  std::vector<std::vector<float>> values(static_cast<size_t>(group.place().size));
+  std::vector<float> sums(kPeriod);
+  for (size_t r = 0; r < values.size(); ++r) {
+    for (int64_t i = 0; i < kPeriod; ++i) {
+      values[r].push_back(random_at(static_cast<int>(r), i));
+      float& sum = sums[static_cast<size_t>(i)];
+      sum = r == 0 ? values[r].back() : sum + values[r].back();
+    }
+  }
+  const auto at = [](int64_t i) { return static_cast<size_t>(i % kPeriod); };
+  for (const int64_t rows : {int64_t{5}, int64_t{1001}, int64_t{300'007}}) {
+    const Array summed =
+        filled<float>(device, DType::f32, {rows}, [&](int64_t i) { return values[rank][at(i)]; });
+    group.all_reduce(summed.tensor, Combine::sum, Wire::exact, {"in order", "test"});
+    expect_values<float>(
+        values_of<float>(device, summed.tensor), [&](int64_t i) { return sums[at(i)]; }, "sum in order");
+  }
+}
+
 }  // namespace
 
 void check_operations(World& world, Device& device, const GroupOptions& options) {
@@ -280,7 +303,9 @@ void check_many_groups(World& world, Device& device) {
   const int size = world.size();
   std::vector<std::unique_ptr<Communicator>> groups;
   groups.push_back(group_of_all(world, device, {}, Queue::gather));
-  groups.push_back(group_of_all(world, device, {false, Algorithm::ring}, Queue::reduce));
+  GroupOptions in_order{false, Algorithm::ring};
+  in_order.sums_in_order = true;
+  groups.push_back(group_of_all(world, device, in_order, Queue::reduce));
   std::vector<int> half;  // ranks of this rank's parity
   for (int rank = world.rank() % 2; rank < size; rank += 2) half.push_back(rank);
   groups.push_back(world.group(device, Queue::model, "model", half, {1, static_cast<int>(half.size())}));
@@ -309,6 +334,7 @@ void check_many_groups(World& world, Device& device) {
         },
         "group " + std::to_string(i % groups.size()) + ", round " + std::to_string(round));
   }
+  check_sums_in_order(*groups[1], device);
 }
 
 void check_all(World& world, Device& device) {

@@ -17,7 +17,8 @@ void check_large(World& world, Device& device, const GroupOptions& options);
 void check_tree(World& world, Device& device, std::optional<Way> way);
 // Within the bound of scheduled_communicator.h, and the same on all ranks.
 void check_bf16_wire(World& world, Device& device, Way way);
-// Several groups on several queues, issued in turn and read at the end.
+// Several groups on several queues, issued in turn and read at the end. One of them sums in the order of its
+// ranks, bit for bit.
 void check_many_groups(World& world, Device& device);
 // Arrays that go past the caches, in pieces of odd sizes.
 void check_streamed(World& world, Device& device, Way way);

@@ -27,9 +27,11 @@ TEST_P(HostExchanges, TellEveryRankWhatEveryRankSays) {
   EXPECT_EQ(on_ranks(job,
                      [&](int rank, World& world) {
                        HostExchange& exchange = world.exchange();
-                       const auto texts = exchange.texts(std::string(static_cast<size_t>(rank) * 1000, 'x'), "t");
+                       const auto texts =
+                           exchange.texts(std::string(static_cast<size_t>(rank) * 1000, 'x'), "t");
                        ASSERT_EQ(texts.size(), static_cast<size_t>(job.size()));
-                       for (size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(texts[i], std::string(i * 1000, 'x'));
+                       for (size_t i = 0; i < texts.size(); ++i)
+                         EXPECT_EQ(texts[i], std::string(i * 1000, 'x'));
                        EXPECT_EQ(exchange.texts("", "nothing"), std::vector<std::string>(texts.size()));
                        const std::string first = "of the first, which is longer";
                        EXPECT_EQ(exchange.from_first(rank == 0 ? first : "mine", "t"), first);
@@ -50,26 +52,28 @@ TEST_P(HostExchanges, AreReadLaterBesideADevice) {
   LocalJob job(GetParam(), {});
   std::vector<int> everybody(static_cast<size_t>(GetParam()));
   std::iota(everybody.begin(), everybody.end(), 0);
-  EXPECT_EQ(on_ranks(job,
-                     [&](int rank, World& world) {
-                       HostExchange& exchange = world.exchange();
-                       HostExchange::Answer before = exchange.begin(std::vector{1.0 * rank}, "first");
-                       for (int round = 0; round < 3; ++round) {
-                         CpuDevice device(std::make_shared<DeviceKernels>(), world.transfers());
-                         const auto group = world.group(device, Queue::pod, "data", everybody, {1, job.size()});
-                         const Array x = device.array(DType::f32, {64}, "test");
-                         std::vector<float> ones(64, 1);
-                         device.write(x.tensor, std::as_bytes(std::span(ones)));
-                         group->all_reduce(x.tensor, Combine::sum, Wire::exact, {"x", "test", Phase::backward});
-                         HostExchange::Answer next = exchange.begin(std::vector{100.0 * round + rank}, "next");
-                         EXPECT_EQ(before.wait().back(), round == 0 ? job.size() - 1 : 100.0 * (round - 1) + job.size() - 1);
-                         before = std::move(next);
-                         device.read(x.tensor, std::as_writable_bytes(std::span(ones)));
-                         EXPECT_EQ(ones[63], static_cast<float>(job.size()));
-                       }
-                       EXPECT_EQ(before.wait().front(), 200);
-                     }),
-            "");
+  EXPECT_EQ(
+      on_ranks(job,
+               [&](int rank, World& world) {
+                 HostExchange& exchange = world.exchange();
+                 HostExchange::Answer before = exchange.begin(std::vector{1.0 * rank}, "first");
+                 for (int round = 0; round < 3; ++round) {
+                   CpuDevice device(std::make_shared<DeviceKernels>(), world.transfers());
+                   const auto group = world.group(device, Queue::pod, "data", everybody, {1, job.size()});
+                   const Array x = device.array(DType::f32, {64}, "test");
+                   std::vector<float> ones(64, 1);
+                   device.write(x.tensor, std::as_bytes(std::span(ones)));
+                   group->all_reduce(x.tensor, Combine::sum, Wire::exact, {"x", "test", Phase::backward});
+                   HostExchange::Answer next = exchange.begin(std::vector{100.0 * round + rank}, "next");
+                   EXPECT_EQ(before.wait().back(),
+                             round == 0 ? job.size() - 1 : 100.0 * (round - 1) + job.size() - 1);
+                   before = std::move(next);
+                   device.read(x.tensor, std::as_writable_bytes(std::span(ones)));
+                   EXPECT_EQ(ones[63], static_cast<float>(job.size()));
+                 }
+                 EXPECT_EQ(before.wait().front(), 200);
+               }),
+      "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, HostExchanges, ::testing::Values(1, 2, 3, 4));
@@ -84,7 +88,8 @@ TEST(HostExchange, GoesBetweenTwoRanks) {
                        if (rank == 0) world.exchange().receive(2, bytes, "t");
                        if (rank == 1) (void)world.exchange();
                        EXPECT_EQ(bytes[4], std::byte{static_cast<unsigned char>(rank == 1 ? 0 : 42)});
-                       (void)world.exchange().numbers(std::vector{0.0}, "end");  // so that nobody leaves before
+                       (void)world.exchange().numbers(std::vector{0.0},
+                                                      "end");  // so that nobody leaves before
                      }),
             "");
 }

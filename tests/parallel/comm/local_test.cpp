@@ -340,6 +340,33 @@ TEST(Group, RelaysWhereItMustNotRead) {
   });
 }
 
+// A world whose groups are not made of schedules.
+class OtherWorld final : public World {
+ public:
+  OtherWorld() : World(1, 3, {0, 1, 2}) {}
+  std::vector<int> asked;
+  std::string axis;
+
+ protected:
+  std::unique_ptr<Communicator> make_group(Device&, Queue, std::string of,
+                                           std::shared_ptr<const GroupState> state, schedule::GroupShape,
+                                           const GroupOptions&) override {
+    asked = state->members.ranks;
+    axis = std::move(of);
+    return make_group_of_one();
+  }
+};
+
+TEST(Group, IsWhatItsWorldMakes) {
+  OtherWorld world;
+  CpuDevice device(std::make_shared<DeviceKernels>());
+  EXPECT_NE(world.group(device, Queue::gather, "data", {0, 1}, {1, 2}), nullptr);
+  EXPECT_EQ(world.asked, (std::vector<int>{0, 1}));
+  EXPECT_EQ(world.axis, "data");
+  EXPECT_NE(world.group(device, Queue::gather, "model", {1}, {1, 1}), nullptr);
+  EXPECT_EQ(world.axis, "data") << "of one rank there is nothing to make";
+}
+
 TEST(Group, RefusesDeterministicSumsOverThree) {
   const auto world = make_recorded_world(0, 3);
   CpuDevice device(std::make_shared<DeviceKernels>());

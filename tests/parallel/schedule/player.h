@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel/schedule/schedule.h"
@@ -30,9 +31,13 @@ class Player {
       : size_(shape.size()) {
     for (int rank = 0; rank < size_; ++rank) {
       plans_.push_back(plan(algorithm, operation, shape, rank, root));
-      expect(plans_.back().chunks == plans_[0].chunks && plans_.back().rounds == plans_[0].rounds, rank,
-             "another number of chunks or rounds than rank 0");
     }
+    check();
+  }
+  // The plans of all ranks, in order.
+  explicit Player(std::vector<schedule::Plan> plans)
+      : size_(static_cast<int>(plans.size())), plans_(std::move(plans)) {
+    check();
   }
 
   int64_t chunks() const { return plans_[0].chunks; }
@@ -95,6 +100,13 @@ class Player {
   }
 
  private:
+  void check() const {
+    for (int rank = 0; rank < size_; ++rank) {
+      const schedule::Plan& plan = plans_[index(rank)];
+      expect(plan.chunks == plans_[0].chunks && plan.rounds == plans_[0].rounds, rank,
+             "another number of chunks or rounds than rank 0");
+    }
+  }
   static size_t index(int rank) { return static_cast<size_t>(rank); }
   const std::vector<schedule::Move>& moves_of(int rank) const { return plans_[index(rank)].moves; }
   static void expect(bool condition, int rank, const char* failure) {

@@ -19,6 +19,7 @@ using schedule::Algorithm;
 using schedule::GroupShape;
 using schedule::Move;
 using schedule::Operation;
+using schedule::Plan;
 
 constexpr int kMostRanks = 256;
 using Contributions = std::bitset<kMostRanks>;  // the ranks whose part is in a value
@@ -159,22 +160,27 @@ float tree_sum(const std::vector<float>& values, size_t first, size_t count) {
   return tree_sum(values, first, count / 2) + tree_sum(values, first + count / 2, count / 2);
 }
 
+// By rank and chunk; the values differ so much in size that another order would be another sum.
+std::vector<std::vector<float>> summands(int size, int64_t chunks) {
+  std::vector<std::vector<float>> held(at(size), std::vector<float>(at(chunks)));
+  uint64_t state = 1;
+  for (std::vector<float>& of_one : held) {
+    for (float& value : of_one) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      value = static_cast<float>(static_cast<int64_t>(state)) *
+              std::ldexp(1.0f, -static_cast<int>(state >> 20 & 63));
+    }
+  }
+  return held;
+}
+
 TEST(Schedule, halving_doubling_sums_as_the_balanced_tree_over_ranks_in_order) {
   for (const GroupShape& shape : {GroupShape{1, 2}, GroupShape{2, 2}, GroupShape{8, 1}, GroupShape{4, 4},
                                   GroupShape{8, 16}, GroupShape{16, 16}}) {
     const int size = shape.size();
     for (const Operation operation : {Operation::reduce_scatter, Operation::all_reduce}) {
       const Player<float> player(Algorithm::halving_doubling, operation, shape);
-      std::vector<std::vector<float>> held(at(size), std::vector<float>(at(player.chunks())));
-      uint64_t state = 1;
-      for (std::vector<float>& of_one : held) {
-        for (float& value : of_one) {
-          state = state * 6364136223846793005u + 1442695040888963407u;
-          // The values differ so much in size that another order would be another sum.
-          value = static_cast<float>(static_cast<int64_t>(state)) *
-                  std::ldexp(1.0f, -static_cast<int>(state >> 20 & 63));
-        }
-      }
+      std::vector<std::vector<float>> held = summands(size, player.chunks());
       std::vector<float> expected(at(player.chunks()));
       for (int64_t chunk = 0; chunk < player.chunks(); ++chunk) {
         std::vector<float> column;
@@ -191,6 +197,38 @@ TEST(Schedule, halving_doubling_sums_as_the_balanced_tree_over_ranks_in_order) {
           ASSERT_EQ(held[at(rank)][at(chunk)], expected[at(chunk)]) << "rank " << rank << " chunk " << chunk;
         }
       }
+    }
+  }
+}
+
+TEST(Schedule, sums_in_order_are_those_of_the_ranks) {
+  for (const int size : {2, 3, 5, 16}) {
+    std::vector<Plan> plans;
+    for (int rank = 0; rank < size; ++rank) plans.push_back(plan_in_order(Operation::all_reduce, size, rank));
+    const Player<float> player(plans);
+    const auto before = summands(size, player.chunks());
+    auto held = before;
+    // What precedes a rank's own summand, so far; the rank's chunk is its own number.
+    std::vector<std::vector<float>> preceding(at(size));
+    player.play(held, true, [&](int rank, const Move& move, int64_t chunk, float value) {
+      float& place = held[at(rank)][at(chunk)];
+      if (!move.combine) {
+        place = value;
+      } else if (move.precedes) {
+        EXPECT_EQ(move.peer, static_cast<int>(preceding[at(rank)].size())) << "of rank " << rank;
+        preceding[at(rank)].push_back(value);
+        if (move.peer + 1 < rank) return;
+        float sum = preceding[at(rank)][0];
+        for (size_t i = 1; i < preceding[at(rank)].size(); ++i) sum += preceding[at(rank)][i];
+        place = sum + place;
+      } else {
+        place += value;
+      }
+    });
+    for (int64_t chunk = 0; chunk < size; ++chunk) {
+      float sum = before[0][at(chunk)];
+      for (int rank = 1; rank < size; ++rank) sum += before[at(rank)][at(chunk)];
+      for (int rank = 0; rank < size; ++rank) ASSERT_EQ(held[at(rank)][at(chunk)], sum) << rank;
     }
   }
 }

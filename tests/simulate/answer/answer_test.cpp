@@ -46,6 +46,25 @@ TEST(SimulatedAnswer, mfu_by_hand) {
   EXPECT_GT(found.hfu, found.mfu_causal);  // the recipe recomputes
 }
 
+// A batch that grows is played in its last phase, and the answer says so.
+TEST(SimulatedAnswer, a_ramp_plays_its_last_phase) {
+  const Answer plain = answered(testing::small_run());
+  EXPECT_TRUE(plain.ramp.empty());
+  const Answer found =
+      answered(testing::small_run({"batch.ramp+={ global_sequences: 4 }",
+                                   "batch.ramp+={ step: 5 global_sequences: 8 }", "train.steps=15"}));
+  EXPECT_EQ(found.step, plain.step);
+  EXPECT_EQ(found.tokens_per_step, 8 * 512);
+  EXPECT_EQ(found.goal_tokens, (5 * 4 + 10 * 8) * 512);
+  std::ostringstream text;
+  print_answer(text, found);
+  EXPECT_NE(text.str().find("batch.ramp: 4 sequences a step, 8 from step 5 on; a step of the last phase is "
+                            "played"),
+            std::string::npos)
+      << text.str();
+  EXPECT_EQ(nlohmann::json::parse(to_json(found)).at("batch_ramp").at("played"), "last");
+}
+
 TEST(SimulatedAnswer, more_than_a_peak_is_no_share) {
   EXPECT_EQ(share_text(0.52314), "52.31 %");
   EXPECT_EQ(share_text(1, 1), "100.0 %");

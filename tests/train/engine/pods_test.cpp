@@ -55,7 +55,7 @@ struct Rank {
     if (count > 0) cut(batch.ids), cut(batch.targets), cut(batch.positions), cut(batch.document_starts);
     batch.target_count =
         std::count_if(batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; });
-    program().upload(host_batch(batch), 1e-2);
+    program().upload(host_batch(batch), program().dealer().deal(count > 0 ? count : 8), 1e-2);
     program().step();
   }
   void collect(Tensors& out) const {
@@ -359,6 +359,46 @@ TEST_F(Resume, ThroughOneLayoutAfterTheOtherGoesOnAsOneRank) {
       expect_close(last, one);
     }
     std::filesystem::remove_all(run_ / "checkpoints");
+  }
+}
+
+// Batches that grow: the steps of a program that has room for more are those of one that has not, and a run
+// goes on in the middle of the ramp, on other ranks too.
+TEST_F(Resume, InTheMiddleOfARampIsBitEqual) {
+  const auto ramp = [](const Rank& rank, int64_t from, int64_t to) {
+    for (int64_t s = from; s < to; ++s) rank.step(s, 0, s < 2 ? 2 : s < 4 ? 4 : 8);
+  };
+  struct Case {
+    std::string rest, layout, other;
+    bool deterministic;
+  };
+  for (const Case& one :
+       {Case{"", "pods 2 of 1x2", "1x4", true}, Case{"", "1x1", "pods 2 of 2x2", true},
+        Case{"", "1x2 zero 1", "1x2", true}, Case{"", "pods 2 of 1x2", "pods 2 of 1x2", false},
+        Case{"pathways { every_steps: 3 wire: INT8 }", "pods 2 of 1x1", "pods 2 of 1x1", false}}) {
+    SCOPED_TRACE(one.rest + " " + one.layout + " then " + one.other);
+    const Tensors expected =
+        on_ranks(config_of(one.rest, one.layout, one.deterministic), [&](const Rank& rank) {
+          ramp(rank, 0, 3);
+          save(rank, 3);
+          ramp(rank, 3, 6);
+        });
+    const Tensors found = on_ranks(
+        config_of(one.rest, one.other, one.deterministic),
+        [&](const Rank& rank) {
+          restore(rank, 3);
+          ramp(rank, 3, 6);
+        },
+        true);
+    expect_same_bits(found, expected);
+    std::filesystem::remove_all(run_ / "checkpoints");
+  }
+  for (const bool deterministic : {true, false}) {
+    config::RunConfig exact = config_of("", "pods 2 of 1x2", deterministic);
+    const auto small = [&](const Rank& rank) { ramp(rank, 2, 4); };
+    const Tensors roomy = on_ranks(exact, small);
+    exact.mutable_batch()->set_global_sequences(4);
+    expect_same_bits(roomy, on_ranks(exact, small));
   }
 }
 

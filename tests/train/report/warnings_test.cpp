@@ -41,6 +41,18 @@ TEST(Warnings, OfACustomScheduleAnEndIsKnownWhereItSaysSo) {
   EXPECT_NE(found[0].find("ends at step 2, and 6 steps follow at rate 0.5"), std::string::npos) << found[0];
 }
 
+TEST(Warnings, OfABatchThatNoStepTakes) {
+  const std::vector<std::string> ramp{"batch.ramp+={ global_sequences: 2 }",
+                                      "batch.ramp+={ step: 8 global_sequences: 4 }"};
+  const auto found = of(ramp);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(
+      found[0],
+      "batch.ramp[1].global_sequences is for steps from 8 on, and the run ends before them (train.steps "
+      "is 8)");
+  EXPECT_TRUE(of({ramp[0], "batch.ramp+={ step: 7 global_sequences: 4 }"}).empty());
+}
+
 // A stored run made longer: one sentence for the schedule, and one for each other value that was left behind.
 TEST(Warnings, AreOfWhatAStoredRunKeeps) {
   const std::string stored = config::to_text(config::load_text(test::recipe_text(), "recipe"));
