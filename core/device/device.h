@@ -51,6 +51,8 @@ class Device {
   // Issues a collective on a queue of communication. A device without numbers only takes note of it.
   void transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                 const CollectiveNote& note, Queue queue);
+  // The moment when the queue has done what was issued there. Recorded again with nothing in between, it is
+  // the later one.
   Event record(Queue queue);
   void wait(Queue queue, Event event);
 

@@ -23,6 +23,9 @@ struct CollectiveNote {
 class Transfer {
  public:
   virtual ~Transfer() = default;
+  // Where a library of the device carries it out: puts all of it on `stream`, the handle of its queue, when it
+  // is issued, and is kept until the queue has passed it. False: it is advanced.
+  virtual bool put_on([[maybe_unused]] void* stream) { return false; }
   // Does what can be done without waiting and says whether all is done. The thread that serves the queues of
   // communication calls it again and again; an exception ends the transfer and reaches whoever waits for it.
   virtual bool advance() = 0;

@@ -192,7 +192,7 @@ Pretrain::Issued Pretrain::issue(const StepOrder& order, const Batch& batch) {
   Issued out;
   out.step = order.step;
   const Event last = engine_.program->marks().end;
-  out.since = paused_.ticket > last.ticket ? paused_ : last;
+  out.since = paused_.ticket >= last.ticket ? paused_ : last;
   meter_->begin();
   engine_.program->upload(host_batch(batch), order.deal, schedule_(order.step));
   engine_.program->step();

@@ -91,7 +91,7 @@ void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const 
 
 void CpuDevice::on_record(Event event) {
   auto& times = recorded_[static_cast<size_t>(event.queue)];
-  times.emplace(event.ticket, std::chrono::steady_clock::now());
+  times.insert_or_assign(event.ticket, std::chrono::steady_clock::now());
   if (times.size() > kEventsKept) times.erase(times.begin());
 }
 

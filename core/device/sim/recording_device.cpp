@@ -63,9 +63,13 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const La
   record.phase = call.phase;
   record.queue = ticket.queue;
   record.ticket = ticket.ticket;
-  const Stopwatch watch;
+  const Event before{ticket.queue, ticket.ticket - 1};
+  if (timed_) inner_->on_record(before);
   if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
-  if (timed_) record.time = watch.elapsed();
+  if (timed_) {
+    inner_->on_record(ticket);
+    record.time = inner_->elapsed(before, ticket);
+  }
   records_.push_back(std::move(record));
 }
 

@@ -31,8 +31,8 @@ class RecordingDevice final : public Device {
   // Prices workspaces and packed sizes as `kernels` would; runs nothing.
   explicit RecordingDevice(std::shared_ptr<const DeviceKernels> kernels)
       : Device(std::move(kernels)), inner_(nullptr) {}
-  // Hands everything on to `inner`, which outlives this. `timed` measures each operator (the inner device
-  // must run an operator before launch returns, as the CPU's compute queue does).
+  // Hands everything on to `inner`, which outlives this. `timed` measures each operator by the device's
+  // events, and waits for each.
   explicit RecordingDevice(Device& inner, bool timed = false);
 
   void synchronize(Event event, Seconds deadline) override;

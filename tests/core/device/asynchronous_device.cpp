@@ -230,6 +230,9 @@ void AsynchronousDevice::on_copy(const Tensor& to, const Tensor& from, Event tic
 
 void AsynchronousDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                                      const CollectiveNote&, Event ticket) {
+  // A stream is what is to be called in its order.
+  std::vector<std::function<void()>> stream;
+  const bool on_stream = transfer->put_on(&stream);
   std::vector<Tensor> tensors;
   std::vector<Region> regions;
   for (const Operand& operand : operands) {
@@ -239,13 +242,14 @@ void AsynchronousDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::sp
     regions.push_back({memory_.offset(block.address), block.bytes});
   }
   const auto work = std::shared_ptr<Transfer>(std::move(transfer));
-  push(ticket, tensors, [this, work, regions] {
+  push(ticket, tensors, [this, work, regions, on_stream, stream] {
     for (const Region& region : regions) memory_.let_in(region.offset, region.bytes);
+    for (const auto& call : stream) call();
     const auto advance = [&] {
       const std::lock_guard lock(transport_);
       return work->advance();
     };
-    while (!advance()) {
+    while (!on_stream && !advance()) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
       const std::lock_guard lock(mutex_);
       if (failure_ != nullptr) throw SystemError("the device has failed");
@@ -258,7 +262,7 @@ void AsynchronousDevice::on_record(Event event) {
   Entry entry;
   entry.run = [this, event] {
     const std::lock_guard lock(mutex_);
-    recorded_.emplace(std::pair{event.queue, event.ticket}, Clock::now());
+    recorded_.insert_or_assign(std::pair{event.queue, event.ticket}, Clock::now());
   };
   push(event.queue, std::move(entry));
 }

@@ -97,6 +97,38 @@ TEST(AsynchronousDevice, times_what_lies_between_events_once_both_have_passed) {
   EXPECT_GE(took.get().count(), 0.02);
 }
 
+// As a library of the device would: all of it is on the queue's stream when it is issued.
+class OnStream final : public Transfer {
+ public:
+  explicit OnStream(const Tensor& tensor) : tensor_(tensor) {}
+  bool put_on(void* stream) override {
+    static_cast<std::vector<std::function<void()>>*>(stream)->push_back([tensor = tensor_] {
+      float value = 0;
+      std::memcpy(&value, tensor.data(), sizeof value);
+      value *= 10;
+      std::memcpy(tensor.data(), &value, sizeof value);
+    });
+    return true;
+  }
+  bool advance() override { throw InternalError("what is on a stream is not advanced"); }
+
+ private:
+  Tensor tensor_;
+};
+
+TEST(AsynchronousDevice, runs_a_transfer_that_is_on_a_stream_in_its_order) {
+  AsynchronousDevice device(reference());
+  std::atomic<bool> may_end{false};
+  const Array x = vector_of(device, {3}), y = vector_of(device, {4});
+  const Operand operand{x.tensor, Access::inout};
+  hold(device, Queue::gather, operand, may_end);
+  device.launch(op::add(y.tensor, x.tensor));  // 7, once the queue is free
+  device.transfer(std::make_unique<OnStream>(x.tensor), {&operand, 1}, {}, Queue::reduce);
+  device.launch(op::add(y.tensor, x.tensor));
+  may_end = true;
+  EXPECT_EQ(read(device, x.tensor), (std::vector<float>{74}));
+}
+
 TEST(AsynchronousDevice, an_entry_that_fails_is_thrown_to_whoever_waits) {
   AsynchronousDevice device(reference());
   std::atomic<bool> may_end{true};

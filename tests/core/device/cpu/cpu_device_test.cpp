@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -102,6 +105,10 @@ TEST(CpuDevice, TimesWhatLiesBetweenEvents) {
   EXPECT_GT(device.elapsed(before, after).count(), 0);
   EXPECT_LT(device.elapsed(before, after).count(), 10);
   EXPECT_THROW(device.elapsed(before, Event{Queue::gather, 99}), InternalError);
+  // With nothing in between, the later record is the one that counts.
+  const Seconds first = device.elapsed(before, after);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  EXPECT_GE(device.elapsed(before, device.record(Queue::compute)).count(), first.count() + 0.002);
 }
 
 // Keeps what it is told.
