@@ -130,11 +130,11 @@ void Device::copy(const Tensor& to, const Tensor& from, Queue queue) {
 }
 
 void Device::transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                      const CollectiveNote& note, Queue queue) {
+                      const CollectiveInfo& info, Queue queue) {
   require(queue != Queue::compute && queue != Queue::host,
           "a collective is issued on a queue of communication");
   const Event ticket = enter(queue, operands);
-  on_transfer(std::move(transfer), operands, note, ticket);
+  on_transfer(std::move(transfer), operands, info, ticket);
 }
 
 Event Device::record(Queue queue) {

@@ -50,7 +50,7 @@ class Device {
   void copy(const Tensor& to, const Tensor& from, Queue queue = Queue::compute);
   // Issues a collective on a queue of communication. A device without numbers only takes note of it.
   void transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                const CollectiveNote& note, Queue queue);
+                const CollectiveInfo& info, Queue queue);
   // The moment when the queue has done what was issued there. Recorded again with nothing in between, it is
   // the later one.
   Event record(Queue queue);
@@ -88,7 +88,7 @@ class Device {
                          Event ticket) = 0;
   virtual void on_copy(const Tensor& to, const Tensor& from, Event ticket) = 0;
   virtual void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                           const CollectiveNote& note, Event ticket) = 0;
+                           const CollectiveInfo& info, Event ticket) = 0;
   virtual void on_record(Event event) = 0;
   virtual void on_wait(Queue queue, Event event) = 0;
   virtual void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) = 0;

@@ -24,7 +24,7 @@ class Observer {
   virtual void waited(Queue on, Span span) = 0;
   // On the thread that serves the queues of communication; those of one queue follow each other. From the
   // first look at a collective, whoever of its ranks is there, to its end on this rank.
-  virtual void transferred(const CollectiveNote& note, Queue queue, Span span) = 0;
+  virtual void transferred(const CollectiveInfo& info, Queue queue, Span span) = 0;
 };
 
 }  // namespace toroid

@@ -52,7 +52,7 @@ void ReferenceDevice::on_copy(const Tensor& to, const Tensor& from, Event) {
 }
 
 void ReferenceDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
-                                  const CollectiveNote&, Event) {
+                                  const CollectiveInfo&, Event) {
   while (!transfer->advance()) std::this_thread::yield();
 }
 

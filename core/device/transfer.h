@@ -9,13 +9,13 @@
 namespace toroid {
 
 // What a collective moves, for records, for the table that peers read and for reports of an expired deadline.
-struct CollectiveNote {
+struct CollectiveInfo {
   std::string operation;   // "all_gather"
   std::string axis;        // "data"
   std::string tensor;      // "layer.3 weights"
   int64_t bytes = 0;       // of the whole array: gathered, or before scattering
   int ranks = 1;           // of the group
-  std::string way;         // how it is carried out: a schedule's name, "read" ...
+  std::string method;      // how it is carried out: a schedule's name, "read" ...
   int64_t wire_bytes = 0;  // of the whole array as it travels: fewer where a wire rounds
   Phase phase = Phase::forward;
 };
@@ -23,8 +23,8 @@ struct CollectiveNote {
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Where a library of the device carries it out: puts all of it on `stream`, the handle of its queue, when it
-  // is issued, and is kept until the queue has passed it. False: it is advanced.
+  // Where a library of the device carries it out: puts all of it on `stream`, the handle of its queue, when
+  // it is issued, and is kept until the queue has passed it. False: it is advanced.
   virtual bool put_on([[maybe_unused]] void* stream) { return false; }
   // Does what can be done without waiting and says whether all is done. The thread that serves the queues of
   // communication calls it again and again; an exception ends the transfer and reaches whoever waits for it.

@@ -10,7 +10,7 @@
 #include "bench/step/step_bench.h"
 #include "launch/toroid/config_flags.h"
 #include "launch/toroid/verb.h"
-#include "simulate/fit/host_chip.h"
+#include "simulate/fit/machine_chip.h"
 #include "train/machine/best_of.h"
 #include "train/machine/collective_table.h"
 
@@ -27,7 +27,7 @@ struct BenchFlags {
 // What the chip `host` says of the step, beside it.
 std::optional<train::Comparison> compare(const config::RunConfig& run, const train::StepBench& bench,
                                          const train::Plugins& plugins) {
-  const auto predicted = train::predict_on_host(run, plugins);
+  const auto predicted = train::predict_on_this_machine(run, plugins);
   if (!predicted) return std::nullopt;
   train::Comparison out;
   out.predicted = *predicted;

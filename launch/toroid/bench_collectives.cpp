@@ -89,7 +89,7 @@ nlohmann::ordered_json to_json(const train::CollectiveBench& bench) {
     nlohmann::ordered_json line;
     line["operation"] = schedule::name(row.operation);
     line["bytes"] = row.bytes;
-    for (const train::WayTime& time : row.times) line["s"][std::string(name(time.way))] = time.median_s;
+    for (const train::MethodTime& time : row.times) line["s"][std::string(name(time.method))] = time.median_s;
     line["library_s"] = row.library_s > 0 ? nlohmann::ordered_json(row.library_s) : nullptr;
     if (row.copy_rate > 0) line["copy_bytes_per_s"] = row.copy_rate;
     if (row.sum_rate > 0) line["sum_bytes_per_s"] = row.sum_rate;
@@ -110,13 +110,14 @@ void print_text(const train::CollectiveBench& bench) {
   for (const train::CollectiveRow& row : bench.rows) {
     if (before == nullptr || before->operation != row.operation) {
       std::printf("\n%-14s", std::string(schedule::name(row.operation)).c_str());
-      for (const train::WayTime& time : row.times) std::printf(" %18s", std::string(name(time.way)).c_str());
+      for (const train::MethodTime& time : row.times)
+        std::printf(" %18s", std::string(name(time.method)).c_str());
       std::printf(" %9s  best: MPI's  copy bound (copy, sum)\n", "MPI");
     }
     before = &row;
     std::printf("%-14s", short_size(row.bytes).c_str());
     const auto rate = [&](double seconds) { return static_cast<double>(row.bytes) / seconds / 1e9; };
-    for (const train::WayTime& time : row.times) std::printf(" %18.2f", rate(time.median_s));
+    for (const train::MethodTime& time : row.times) std::printf(" %18.2f", rate(time.median_s));
     const double best = row.best().median_s;
     if (row.library_s > 0) {
       std::printf(" %9.2f  %11.2f x", rate(row.library_s), row.library_s / best);

@@ -17,7 +17,7 @@
 #include "launch/toroid/verb.h"
 #include "train/engine/engine.h"
 #include "train/machine/best_of.h"
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 #include "train/machine/operator_bench.h"
 #include "train/machine/product_rate.h"
 
@@ -86,7 +86,7 @@ void look_at_system(const HostInfo& host) {
 }
 
 // How bf16 operands are multiplied here, and why.
-void choose_products(config::HostFigures& figures) {
+void choose_products(config::MachineFigures& figures) {
   const cpu::RegisterRates rates = cpu::measure_register_rates();
   const std::string way(name_of(cpu::fastest_products()));
   figures.set_bf16_products(way);
@@ -106,7 +106,7 @@ struct ProductShape {
   train::BestOf forward, input_gradient, weight_gradient;
 };
 
-void measure(config::HostFigures& figures, int threads, bool quick) {
+void measure(config::MachineFigures& figures, int threads, bool quick) {
   choose_products(figures);
   const auto device = train::alone(train::Plugins().cpu(), threads, cpu::fastest_products());
   const int rounds = quick ? 3 : 4, repetitions = quick ? 1 : 3;
@@ -169,7 +169,7 @@ void measure(config::HostFigures& figures, int threads, bool quick) {
 }
 
 // Whether the machine was idle, as far as its rounds tell.
-void look_at_rounds(const config::HostFigures& figures) {
+void look_at_rounds(const config::MachineFigures& figures) {
   const double worst = std::max(
       {figures.bf16_spread(), figures.fp32_spread(), figures.bandwidth_spread(), figures.op_spread()});
   line("rounds",
@@ -183,7 +183,7 @@ void look_at_rounds(const config::HostFigures& figures) {
 }
 
 // For the chip `host` (docs/simulator.md). --quick leaves out what most configs on this machine do not ask.
-void measure_operators(config::HostFigures& figures, int threads, bool quick) {
+void measure_operators(config::MachineFigures& figures, int threads, bool quick) {
   std::printf("operators of a step: timing small models\n");
   std::fflush(stdout);
   const auto add = [&](DType type, int on_threads, int repetitions) {
@@ -208,7 +208,7 @@ ExitCode doctor(const DoctorFlags& flags) {
   config::TrainConfig train;
   train.set_threads(flags.threads);
   const int threads = train::compute_threads(train);
-  config::HostFigures figures;
+  config::MachineFigures figures;
   figures.set_cpu(host.cpu);
   figures.set_cores(host.cores);
   figures.set_threads(threads);
@@ -218,8 +218,8 @@ ExitCode doctor(const DoctorFlags& flags) {
   measure(figures, threads, flags.quick);
   measure_operators(figures, threads, flags.quick);
   look_at_rounds(figures);
-  train::write_host_figures(figures);
-  std::printf("\nwritten to %s\n", printable(train::host_figures_path().string()).c_str());
+  train::write_machine_figures(figures);
+  std::printf("\nwritten to %s\n", printable(train::machine_figures_path().string()).c_str());
   return ExitCode::done;
 }
 

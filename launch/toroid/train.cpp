@@ -5,7 +5,7 @@
 #include "core/model/check.h"
 #include "launch/toroid/train_verb.h"
 #include "launch/toroid/verb.h"
-#include "simulate/fit/host_chip.h"
+#include "simulate/fit/machine_chip.h"
 #include "train/config/batch_plan.h"
 #include "train/engine/plugins.h"
 #include "train/huggingface/inheritance.h"
@@ -56,7 +56,9 @@ ExitCode train_verb(const TrainFlags& flags, const train::Plugins& plugins) {
   options.allow_changes = flags.allow_changes;
   options.dry_run = flags.dry_run;
   options.record = flags.record;
-  options.predict = [&](const config::RunConfig& run) { return train::predict_on_host(run, plugins); };
+  options.predict = [&](const config::RunConfig& run) {
+    return train::predict_on_this_machine(run, plugins);
+  };
   if (options.out.empty() && options.resume.empty())
     options.out = Path("runs") / Path(flags.config.file).stem();
   return train::run(options, plugins);

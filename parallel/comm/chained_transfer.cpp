@@ -5,8 +5,8 @@
 namespace toroid {
 
 ChainedTransfer::ChainedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence,
-                                 CollectiveNote note, std::vector<std::unique_ptr<WatchedTransfer>> parts)
-    : WatchedTransfer(std::move(group), sequence, std::move(note)), parts_(std::move(parts)) {}
+                                 CollectiveInfo info, std::vector<std::unique_ptr<WatchedTransfer>> parts)
+    : WatchedTransfer(std::move(group), sequence, std::move(info)), parts_(std::move(parts)) {}
 
 WatchedTransfer::Progress ChainedTransfer::step() {
   const size_t before = at_;

@@ -11,7 +11,7 @@ namespace toroid {
 class ChainedTransfer final : public WatchedTransfer {
  public:
   // `parts` have no watch of their own.
-  ChainedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
+  ChainedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info,
                   std::vector<std::unique_ptr<WatchedTransfer>> parts);
   Progress step() override;
 

@@ -2,25 +2,25 @@
 
 namespace toroid {
 
-std::string_view name(const Way& way) {
-  switch (way.by) {
-    case Way::By::messages:
-      return schedule::name(way.algorithm);
-    case Way::By::read:
+std::string_view name(const Method& method) {
+  switch (method.by) {
+    case Method::By::messages:
+      return schedule::name(method.algorithm);
+    case Method::By::read:
       return "read";
-    case Way::By::relay:
+    case Method::By::relay:
       return "relay";
-    case Way::By::hierarchical:
+    case Method::By::hierarchical:
       return "hierarchical";
-    case Way::By::library:
+    case Method::By::library:
       return "library";
   }
   return "";
 }
 
-std::optional<Way> way_named(std::string_view text) {
-  for (const Way& way : kWays) {
-    if (text == name(way)) return way;
+std::optional<Method> method_named(std::string_view text) {
+  for (const Method& method : kMethods) {
+    if (text == name(method)) return method;
   }
   return std::nullopt;
 }

@@ -13,7 +13,7 @@
 namespace toroid {
 
 // How a collective is carried out.
-struct Way {
+struct Method {
   enum class By : uint8_t {
     messages,      // in the order of `algorithm`
     read,          // ranks of a host read each other's arrays (host_transfer.h)
@@ -24,32 +24,28 @@ struct Way {
   By by = By::messages;
   schedule::Algorithm algorithm = schedule::Algorithm::direct;  // of messages
 
-  constexpr Way(By way) : by(way) {}
-  constexpr Way(schedule::Algorithm order) : algorithm(order) {}
-  friend bool operator==(const Way&, const Way&) = default;
+  constexpr Method(By method) : by(method) {}
+  constexpr Method(schedule::Algorithm order) : algorithm(order) {}
+  friend bool operator==(const Method&, const Method&) = default;
 };
 
 // All that there are.
-inline constexpr Way kWays[] = {Way::By::read,
-                                Way::By::relay,
-                                Way::By::hierarchical,
-                                Way::By::library,
-                                schedule::Algorithm::ring,
-                                schedule::Algorithm::bidirectional_ring,
-                                schedule::Algorithm::torus,
-                                schedule::Algorithm::halving_doubling,
-                                schedule::Algorithm::direct};
+inline constexpr Method kMethods[] = {Method::By::read,           Method::By::relay,
+                                      Method::By::hierarchical,   Method::By::library,
+                                      schedule::Algorithm::ring,  schedule::Algorithm::bidirectional_ring,
+                                      schedule::Algorithm::torus, schedule::Algorithm::halving_doubling,
+                                      schedule::Algorithm::direct};
 
-std::string_view name(const Way& way);
+std::string_view name(const Method& method);
 // Nothing where there is no such way.
-std::optional<Way> way_named(std::string_view name);
+std::optional<Method> method_named(std::string_view name);
 
 // Serves arrays of more bytes than the row before it (of the same operation and ranks) and at most of these.
 struct Choice {
   schedule::Operation operation = schedule::Operation::all_gather;
   int ranks = 0, ranks_per_host = 0;
   int64_t up_to_bytes = 0;
-  Way way = Way::By::read;
+  Method method = Method::By::read;
 };
 
 // The row for an array of `bytes`: of the smallest size that is not below it, else of the largest there is.

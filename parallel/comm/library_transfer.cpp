@@ -5,9 +5,9 @@
 namespace toroid {
 
 LibraryTransfer::LibraryTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence,
-                                 CollectiveNote note, std::shared_ptr<LibraryCollectives> library,
+                                 CollectiveInfo info, std::shared_ptr<LibraryCollectives> library,
                                  const HostJob& job)
-    : WatchedTransfer(std::move(group), sequence, std::move(note)), library_(std::move(library)), job_(job) {}
+    : WatchedTransfer(std::move(group), sequence, std::move(info)), library_(std::move(library)), job_(job) {}
 
 WatchedTransfer::Progress LibraryTransfer::step() {
   if (!begun_) {

@@ -21,7 +21,7 @@ class LibraryCollectives {
 
 class LibraryTransfer final : public WatchedTransfer {
  public:
-  LibraryTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
+  LibraryTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info,
                   std::shared_ptr<LibraryCollectives> library, const HostJob& job);
   Progress step() override;
 

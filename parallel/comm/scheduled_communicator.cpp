@@ -66,9 +66,9 @@ HostJob::Operation host_operation(Operation operation) {
 // The number under which the messages of a call travel. Calls of other operations or tensors have others (but
 // for one pair in 512), so that ranks which are out of step wait and are named instead of summing what does
 // not belong together. Below 2^15, MPI's smallest largest tag.
-int channel_of(const GroupMembers& group, const CollectiveNote& note) {
+int channel_of(const GroupMembers& group, const CollectiveInfo& info) {
   uint32_t hash = 2166136261u;  // FNV-1a
-  for (const std::string* text : {&note.operation, &note.tensor}) {
+  for (const std::string* text : {&info.operation, &info.tensor}) {
     for (const char c : *text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
     hash *= 16777619u;
   }
@@ -106,17 +106,17 @@ struct ScheduledCommunicator::Work {
 
 ScheduledCommunicator::ScheduledCommunicator(Device& device, Queue queue, std::string axis,
                                              std::shared_ptr<const GroupState> group,
-                                             schedule::GroupShape shape, Means means,
+                                             schedule::GroupShape shape, Transports transports,
                                              const GroupOptions& options)
     : device_(device),
       queue_(queue),
       axis_(std::move(axis)),
       group_(std::move(group)),
       shape_(shape),
-      means_(std::move(means)),
+      transports_(std::move(transports)),
       options_(options) {
   require(shape_.size() == members().size(), "a group's shape has as many places as the group has ranks");
-  if (!members().on_one_host() || members().size() > Relay::kMostRanks) means_.relay = nullptr;
+  if (!members().on_one_host() || members().size() > Relay::kMostRanks) transports_.relay = nullptr;
   if (options_.deterministic && !schedule::power_of_two(members().size())) {
     throw UserError("deterministic mode sums over powers of two, and axis " + axis_ + " has " +
                     std::to_string(members().size()) +
@@ -138,9 +138,9 @@ ScheduledCommunicator::ScheduledCommunicator(Device& device, Queue queue, std::s
   on_host_ = std::move(on_host);
 }
 
-CollectiveNote ScheduledCommunicator::note(std::string operation, int64_t bytes,
-                                           const CollectiveLabel& label) const {
-  CollectiveNote out;
+CollectiveInfo ScheduledCommunicator::describe(std::string operation, int64_t bytes,
+                                               const CollectiveLabel& label) const {
+  CollectiveInfo out;
   out.operation = std::move(operation);
   out.axis = axis_;
   out.tensor = label.tensor;
@@ -173,35 +173,35 @@ HostJob ScheduledCommunicator::host_job(const Work& work) const {
   return job;
 }
 
-std::unique_ptr<Transfer> ScheduledCommunicator::by_host(const Work& work, Way way,
+std::unique_ptr<Transfer> ScheduledCommunicator::by_host(const Work& work, Method method,
                                                          std::vector<Operand>& operands,
-                                                         CollectiveNote note) {
+                                                         CollectiveInfo info) {
   HostJob job = host_job(work);
   count(job, members(), *group_->traffic);
-  if (way.by == Way::By::library) {
-    if (means_.library == nullptr) return nullptr;
-    return std::make_unique<LibraryTransfer>(group_, sequence_, std::move(note), means_.library, job);
+  if (method.by == Method::By::library) {
+    if (transports_.library == nullptr) return nullptr;
+    return std::make_unique<LibraryTransfer>(group_, sequence_, std::move(info), transports_.library, job);
   }
-  if (way.by == Way::By::relay) {
+  if (method.by == Method::By::relay) {
     job.ticket = rounds_ + 1;
-    rounds_ += static_cast<uint64_t>(relay_rounds(job, members().size(), *means_.relay));
-    if (means_.board == nullptr) return nullptr;
-    return std::make_unique<RelayTransfer>(group_, sequence_, std::move(note), *means_.board, *means_.relay,
-                                           job);
+    rounds_ += static_cast<uint64_t>(relay_rounds(job, members().size(), *transports_.relay));
+    if (transports_.board == nullptr) return nullptr;
+    return std::make_unique<RelayTransfer>(group_, sequence_, std::move(info), *transports_.board,
+                                           *transports_.relay, job);
   }
   job.ticket = ++ticket_;
   if (job.operation == HostJob::Operation::all_reduce) ++ticket_;
   const Tensor scratch = staging(host_staging_bytes(job, members().size()));
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
-  if (means_.board == nullptr) return nullptr;
-  return std::make_unique<HostTransfer>(group_, sequence_, std::move(note), *means_.board, *means_.memory,
-                                        job);
+  if (transports_.board == nullptr) return nullptr;
+  return std::make_unique<HostTransfer>(group_, sequence_, std::move(info), *transports_.board,
+                                        *transports_.memory, job);
 }
 
 // Sums within the host, then between hosts; gathers the other way round.
 std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std::vector<Operand>& operands,
-                                                          CollectiveNote note) {
+                                                          CollectiveInfo info) {
   const int per_host = members().per_host;
   const bool gathers = work.operation != Operation::reduce_scatter;
   HostJob sum = host_job(work), spread = host_job(work);
@@ -220,40 +220,41 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std:
   sum.staging = between.staging = scratch.data();
   count(between, members(), *group_->traffic);
   std::vector<std::unique_ptr<WatchedTransfer>> parts;
-  const bool recorded = means_.board == nullptr;
+  const bool recorded = transports_.board == nullptr;
   const auto add_host_part = [&](HostJob& job) {
     count(job, on_host_->members, *group_->traffic);
     job.ticket = ++ticket_;
     if (recorded) return;
-    parts.push_back(std::make_unique<HostTransfer>(on_host_, 0, note, *means_.board, *means_.memory, job));
+    parts.push_back(
+        std::make_unique<HostTransfer>(on_host_, 0, info, *transports_.board, *transports_.memory, job));
   };
   if (sums(work.operation)) add_host_part(sum);
   if (!recorded) {
-    parts.push_back(std::make_unique<MessageTransfer>(unwatched_, 0, note, *means_.transport,
-                                                      channel_of(members(), note), std::move(between)));
+    parts.push_back(std::make_unique<MessageTransfer>(unwatched_, 0, info, *transports_.transport,
+                                                      channel_of(members(), info), std::move(between)));
   }
   if (gathers) add_host_part(spread);
   if (recorded) return nullptr;
-  return std::make_unique<ChainedTransfer>(group_, sequence_, std::move(note), std::move(parts));
+  return std::make_unique<ChainedTransfer>(group_, sequence_, std::move(info), std::move(parts));
 }
 
-bool ScheduledCommunicator::serves(const Way& way, Operation operation, int64_t bytes, DType type,
+bool ScheduledCommunicator::serves(const Method& method, Operation operation, int64_t bytes, DType type,
                                    Combine how) const {
   const bool given = options_.deterministic && sums(operation);  // the order of sums is
-  switch (way.by) {
-    case Way::By::messages:
-      return !given && schedule::serves(way.algorithm, operation, shape_);
-    case Way::By::read:
-      return means_.memory != nullptr && members().on_one_host();
-    case Way::By::relay:
-      return means_.relay != nullptr;
-    case Way::By::hierarchical:
-      return means_.every_host_reads && spans_hosts(members()) &&
+  switch (method.by) {
+    case Method::By::messages:
+      return !given && schedule::serves(method.algorithm, operation, shape_);
+    case Method::By::read:
+      return transports_.memory != nullptr && members().on_one_host();
+    case Method::By::relay:
+      return transports_.relay != nullptr;
+    case Method::By::hierarchical:
+      return transports_.every_host_reads && spans_hosts(members()) &&
              (operation == Operation::all_gather || sums(operation));
-    case Way::By::library:
-      return !given && means_.has_library &&
-             (means_.library == nullptr ||
-              means_.library->serves(operation, type, how, bytes / bytes_of(type)));
+    case Method::By::library:
+      return !given && transports_.has_library &&
+             (transports_.library == nullptr ||
+              transports_.library->serves(operation, type, how, bytes / bytes_of(type)));
   }
   return false;
 }
@@ -263,26 +264,26 @@ bool ScheduledCommunicator::in_order(Operation operation, DType type, Combine ho
          how == Combine::sum && members().size() > 2;
 }
 
-Way ScheduledCommunicator::way_of(Operation operation, int64_t bytes, DType type, Combine how) const {
-  const auto has = [&](const Way& way) { return serves(way, operation, bytes, type, how); };
-  const Way rule = automatic_algorithm(operation, shape_, bytes, options_.deterministic);
+Method ScheduledCommunicator::method_of(Operation operation, int64_t bytes, DType type, Combine how) const {
+  const auto has = [&](const Method& method) { return serves(method, operation, bytes, type, how); };
+  const Method rule = automatic_algorithm(operation, shape_, bytes, options_.deterministic);
   if (in_order(operation, type, how)) return Algorithm::direct;
-  if (options_.way) return has(*options_.way) ? *options_.way : rule;
+  if (options_.method) return has(*options_.method) ? *options_.method : rule;
   const Choice* const choice = options_.deterministic ? nullptr
                                                       : choose(options_.choices, operation, members().size(),
                                                                members().per_host, bytes);
-  if (choice != nullptr && has(choice->way)) return choice->way;
-  if (means_.crowded && relays_first(operation, members().size(), bytes) && has(Way::By::relay))
-    return Way::By::relay;
-  for (const Way::By host : {Way::By::read, Way::By::relay}) {
+  if (choice != nullptr && has(choice->method)) return choice->method;
+  if (transports_.crowded && relays_first(operation, members().size(), bytes) && has(Method::By::relay))
+    return Method::By::relay;
+  for (const Method::By host : {Method::By::read, Method::By::relay}) {
     if (has(host)) return host;
   }
   return rule;
 }
 
 // Partial sums that are read in place, or that the transport adds, do not travel as bf16.
-bool ScheduledCommunicator::rounds_on_the_way(const Work& work, const Way& way) const {
-  const bool sends = way.by == Way::By::messages || way.by == Way::By::hierarchical;
+bool ScheduledCommunicator::rounds_on_the_way(const Work& work, const Method& method) const {
+  const bool sends = method.by == Method::By::messages || method.by == Method::By::hierarchical;
   return sends && work.bf16_wire && work.type == DType::f32 && !options_.deterministic;
 }
 
@@ -292,7 +293,7 @@ MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan p
   job.type = work.type;
   job.elements = work.elements;
   job.how = work.how;
-  job.bf16_wire = rounds_on_the_way(work, Way::By::hierarchical);
+  job.bf16_wire = rounds_on_the_way(work, Method::By::hierarchical);
   job.sent = work.in.data();
   job.received = work.out.data();
   const int64_t share = work.elements / members().size() * bytes_of(work.type);
@@ -311,7 +312,7 @@ MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan p
 
 std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, Algorithm algorithm,
                                                              std::vector<Operand>& operands,
-                                                             CollectiveNote note) {
+                                                             CollectiveInfo info) {
   const GroupMembers& group = members();
   MessageJob job =
       message_job(work, in_order(work.operation, work.type, work.how)
@@ -322,10 +323,10 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, A
   const Tensor scratch = staging(staging_bytes(job));
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
-  if (means_.transport == nullptr) return nullptr;
-  const int channel = channel_of(members(), note);
-  return std::make_unique<MessageTransfer>(group_, sequence_, std::move(note), *means_.transport, channel,
-                                           std::move(job));
+  if (transports_.transport == nullptr) return nullptr;
+  const int channel = channel_of(members(), info);
+  return std::make_unique<MessageTransfer>(group_, sequence_, std::move(info), *transports_.transport,
+                                           channel, std::move(job));
 }
 
 void ScheduledCommunicator::issue(Work work, std::string operation, const CollectiveLabel& label) {
@@ -338,20 +339,20 @@ void ScheduledCommunicator::issue(Work work, std::string operation, const Collec
     operands.push_back({work.in, sums(work.operation) ? Access::inout : Access::in});
     operands.push_back({work.out, Access::out});
   }
-  CollectiveNote said = note(std::move(operation), work.elements * bytes_of(work.type), label);
-  const Way way = way_of(work.operation, said.bytes, work.type, work.how);
-  said.way = name(way);
-  if (rounds_on_the_way(work, way)) said.wire_bytes = work.elements * bytes_of(DType::bf16);
+  CollectiveInfo said = describe(std::move(operation), work.elements * bytes_of(work.type), label);
+  const Method method = method_of(work.operation, said.bytes, work.type, work.how);
+  said.method = name(method);
+  if (rounds_on_the_way(work, method)) said.wire_bytes = work.elements * bytes_of(DType::bf16);
   std::unique_ptr<Transfer> transfer;
-  switch (way.by) {
-    case Way::By::messages:
-      transfer = by_messages(work, way.algorithm, operands, said);
+  switch (method.by) {
+    case Method::By::messages:
+      transfer = by_messages(work, method.algorithm, operands, said);
       break;
-    case Way::By::hierarchical:
+    case Method::By::hierarchical:
       transfer = by_hosts(work, operands, said);
       break;
     default:
-      transfer = by_host(work, way, operands, said);
+      transfer = by_host(work, method, operands, said);
   }
   device_.transfer(std::move(transfer), operands, said, queue_);
 }
@@ -456,12 +457,12 @@ void ScheduledCommunicator::exchange(const Tensor& tensor, int peer, bool receiv
   job.sent = job.received = tensor.data();
   job.segment_bytes = segment_bytes_for(Algorithm::direct, 1);
   count(job, members(), *group_->traffic);
-  const CollectiveNote said = note((receive ? "receive from rank " : "send to rank ") +
-                                       std::to_string(members().ranks[static_cast<size_t>(peer)]),
-                                   tensor.bytes(), label);
+  const CollectiveInfo said = describe((receive ? "receive from rank " : "send to rank ") +
+                                           std::to_string(members().ranks[static_cast<size_t>(peer)]),
+                                       tensor.bytes(), label);
   std::unique_ptr<Transfer> transfer;
-  if (means_.transport != nullptr) {
-    transfer = std::make_unique<MessageTransfer>(group_, 0, said, *means_.transport,
+  if (transports_.transport != nullptr) {
+    transfer = std::make_unique<MessageTransfer>(group_, 0, said, *transports_.transport,
                                                  2 * members().context + 1, std::move(job));
   }
   const Operand operand{tensor, receive ? Access::out : Access::in};
@@ -483,8 +484,8 @@ Event ScheduledCommunicator::barrier(const CollectiveLabel& label) {
   work.type = DType::u8;
   work.how = Combine::max;
   work.elements = members().size();
-  const Way::By by = way_of(work.operation, work.elements, work.type, work.how).by;
-  if (by == Way::By::messages || by == Way::By::hierarchical) {
+  const Method::By by = method_of(work.operation, work.elements, work.type, work.how).by;
+  if (by == Method::By::messages || by == Method::By::hierarchical) {
     if (!token_) token_ = device_.allocate(members().size(), "transfer", queue_);
     work.in = work.out = token_.view(DType::u8, {members().size()});
   }

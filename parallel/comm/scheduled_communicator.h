@@ -36,7 +36,7 @@ struct GroupOptions {
   // of a power of two.
   bool deterministic = false;
   // As far as the group has it and it serves the operation.
-  std::optional<Way> way = {};
+  std::optional<Method> method = {};
   // Measured, the same on all ranks of the group; asked where neither of the above decides.
   std::vector<Choice> choices = {};
   // Sums of fp32 over more than two ranks are taken in their order, ((0 + 1) + 2) + ..., by messages,
@@ -52,7 +52,7 @@ schedule::Algorithm automatic_algorithm(schedule::Operation operation, const sch
 class ScheduledCommunicator final : public Communicator {
  public:
   // What moves the bytes; borrowed. Neither transport nor board: the collective is only recorded.
-  struct Means {
+  struct Transports {
     Transport* transport = nullptr;
     Board* board = nullptr;              // of ranks on this host
     const PeerMemory* memory = nullptr;  // nullptr: memory cannot be read across ranks
@@ -63,8 +63,8 @@ class ScheduledCommunicator final : public Communicator {
     std::shared_ptr<LibraryCollectives> library = nullptr;  // of this group; nullptr: only recorded
   };
   ScheduledCommunicator(Device& device, Queue queue, std::string axis,
-                        std::shared_ptr<const GroupState> group, schedule::GroupShape shape, Means means,
-                        const GroupOptions& options);
+                        std::shared_ptr<const GroupState> group, schedule::GroupShape shape,
+                        Transports transports, const GroupOptions& options);
 
   Array all_gather(Array in, const CollectiveLabel& label) override;
   Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) override;
@@ -78,26 +78,27 @@ class ScheduledCommunicator final : public Communicator {
   Tensor own(const Tensor& gathered) const override;
   DType wire_type(DType compute, DType exact) const override;
   // How an operation on an array of `bytes` in all is carried out.
-  Way way_of(schedule::Operation operation, int64_t bytes, DType type = DType::f32,
-             Combine how = Combine::sum) const;
+  Method method_of(schedule::Operation operation, int64_t bytes, DType type = DType::f32,
+                   Combine how = Combine::sum) const;
   Place place() const override { return {members().place, members().size()}; }
   std::string_view axis() const override { return axis_; }
 
  private:
   struct Work;
   const GroupMembers& members() const { return group_->members; }
-  CollectiveNote note(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
+  CollectiveInfo describe(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
   void issue(Work work, std::string operation, const CollectiveLabel& label);
-  bool serves(const Way& way, schedule::Operation operation, int64_t bytes, DType type, Combine how) const;
+  bool serves(const Method& method, schedule::Operation operation, int64_t bytes, DType type,
+              Combine how) const;
   // Whether the order of its sums is that of the ranks.
   bool in_order(schedule::Operation operation, DType type, Combine how) const;
   std::unique_ptr<Transfer> by_messages(const Work& work, schedule::Algorithm algorithm,
-                                        std::vector<Operand>& operands, CollectiveNote note);
-  std::unique_ptr<Transfer> by_host(const Work& work, Way way, std::vector<Operand>& operands,
-                                    CollectiveNote note);
-  std::unique_ptr<Transfer> by_hosts(const Work& work, std::vector<Operand>& operands, CollectiveNote note);
+                                        std::vector<Operand>& operands, CollectiveInfo info);
+  std::unique_ptr<Transfer> by_host(const Work& work, Method method, std::vector<Operand>& operands,
+                                    CollectiveInfo info);
+  std::unique_ptr<Transfer> by_hosts(const Work& work, std::vector<Operand>& operands, CollectiveInfo info);
   HostJob host_job(const Work& work) const;
-  bool rounds_on_the_way(const Work& work, const Way& way) const;
+  bool rounds_on_the_way(const Work& work, const Method& method) const;
   MessageJob message_job(const Work& work, schedule::Plan plan) const;
   Tensor staging(int64_t bytes);
   void exchange(const Tensor& tensor, int peer, bool receive, const CollectiveLabel& label);
@@ -110,7 +111,7 @@ class ScheduledCommunicator final : public Communicator {
   // collective.
   std::shared_ptr<const GroupState> unwatched_, on_host_;
   schedule::GroupShape shape_;
-  Means means_;
+  Transports transports_;
   GroupOptions options_;
   uint64_t sequence_ = 0, ticket_ = 0;
   uint64_t rounds_ = 0;  // of the relay, so far

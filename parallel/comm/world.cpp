@@ -26,8 +26,8 @@ class SingleWorld final : public World {
 
  protected:
   // No board says where the peers are.
-  ScheduledCommunicator::Means means() override {
-    ScheduledCommunicator::Means out;
+  ScheduledCommunicator::Transports transports() override {
+    ScheduledCommunicator::Transports out;
     if (abilities_.reads_memory) out.memory = &memory_;
     if (abilities_.relays) out.relay = &relay_;
     out.every_host_reads = abilities_.every_host_reads;
@@ -57,9 +57,9 @@ class BoardBell final : public cpu::Bell {
 
 // Whether a group is ever to use the transport's own collectives, the same on all its ranks.
 bool wants_library(const GroupOptions& options, const GroupMembers& members) {
-  if (options.way) return options.way->by == Way::By::library;
+  if (options.method) return options.method->by == Method::By::library;
   return std::any_of(options.choices.begin(), options.choices.end(), [&](const Choice& row) {
-    return row.way.by == Way::By::library && row.ranks == members.size() &&
+    return row.method.by == Method::By::library && row.ranks == members.size() &&
            row.ranks_per_host == members.per_host;
   });
 }
@@ -115,12 +115,12 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
 std::unique_ptr<Communicator> World::make_group(Device& device, Queue queue, std::string axis,
                                                 std::shared_ptr<const GroupState> state,
                                                 schedule::GroupShape shape, const GroupOptions& options) {
-  ScheduledCommunicator::Means means = this->means();
-  means.crowded = crowded();
+  ScheduledCommunicator::Transports transports = this->transports();
+  transports.crowded = crowded();
   const GroupMembers& members = state->members;
-  if (means.has_library && wants_library(options, members)) means.library = library(members);
+  if (transports.has_library && wants_library(options, members)) transports.library = library(members);
   return std::make_unique<ScheduledCommunicator>(device, queue, std::move(axis), std::move(state), shape,
-                                                 std::move(means), options);
+                                                 std::move(transports), options);
 }
 
 int World::ranks_per_host(const std::vector<int>& world_ranks) const {
@@ -172,9 +172,9 @@ std::unique_ptr<World> make_simulated_world(int rank, int size) {
 }
 
 std::unique_ptr<World> make_recorded_world(World& world) {
-  const ScheduledCommunicator::Means means = world.means();
-  const Abilities abilities{means.memory != nullptr, means.every_host_reads, means.relay != nullptr,
-                            means.has_library};
+  const ScheduledCommunicator::Transports transports = world.transports();
+  const Abilities abilities{transports.memory != nullptr, transports.every_host_reads,
+                            transports.relay != nullptr, transports.has_library};
   auto out = std::make_unique<SingleWorld>(world.rank(), world.size(), world.host_ranks(), abilities);
   out->place_hosts(world.hosts_);
   out->crowded_ = world.crowded_;

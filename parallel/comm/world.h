@@ -72,7 +72,7 @@ class World {
                                                    std::shared_ptr<const GroupState> state,
                                                    schedule::GroupShape shape, const GroupOptions& options);
   // Where a group's bytes go; the default is nowhere.
-  virtual ScheduledCommunicator::Means means() { return {}; }
+  virtual ScheduledCommunicator::Transports transports() { return {}; }
   // The transport's own collectives for a group, which all its ranks make; nullptr: it has none.
   virtual std::shared_ptr<LibraryCollectives> library(const GroupMembers&) { return nullptr; }
   // Before what it goes by ends.

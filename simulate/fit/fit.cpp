@@ -118,11 +118,11 @@ Calibrator::Calibrator(Calibration calibration, const Path& file, const Plugins&
     mesh.set_data(others / ranks);
     out.mesh = std::make_unique<mesh::Mesh>(mesh);
     const sim::Network network(*out.mesh, out.chip);
-    out.note.operation = "all_gather";
-    out.note.axis = mesh::name(mesh::Axis::model);
-    out.note.bytes = out.note.wire_bytes = measured.bytes();
-    out.note.ranks = static_cast<int>(ranks);
-    out.note.way = schedule::name(automatic_algorithm(
+    out.info.operation = "all_gather";
+    out.info.axis = mesh::name(mesh::Axis::model);
+    out.info.bytes = out.info.wire_bytes = measured.bytes();
+    out.info.ranks = static_cast<int>(ranks);
+    out.info.method = schedule::name(automatic_algorithm(
         schedule::Operation::all_gather, network.mesh().shape(mesh::Axis::model), measured.bytes(), false));
   }
 }
@@ -184,7 +184,7 @@ Residuals Calibrator::evaluate(const Values& values) const {
     CollectiveError error;
     error.name = calibration_.collective(static_cast<int>(i)).name();
     error.measured = Seconds(calibration_.collective(static_cast<int>(i)).seconds());
-    error.simulated = sim::Network(*collective.mesh, chip).flow(collective.note).alone();
+    error.simulated = sim::Network(*collective.mesh, chip).flow(collective.info).alone();
     error.error = error.simulated / error.measured - 1;
     out.collectives.push_back(error);
   }

@@ -67,7 +67,7 @@ class Calibrator {
   struct Collective {
     sim::Chip chip;
     std::unique_ptr<mesh::Mesh> mesh;
-    CollectiveNote note;
+    CollectiveInfo info;
   };
 
   config::Calibration with(const Values& values) const;

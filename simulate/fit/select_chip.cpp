@@ -1,6 +1,6 @@
 #include "simulate/fit/select_chip.h"
 
-#include "simulate/fit/host_chip.h"
+#include "simulate/fit/machine_chip.h"
 #include "simulate/play/calibration.h"
 #include "simulate/play/chips.h"
 #include "train/machine/collective_table.h"
@@ -11,7 +11,7 @@ SelectedChip select_chip(const std::string& name, const Path& config, const conf
                          bool nominal) {
   std::string chosen = name.empty() ? run.chip() : name;
   if (chosen.empty()) chosen = "host";
-  if (chosen == "host") return {read_host_chip(run), "measured"};
+  if (chosen == "host") return {read_machine_chip(run), "measured"};
   SelectedChip out{read_chip(chosen, config), "nominal"};
   if (nominal) return out;
   const auto fitted = fitted_constants(read_calibration(calibration_file(config)), out.chip.name);

@@ -103,11 +103,11 @@ Operation operation_of(const std::string& name) {
   throw InternalError("the simulated network knows no " + name);
 }
 
-Algorithm algorithm_of(const CollectiveNote& note) {
+Algorithm algorithm_of(const CollectiveInfo& info) {
   for (const Algorithm algorithm : schedule::kAlgorithms) {
-    if (note.way == schedule::name(algorithm)) return algorithm;
+    if (info.method == schedule::name(algorithm)) return algorithm;
   }
-  throw InternalError("a simulated " + note.operation + " goes by messages, not by " + note.way);
+  throw InternalError("a simulated " + info.operation + " goes by messages, not by " + info.method);
 }
 
 int parts_of(const mesh::Mesh::Dimension& dimension, mesh::Axis axis) {
@@ -237,7 +237,7 @@ Lane Network::lane(size_t dimension, mesh::Axis axis) const {
   return {bytes_per_s(0) * shares_.at(dimension) / apart, apart * topology_.hop_latency};
 }
 
-Flow Network::on_torus(const CollectiveNote& note, mesh::Axis axis) const {
+Flow Network::on_torus(const CollectiveInfo& info, mesh::Axis axis) const {
   const std::vector<size_t> dimensions = dimensions_of(mesh_, axis);
   const schedule::GroupShape shape = mesh_.shape(axis);
   Flow out;
@@ -258,8 +258,8 @@ Flow Network::on_torus(const CollectiveNote& note, mesh::Axis axis) const {
     down.latency += outer_share * (outer.latency + (back - 1) * down.latency);
     down.bytes_per_s = std::min(down.bytes_per_s / (closed ? 1 : 2), outer.bytes_per_s);
   }
-  const Flow flow = play_on_torus(algorithm_of(note), operation_of(note.operation), shape,
-                                  static_cast<double>(note.wire_bytes), lane(columns, axis), down);
+  const Flow flow = play_on_torus(algorithm_of(info), operation_of(info.operation), shape,
+                                  static_cast<double>(info.wire_bytes), lane(columns, axis), down);
   out.latency = flow.latency;
   out.transfer = flow.transfer;
   // By direction of the shape: right and left along the last dimension, down and up along the one before. A
@@ -277,38 +277,38 @@ Flow Network::on_torus(const CollectiveNote& note, mesh::Axis axis) const {
   return out;
 }
 
-Flow Network::make(const CollectiveNote& note) const {
+Flow Network::make(const CollectiveInfo& info) const {
   if (measured_) {
     Flow out;
-    out.transfer = measured_->collective_time(note.operation, note.way, note.ranks, note.wire_bytes);
+    out.transfer = measured_->collective_time(info.operation, info.method, info.ranks, info.wire_bytes);
     out.lost = measured_->lost(out.transfer);
     out.busy[0] = out.transfer.count();
-    out.bytes[0] = static_cast<double>(note.wire_bytes);
+    out.bytes[0] = static_cast<double>(info.wire_bytes);
     return out;
   }
-  const mesh::Axis axis = axis_named(note.axis);
+  const mesh::Axis axis = axis_named(info.axis);
   Flow out;
   if (axis == mesh::Axis::pod || topology_.is_switch) {
     const bool between_pods = axis == mesh::Axis::pod;
     const Lane port = between_pods ? Lane{bytes_per_s(kBetweenPods), host_.message_latency}
                                    : Lane{bytes_per_s(0), topology_.hop_latency};
-    out = play_on_switch(algorithm_of(note), operation_of(note.operation), note.ranks,
-                         static_cast<double>(note.wire_bytes), port);
+    out = play_on_switch(algorithm_of(info), operation_of(info.operation), info.ranks,
+                         static_cast<double>(info.wire_bytes), port);
     if (between_pods) {
       std::swap(out.busy[0], out.busy[kBetweenPods]);
       std::swap(out.bytes[0], out.bytes[kBetweenPods]);
     }
   } else {
-    out = on_torus(note, axis);
+    out = on_torus(info, axis);
   }
   out.latency += constants_.collective_overhead;
   return out;
 }
 
-const Flow& Network::flow(const CollectiveNote& note) {
-  const std::tuple key{note.operation, note.axis, note.way, note.wire_bytes};
+const Flow& Network::flow(const CollectiveInfo& info) {
+  const std::tuple key{info.operation, info.axis, info.method, info.wire_bytes};
   const auto found = flows_.find(key);
-  return found != flows_.end() ? found->second : flows_.emplace(key, make(note)).first->second;
+  return found != flows_.end() ? found->second : flows_.emplace(key, make(info)).first->second;
 }
 
 }  // namespace toroid::sim

@@ -55,7 +55,7 @@ class Network {
   // With the wraps of the chip's topology.
   const mesh::Mesh& mesh() const { return mesh_; }
   // What a collective on one axis of the mesh asks of the links. Every flow is computed once.
-  const Flow& flow(const CollectiveNote& note);
+  const Flow& flow(const CollectiveInfo& info);
   // A link of a dimension of the mesh's torus has only a share of its bandwidth left, and every ring over it
   // waits for it; with none left the dimension does not wrap. Before any flow.
   void weaken(int dimension, double share);
@@ -63,8 +63,8 @@ class Network {
   double bytes_per_s(int link) const;
 
  private:
-  Flow make(const CollectiveNote& note) const;
-  Flow on_torus(const CollectiveNote& note, mesh::Axis axis) const;
+  Flow make(const CollectiveInfo& info) const;
+  Flow on_torus(const CollectiveInfo& info, mesh::Axis axis) const;
   Lane lane(size_t dimension, mesh::Axis axis) const;
 
   mesh::Mesh mesh_;
@@ -72,7 +72,7 @@ class Network {
   HostLinks host_;
   ChipConstants constants_;
   std::array<double, kDimensions> shares_{1, 1, 1};  // of the bandwidth that the dimensions have
-  std::optional<MeasuredHost> measured_;
+  std::optional<MeasuredMachine> measured_;
   std::map<std::tuple<std::string, std::string, std::string, int64_t>, Flow> flows_;
 };
 

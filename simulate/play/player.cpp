@@ -217,20 +217,20 @@ class Player {
       spans_.push_back({entry.record->queue, entry.record, Seconds(now_), Seconds(now_ + seconds)});
   }
 
-  static int axis_of(const CollectiveNote& note) {
+  static int axis_of(const CollectiveInfo& info) {
     for (const mesh::Axis axis : mesh::kAxes) {
-      if (note.axis == mesh::name(axis)) return static_cast<int>(axis);
+      if (info.axis == mesh::name(axis)) return static_cast<int>(axis);
     }
-    throw InternalError("a collective of a step is on an axis of the mesh, not on " + note.axis);
+    throw InternalError("a collective of a step is on an axis of the mesh, not on " + info.axis);
   }
 
   void join(size_t c, size_t q, const Entry& entry) {
-    const int axis = axis_of(entry.record->note);
+    const int axis = axis_of(entry.record->info);
     const int group = chips_[c].group[static_cast<size_t>(axis)];
     const auto key = std::tuple(axis, group, q, states_[c].collectives[q]++);
     auto [found, fresh] = waiting_.try_emplace(key);
     Transit& transit = found->second;
-    const Flow& flow = network_.flow(entry.record->note);
+    const Flow& flow = network_.flow(entry.record->info);
     if (fresh) {
       transit.flow = &flow;
       transit.queue = q;

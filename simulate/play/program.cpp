@@ -10,12 +10,12 @@
 namespace toroid::train {
 namespace {
 
-bool between_pods(const CollectiveNote& note) {
-  return note.axis == mesh::name(mesh::Axis::pod);
+bool between_pods(const CollectiveInfo& info) {
+  return info.axis == mesh::name(mesh::Axis::pod);
 }
 
-bool on_model_axis(const CollectiveNote& note) {
-  return note.axis == mesh::name(mesh::Axis::model);
+bool on_model_axis(const CollectiveInfo& info) {
+  return info.axis == mesh::name(mesh::Axis::model);
 }
 
 using CostKey = std::tuple<std::string_view, Phase, int64_t, int64_t, int64_t>;
@@ -25,9 +25,9 @@ CostKey key_of(const Record& record, const Cost& cost) {
 }
 
 // As this program sends it.
-CollectiveNote sent(CollectiveNote note) {
-  if (on_model_axis(note) && note.operation == "reduce_scatter") note.wire_bytes /= 2;  // bf16 for fp32
-  return note;
+CollectiveInfo sent(CollectiveInfo info) {
+  if (on_model_axis(info) && info.operation == "reduce_scatter") info.wire_bytes /= 2;  // bf16 for fp32
+  return info;
 }
 
 }  // namespace
@@ -38,15 +38,15 @@ ProgramStep::ProgramStep(std::span<const Record> records, sim::Network& network,
   bool after_attention = false;  // in recomputation
   for (const Record& record : records) {
     if (record.kind == Record::Kind::transfer) {
-      if (record.note.ranks < 2) continue;
-      const CollectiveNote note = sent(record.note);
-      const std::tuple key{note.operation, note.axis, note.wire_bytes, note.phase};
+      if (record.info.ranks < 2) continue;
+      const CollectiveInfo info = sent(record.info);
+      const std::tuple key{info.operation, info.axis, info.wire_bytes, info.phase};
       const auto [found, fresh] = collectives.try_emplace(key, collectives_.size());
       if (fresh) {
-        const sim::Flow& flow = network.flow(note);
-        collectives_.push_back({note, flow.latency, flow.transfer, 0});
+        const sim::Flow& flow = network.flow(info);
+        collectives_.push_back({info, flow.latency, flow.transfer, 0});
       }
-      collectives_[found->second].count += parallel_layers && on_model_axis(note) ? 0.5 : 1;
+      collectives_[found->second].count += parallel_layers && on_model_axis(info) ? 0.5 : 1;
       continue;
     }
     if (record.kind != Record::Kind::launch && record.kind != Record::Kind::copy) continue;
@@ -81,18 +81,18 @@ ProgramTime ProgramStep::time(const sim::Chip& chip, const ProgramConstants& con
     out.phases[static_cast<size_t>(each.phase)] += all;
   }
   for (const Collectives& each : collectives_) {
-    const CollectiveNote& note = each.note;
-    if (between_pods(note)) {
-      const double steps = 2.0 * (note.ranks - 1);
-      const double bytes = steps / note.ranks * static_cast<double>(note.wire_bytes);
+    const CollectiveInfo& info = each.info;
+    if (between_pods(info)) {
+      const double steps = 2.0 * (info.ranks - 1);
+      const double bytes = steps / info.ranks * static_cast<double>(info.wire_bytes);
       out.pods += each.count * (constants.pod_latency + steps * constants.pod_step +
                                 Seconds(bytes / chip.host.chip_bytes_per_s));
       continue;
     }
     const Seconds all = each.count * (chip.constants.collective_overhead + each.latency +
                                       each.transfer / chip.constants.link_efficiency);
-    const bool scatters_gradients = note.operation == "reduce_scatter" && !on_model_axis(note);
-    out.torus[static_cast<size_t>(note.phase)] += (scatters_gradients ? 1 : constants.exposed) * all;
+    const bool scatters_gradients = info.operation == "reduce_scatter" && !on_model_axis(info);
+    out.torus[static_cast<size_t>(info.phase)] += (scatters_gradients ? 1 : constants.exposed) * all;
     out.busy += all;
   }
   return out;
@@ -111,8 +111,8 @@ sim::Played as_played(const ProgramTime& time, sim::Network& network, std::span<
   for (size_t phase = 0; phase < out.phases.size(); ++phase) out.phases[phase] += time.torus[phase];
   out.phases[static_cast<size_t>(Phase::backward)] += time.pods;
   for (const Record& record : records) {
-    if (record.kind != Record::Kind::transfer || record.note.ranks < 2) continue;
-    const sim::Flow& flow = network.flow(record.note);
+    if (record.kind != Record::Kind::transfer || record.info.ranks < 2) continue;
+    const sim::Flow& flow = network.flow(record.info);
     for (size_t link = 0; link < sim::kLinks; ++link) {
       out.link_seconds[link] += flow.busy[link];
       out.link_bytes[link] += flow.bytes[link];

@@ -60,7 +60,7 @@ class ProgramStep {
     int64_t count = 0;
   };
   struct Collectives {
-    CollectiveNote note;
+    CollectiveInfo info;
     Seconds latency{0}, transfer{0};  // alone, nominal
     double count = 0;
   };

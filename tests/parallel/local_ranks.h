@@ -31,7 +31,7 @@ class LocalGroups {
     std::vector<int> along_data, along_model;
     for (int i = 0; i < layout.data; ++i) along_data.push_back(i * layout.model + model);
     for (int i = 0; i < layout.model; ++i) along_model.push_back(data * layout.model + i);
-    const GroupOptions options{.deterministic = deterministic, .way = {}};
+    const GroupOptions options{.deterministic = deterministic, .method = {}};
     model_ = world.group(device, Queue::model, "model", along_model, {1, layout.model}, options);
     gather_ = world.group(device, Queue::gather, "data", along_data, {1, layout.data}, options);
     reduce_ = world.group(device, Queue::reduce, "data", along_data, {1, layout.data}, options);

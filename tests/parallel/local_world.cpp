@@ -112,8 +112,8 @@ class LocalJob::Member final : public World {
   std::shared_ptr<cpu::TransferThread> transfers() override { return transfers_; }
 
  protected:
-  ScheduledCommunicator::Means means() override {
-    ScheduledCommunicator::Means out;
+  ScheduledCommunicator::Transports transports() override {
+    ScheduledCommunicator::Transports out;
     out.transport = &endpoint_;
     out.board = &host_.board;
     if (job_.options_.reads_memory) out.memory = &job_.memory_;

@@ -382,7 +382,7 @@ RankWork recorded_work(std::span<const Record> records) {
   RankWork work;
   for (const Record& record : records) {
     if (record.kind == Record::Kind::transfer) {
-      work.bytes[record.note.axis + " " + record.note.operation] += record.note.bytes;
+      work.bytes[record.info.axis + " " + record.info.operation] += record.info.bytes;
     }
     for (const Product& product : record.cost.products) {
       work.flops[std::string(name_of(record.phase)) + " " + kind_of_operator(record.op)] += product.flops();

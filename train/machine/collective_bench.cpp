@@ -32,7 +32,7 @@ bool adds(Operation operation) {
 
 // A way of the bench: a group of its own, so that nothing else of it differs.
 struct Contestant {
-  Way way;
+  Method method;
   std::unique_ptr<Communicator> group;
 };
 
@@ -53,7 +53,7 @@ class Bench {
     out_.ranks = world_->size();
     out_.ranks_per_host = world_->ranks_per_host(everybody_);
     referee_ = group(std::nullopt);
-    for (const Way& way : kWays) contestants_.push_back({way, group(way)});
+    for (const Method& method : kMethods) contestants_.push_back({method, group(method)});
   }
 
   CollectiveBench run() {
@@ -64,15 +64,15 @@ class Bench {
   }
 
  private:
-  std::unique_ptr<Communicator> group(std::optional<Way> way) {
+  std::unique_ptr<Communicator> group(std::optional<Method> method) {
     GroupOptions options;
-    options.way = way;
+    options.method = method;
     return world_->group(*device_, Queue::gather, "bench", everybody_, options_.shape, options);
   }
 
   // A way that does not serve is replaced by another.
   static bool serves(const Contestant& one, Operation operation, int64_t bytes) {
-    return dynamic_cast<const ScheduledCommunicator&>(*one.group).way_of(operation, bytes) == one.way;
+    return dynamic_cast<const ScheduledCommunicator&>(*one.group).method_of(operation, bytes) == one.method;
   }
 
   void meet() { device_->synchronize(referee_->barrier({"start", "bench", Phase::setup}), kPatience); }
@@ -198,7 +198,7 @@ class Bench {
       if (round > 0 && took) seconds.back().push_back(took->count() / calls);
     }
     for (size_t i = 0; i < serving.size(); ++i)
-      row.times.push_back({serving[i]->way, median(slowest(seconds[i]))});
+      row.times.push_back({serving[i]->method, median(slowest(seconds[i]))});
     if (!copies.empty()) row.copy_rate = median(copies);
     if (!sums.empty()) row.sum_rate = median(sums);
     if (!seconds.back().empty()) row.library_s = median(slowest(seconds.back()));
@@ -216,9 +216,9 @@ class Bench {
 
 }  // namespace
 
-const WayTime& CollectiveRow::best() const {
+const MethodTime& CollectiveRow::best() const {
   return *std::min_element(times.begin(), times.end(),
-                           [](const WayTime& a, const WayTime& b) { return a.median_s < b.median_s; });
+                           [](const MethodTime& a, const MethodTime& b) { return a.median_s < b.median_s; });
 }
 
 double CollectiveBench::bound_s(const CollectiveRow& row) const {
@@ -248,15 +248,15 @@ double CollectiveBench::bound_s(const CollectiveRow& row) const {
 std::vector<Choice> CollectiveBench::winners() const {
   std::vector<Choice> out;
   for (const CollectiveRow& row : rows)
-    out.push_back({row.operation, ranks, ranks_per_host, row.bytes, row.best().way});
+    out.push_back({row.operation, ranks, ranks_per_host, row.bytes, row.best().method});
   return out;
 }
 
 std::vector<sim::CollectiveTime> CollectiveBench::times() const {
   std::vector<sim::CollectiveTime> out;
   for (const CollectiveRow& row : rows) {
-    for (const WayTime& time : row.times) {
-      out.push_back({std::string(schedule::name(row.operation)), std::string(name(time.way)), ranks,
+    for (const MethodTime& time : row.times) {
+      out.push_back({std::string(schedule::name(row.operation)), std::string(name(time.method)), ranks,
                      row.bytes, time.median_s});
     }
   }

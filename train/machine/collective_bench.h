@@ -19,22 +19,22 @@ struct CollectiveBenchOptions {
   int rounds = 5;              // in each of which all ways take turns
 };
 
-struct WayTime {
-  Way way = Way::By::read;
+struct MethodTime {
+  Method method = Method::By::read;
   double median_s = 0;  // over the rounds, of the slowest rank
 };
 
 struct CollectiveRow {
   schedule::Operation operation = schedule::Operation::all_gather;
   int64_t bytes = 0;
-  std::vector<WayTime> times;  // of those that serve the group
-  double library_s = 0;        // MPI's own, called directly; 0: there is none
+  std::vector<MethodTime> times;  // of those that serve the group
+  double library_s = 0;           // MPI's own, called directly; 0: there is none
   // Bytes/s that all ranks read and write when each copies memory of its own, and when each adds as many
   // arrays as there are ranks: medians over the rounds, in each of which they take their turn like a way.
   // 0: not measured, below kBoundFrom or on several hosts; no sums, where the operation has none or ranks are
   // not 2, 4 or 8.
   double copy_rate = 0, sum_rate = 0;
-  const WayTime& best() const;
+  const MethodTime& best() const;
 };
 
 struct CollectiveBench {

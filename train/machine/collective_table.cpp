@@ -11,7 +11,7 @@
 #include "core/base/text.h"
 #include "parallel/mesh/mesh.h"
 #include "train/config/reader.h"
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 #include "train/ranks/choices.h"
 
 namespace toroid::train {
@@ -44,7 +44,7 @@ std::optional<config::CollectiveTable> read_optional_table(const Path& path) {
 }  // namespace
 
 Path collective_table_path() {
-  return host_figures_path().parent_path() / "collectives.textproto";
+  return machine_figures_path().parent_path() / "collectives.textproto";
 }
 
 config::CollectiveTable read_collective_table(const Path& path) {
@@ -82,12 +82,12 @@ void write_collective_table(const Path& path, const std::vector<Choice>& rows,
     out.set_ranks(row.ranks);
     out.set_ranks_per_host(row.ranks_per_host);
     out.set_up_to_bytes(row.up_to_bytes);
-    out.set_way(std::string(name(row.way)));
+    out.set_way(std::string(name(row.method)));
   }
   for (const sim::CollectiveTime& time : times) {
     config::CollectiveTiming& out = *table.add_timing();
     out.set_operation(time.operation);
-    out.set_way(time.way);
+    out.set_way(time.method);
     out.set_ranks(time.ranks);
     out.set_ranks_per_host(ranks_per_host);
     out.set_bytes(time.bytes);

@@ -11,7 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "train/machine/best_of.h"
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 
 namespace toroid::train {
 namespace {
@@ -20,7 +20,7 @@ constexpr double kWorthWriting = 1.02;  // times the peak that was written last
 
 // The figures with a higher peak; SystemError where they cannot be written.
 void write_peak(DType type, double flops_per_s) {
-  auto figures = read_host_figures();
+  auto figures = read_machine_figures();
   if (!figures) return;  // gone meanwhile: there is nothing to mend
   if (type == DType::f32) {
     figures->set_fp32_flops_per_s(std::max(figures->fp32_flops_per_s(), flops_per_s));
@@ -29,7 +29,7 @@ void write_peak(DType type, double flops_per_s) {
     figures->set_bf16_flops_per_s(std::max(figures->bf16_flops_per_s(), flops_per_s));
     figures->set_bf16_raised(true);
   }
-  write_host_figures(*figures);
+  write_machine_figures(*figures);
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ PeakOf peak_asked(DType type, const World& world, int threads) {
   return {type, each == 0 ? 0 : world.size() / each, static_cast<int>(world.host_ranks().size()) * threads};
 }
 
-std::optional<double> peak_of(const config::HostFigures& figures, const HostInfo& host, const PeakOf& run,
+std::optional<double> peak_of(const config::MachineFigures& figures, const HostInfo& host, const PeakOf& run,
                               std::string& why) {
   why.clear();
   const double peak = run.type == DType::f32 ? figures.fp32_flops_per_s() : figures.bf16_flops_per_s();
@@ -59,7 +59,7 @@ std::optional<double> peak_of(const config::HostFigures& figures, const HostInfo
   return peak * run.hosts;
 }
 
-std::string doubt_of(const config::HostFigures& figures, DType type) {
+std::string doubt_of(const config::MachineFigures& figures, DType type) {
   const bool f32 = type == DType::f32;
   if (f32 ? figures.fp32_raised() : figures.bf16_raised())
     return "a run was faster than its peak, so that other programs ran then";
@@ -69,7 +69,7 @@ std::string doubt_of(const config::HostFigures& figures, DType type) {
 }
 
 RunPeak::RunPeak(const PeakOf& run) : run_(run) {
-  const auto figures = read_host_figures();
+  const auto figures = read_machine_figures();
   if (!figures) return;
   std::string why;
   peak_ = peak_of(*figures, host_info(), run, why);
@@ -88,7 +88,7 @@ std::optional<double> RunPeak::share(double flops_per_s) {
   if (*peak_ <= kWorthWriting * written_) return std::nullopt;
   const bool first = written_ == 0;
   written_ = *peak_;
-  const std::string file = printable(host_figures_path().string());
+  const std::string file = printable(machine_figures_path().string());
   std::string kept = "and stands in " + file;
   try {
     write_peak(run_.type, *peak_ / run_.hosts);

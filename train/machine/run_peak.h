@@ -24,10 +24,10 @@ PeakOf peak_asked(DType type, const World& world, int threads);
 
 // The peak of all of the run's hosts, FLOP/s, if `figures` say it. Where they do not, because they are of
 // another machine or of fewer threads, `why` is a sentence; empty where they say nothing of this type.
-std::optional<double> peak_of(const config::HostFigures& figures, const HostInfo& host, const PeakOf& run,
+std::optional<double> peak_of(const config::MachineFigures& figures, const HostInfo& host, const PeakOf& run,
                               std::string& why);
 // A sentence about a peak that is known to be doubtful, else empty: its rounds differed, or a run raised it.
-std::string doubt_of(const config::HostFigures& figures, DType type);
+std::string doubt_of(const config::MachineFigures& figures, DType type);
 
 class RunPeak {
  public:

@@ -17,8 +17,8 @@ Choice choice_of(const config::CollectiveChoice& row, const std::string& path) {
     throw UserError(path + ".operation is " + in_quotes(row.operation()) +
                     ", which is no collective; it must be one that `toroid bench collectives` prints");
   }
-  const auto way = way_named(row.way());
-  if (!way) {
+  const auto method = method_named(row.way());
+  if (!method) {
     throw UserError(path + ".way is " + in_quotes(row.way()) +
                     ", which is no way of carrying one out; it must be one that `toroid bench collectives` "
                     "prints");
@@ -31,7 +31,7 @@ Choice choice_of(const config::CollectiveChoice& row, const std::string& path) {
   out.ranks = static_cast<int>(row.ranks());
   out.ranks_per_host = static_cast<int>(row.ranks_per_host());
   out.up_to_bytes = row.up_to_bytes();
-  out.way = *way;
+  out.method = *method;
   return out;
 }
 

@@ -48,7 +48,7 @@ int64_t clock_offset(std::span<const ClockSample> samples) {
 
 // What one rank's device did. Shared with the collectives under way, which may outlive the tracer where a run
 // fails.
-class Tracer::Notes final : public Observer {
+class Tracer::Collector final : public Observer {
  public:
   struct Entry {
     const char* category = "";
@@ -56,7 +56,7 @@ class Tracer::Notes final : public Observer {
     Queue row = Queue::compute;
     Span span = {};
     std::optional<Phase> phase = {};
-    std::optional<CollectiveNote> collective = {};
+    std::optional<CollectiveInfo> collective = {};
     int64_t step = 0;
   };
 
@@ -73,10 +73,10 @@ class Tracer::Notes final : public Observer {
   void waited(Queue on, Span span) override {
     add({"wait", std::string("wait for ") + kRows[static_cast<size_t>(on)], unit_, ""}, span);
   }
-  void transferred(const CollectiveNote& note, Queue queue, Span span) override {
-    Entry entry{"collective", note.operation + " " + note.tensor, "", "", queue};
-    entry.phase = note.phase;
-    entry.collective = note;
+  void transferred(const CollectiveInfo& info, Queue queue, Span span) override {
+    Entry entry{"collective", info.operation + " " + info.tensor, "", "", queue};
+    entry.phase = info.phase;
+    entry.collective = info;
     add(std::move(entry), span);
   }
 
@@ -102,7 +102,7 @@ Tracer::Tracer(Path file, const config::TraceConfig& window, Device& device, Eng
       device_(device),
       engine_(engine),
       mesh_(mesh),
-      notes_(std::make_shared<Notes>()) {
+      collector_(std::make_shared<Collector>()) {
   const Path parent = file_.parent_path();
   const Path directory = parent.empty() ? Path(".") : parent;
   if (engine.world->rank() == 0 && !is_present_directory(directory)) {
@@ -125,10 +125,10 @@ void Tracer::begin_step(int64_t step) {
     state_ = State::recording;
     seen_ = 0;
     begin_ = Clock::now();
-    device_.observe(notes_);
-    engine_.program->on_visit([notes = notes_](const Unit* unit) { notes->set_unit(unit); });
+    device_.observe(collector_);
+    engine_.program->on_visit([collector = collector_](const Unit* unit) { collector->set_unit(unit); });
   }
-  notes_->set_step(step);
+  collector_->set_step(step);
 }
 
 void Tracer::end_step() {
@@ -154,7 +154,7 @@ std::string Tracer::rows(int64_t shift) const {
     put(name_row("thread_name", rank, row, {{"name", kRows[row]}}));
     put(name_row("thread_sort_index", rank, row, {{"sort_index", row}}));
   }
-  for (const Notes::Entry& entry : notes_->entries()) {
+  for (const Collector::Entry& entry : collector_->entries()) {
     const int64_t begin = nanoseconds(entry.span.begin) - shift, end = nanoseconds(entry.span.end) - shift;
     Json arguments;
     arguments["step"] = entry.step;
@@ -201,7 +201,7 @@ void Tracer::write() {
   } else {
     follow();
   }
-  notes_ = std::make_shared<Notes>();
+  collector_ = std::make_shared<Collector>();
 }
 
 // Ranks of one host read the same clock; what another host's shows is found out by asking.

@@ -42,7 +42,7 @@ class Tracer {
   void close();
 
  private:
-  class Notes;
+  class Collector;
   enum class State : uint8_t { before, recording, done };
   void look_away();
   void write();
@@ -62,7 +62,7 @@ class Tracer {
   State state_ = State::before;
   int64_t seen_ = 0;  // steps
   std::chrono::steady_clock::time_point begin_;
-  std::shared_ptr<Notes> notes_;
+  std::shared_ptr<Collector> collector_;
 };
 
 }  // namespace toroid::train

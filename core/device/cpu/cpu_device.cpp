@@ -23,20 +23,20 @@ using Clock = std::chrono::steady_clock;
 // Tells the observer of the transfer in it.
 class ObservedTransfer final : public Transfer {
  public:
-  ObservedTransfer(std::unique_ptr<Transfer> inner, CollectiveNote note, Queue queue,
+  ObservedTransfer(std::unique_ptr<Transfer> inner, CollectiveInfo info, Queue queue,
                    std::shared_ptr<Observer> observer)
-      : inner_(std::move(inner)), note_(std::move(note)), queue_(queue), observer_(std::move(observer)) {}
+      : inner_(std::move(inner)), info_(std::move(info)), queue_(queue), observer_(std::move(observer)) {}
   bool advance() override {
     if (!begin_) begin_ = Clock::now();
     if (!inner_->advance()) return false;
-    observer_->transferred(note_, queue_, {*begin_, Clock::now()});
+    observer_->transferred(info_, queue_, {*begin_, Clock::now()});
     return true;
   }
   bool rings() const override { return inner_->rings(); }
 
  private:
   std::unique_ptr<Transfer> inner_;
-  CollectiveNote note_;
+  CollectiveInfo info_;
   Queue queue_;
   std::shared_ptr<Observer> observer_;
   std::optional<Clock::time_point> begin_;
@@ -78,13 +78,13 @@ void CpuDevice::on_wait(Queue queue, Event event) {
 }
 
 void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
-                            const CollectiveNote& note, Event ticket) {
+                            const CollectiveInfo& info, Event ticket) {
   if (!transfers_) {
-    throw InternalError("a collective (" + note.operation + " of " + note.tensor +
+    throw InternalError("a collective (" + info.operation + " of " + info.tensor +
                         ") was issued on a device without peers");
   }
   if (observer_ != nullptr) {
-    transfer = std::make_unique<ObservedTransfer>(std::move(transfer), note, ticket.queue, observer_);
+    transfer = std::make_unique<ObservedTransfer>(std::move(transfer), info, ticket.queue, observer_);
   }
   transfers_->enqueue(ticket, std::move(transfer));
 }

@@ -59,7 +59,7 @@ struct Chip {
   double idle_watts = 0, busy_watts = 0;
   double price_per_hour = 0;
   ChipConstants constants;
-  std::optional<MeasuredHost> measured;  // of a rank on a computer: its figures replace peaks and links
+  std::optional<MeasuredMachine> measured;  // of a rank on a computer: its figures replace peaks and links
 
   // The share of the peak that a product of this shape reaches: what the array's padding and filling leave.
   double shape_efficiency(const Product& product) const;

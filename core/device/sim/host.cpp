@@ -150,11 +150,11 @@ OperatorFigure fit(std::span<const OperatorSample> samples) {
   return out;
 }
 
-double MeasuredHost::share() const {
+double MeasuredMachine::share() const {
   return std::min(1.0 / ranks, static_cast<double>(threads) / cores);
 }
 
-Seconds MeasuredHost::time(std::string_view kind, const Cost& cost) const {
+Seconds MeasuredMachine::time(std::string_view kind, const Cost& cost) const {
   const auto on = [&](const auto& figures) -> Seconds {
     if (const auto found = figures.find(kind); found != figures.end()) return found->second.time(cost);
     const auto terms = terms_of(cost);
@@ -171,12 +171,12 @@ Seconds MeasuredHost::time(std::string_view kind, const Cost& cost) const {
   return part * by_all + (1 - part) * on(on_one) / threads;
 }
 
-Seconds MeasuredHost::collective_time(const std::string& operation, const std::string& way, int group_ranks,
-                                      int64_t bytes) const {
+Seconds MeasuredMachine::collective_time(const std::string& operation, const std::string& method,
+                                         int group_ranks, int64_t bytes) const {
   const std::string& timed = operation == "barrier" ? "all_reduce" : operation;
   std::vector<const CollectiveTime*> alike;
   for (const CollectiveTime& one : collectives) {
-    if (one.operation == timed && one.way == way && one.ranks == group_ranks) alike.push_back(&one);
+    if (one.operation == timed && one.method == method && one.ranks == group_ranks) alike.push_back(&one);
   }
   const auto size = static_cast<double>(std::max<int64_t>(1, bytes));
   // All groups of an axis do the same at the same time, on the same memory and cores.
@@ -196,7 +196,7 @@ Seconds MeasuredHost::collective_time(const std::string& operation, const std::s
                      [&](size_t i) { return std::log(alike[i]->seconds); })));
 }
 
-Seconds MeasuredHost::lost(Seconds collective) const {
+Seconds MeasuredMachine::lost(Seconds collective) const {
   // The ranks' threads of communication take cores that nobody wants, before they take others'.
   const double free = std::max(0.0, static_cast<double>(cores) / ranks - threads);
   return collective * std::max(0.0, 1 - free);

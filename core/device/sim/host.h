@@ -39,13 +39,13 @@ OperatorFigure fit(std::span<const OperatorSample> samples);
 
 // One way of carrying out a collective, timed.
 struct CollectiveTime {
-  std::string operation, way;
+  std::string operation, method;
   int ranks = 0;      // of the group, all on this computer
   int64_t bytes = 0;  // of the whole array
   double seconds = 0;
 };
 
-struct MeasuredHost {
+struct MeasuredMachine {
   int cores = 1;                  // that operators were measured on
   int ranks = 1;                  // that share them
   int threads = 1;                // of each
@@ -62,7 +62,7 @@ struct MeasuredHost {
   // What a collective on one axis takes while the other groups of that axis carry out theirs. Between sizes
   // that were measured it goes by the logarithm of the size; where nothing alike was measured, by what has to
   // be read and written.
-  Seconds collective_time(const std::string& operation, const std::string& way, int group_ranks,
+  Seconds collective_time(const std::string& operation, const std::string& method, int group_ranks,
                           int64_t bytes) const;
   // How much of that time operators under way lose: all of it where no core is free.
   Seconds lost(Seconds collective) const;

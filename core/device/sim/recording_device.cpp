@@ -81,16 +81,16 @@ void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket
 }
 
 void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                                  const CollectiveNote& note, Event ticket) {
+                                  const CollectiveInfo& info, Event ticket) {
   if (keep_) {
-    Record& record = keep(Record::Kind::transfer, note.operation + " " + note.axis + " " + note.tensor,
-                          note.bytes, ticket.queue);
+    Record& record = keep(Record::Kind::transfer, info.operation + " " + info.axis + " " + info.tensor,
+                          info.bytes, ticket.queue);
     record.op = "collective";
-    record.phase = note.phase;
-    record.note = note;
+    record.phase = info.phase;
+    record.info = info;
     record.ticket = ticket.ticket;
   }
-  if (inner_ != nullptr) inner_->on_transfer(std::move(transfer), operands, note, ticket);
+  if (inner_ != nullptr) inner_->on_transfer(std::move(transfer), operands, info, ticket);
 }
 
 void RecordingDevice::on_record(Event event) {

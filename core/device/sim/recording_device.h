@@ -20,7 +20,7 @@ struct Record {
   Phase phase = Phase::forward;
   Queue queue = Queue::compute;
   int64_t bytes = 0;    // of an allocation, a free, a copy or a collective's whole array
-  CollectiveNote note;  // of a transfer
+  CollectiveInfo info;  // of a transfer
   uint64_t ticket = 0;  // of a launch, a copy or a transfer: its number on its queue
   Event until;          // of a wait: `queue` goes on when this has passed
   Seconds time{0};      // where `timed`
@@ -56,7 +56,7 @@ class RecordingDevice final : public Device {
   void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket) override;
   void on_copy(const Tensor& to, const Tensor& from, Event ticket) override;
   void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                   const CollectiveNote& note, Event ticket) override;
+                   const CollectiveInfo& info, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
   void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) override;

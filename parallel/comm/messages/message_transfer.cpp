@@ -52,8 +52,8 @@ int64_t staging_bytes(const MessageJob& job) {
 }
 
 MessageTransfer::MessageTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence,
-                                 CollectiveNote note, Transport& transport, int context, MessageJob job)
-    : WatchedTransfer(std::move(group), sequence, std::move(note)),
+                                 CollectiveInfo info, Transport& transport, int context, MessageJob job)
+    : WatchedTransfer(std::move(group), sequence, std::move(info)),
       transport_(transport),
       context_(context),
       job_(std::move(job)) {

@@ -41,7 +41,7 @@ int64_t staging_bytes(const MessageJob& job);
 class MessageTransfer final : public WatchedTransfer {
  public:
   // `transport` outlives this; `context` is the number under which its messages travel.
-  MessageTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
+  MessageTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info,
                   Transport& transport, int context, MessageJob job);
   Progress step() override;
 

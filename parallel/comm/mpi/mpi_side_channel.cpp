@@ -21,33 +21,33 @@ namespace {
 constexpr size_t kServers = 2;  // of a host: where one rank's process is stopped, the other's answers
 
 // What a rank tells all others.
-struct Note {
+struct Introduction {
   uint32_t address = 0;
   uint32_t port = 0;  // 0: it does not serve
   std::array<char, 56> host{};
 };
 
-Note serve(MpiSideChannel& out, const Token& token, const Board& board, int rank,
-           const std::vector<int>& host_ranks) {
-  Note note;
-  (void)::gethostname(note.host.data(), note.host.size() - 1);
+Introduction serve(MpiSideChannel& out, const Token& token, const Board& board, int rank,
+                   const std::vector<int>& host_ranks) {
+  Introduction introduction;
+  (void)::gethostname(introduction.host.data(), introduction.host.size() - 1);
   const auto end = host_ranks.begin() + static_cast<ptrdiff_t>(std::min(kServers, host_ranks.size()));
-  if (std::find(host_ranks.begin(), end, rank) == end) return note;
+  if (std::find(host_ranks.begin(), end, rank) == end) return introduction;
   const std::optional<uint32_t> address = address_for_peers();
   if (!address) {
     log::warn("rank {}: no network interface by which other hosts could ask for this one's ranks", rank);
-    return note;
+    return introduction;
   }
   try {
     out.server = std::make_unique<BoardServer>(
         *address, static_cast<uint32_t>(host_ranks.front()), token,
         [board, host_ranks](int context) { return encode(take_snapshot(board, host_ranks, context)); });
-    note.address = out.server->endpoint().address;
-    note.port = out.server->endpoint().port;
+    introduction.address = out.server->endpoint().address;
+    introduction.port = out.server->endpoint().port;
   } catch (const SystemError& error) {
     log::warn("rank {}: other hosts cannot ask for this one's ranks: {}", rank, printable(error.what()));
   }
-  return note;
+  return introduction;
 }
 
 }  // namespace
@@ -59,18 +59,20 @@ MpiSideChannel open_side_channel(const Board& board, int rank, const std::vector
   Token token{};
   if (rank == 0) token = random_bytes();
   check(MPI_Bcast(token.data(), static_cast<int>(token.size()), MPI_BYTE, 0, MPI_COMM_WORLD), "token");
-  const Note mine = serve(out, token, board, rank, host_ranks);
-  std::vector<Note> notes(hosts.size());
-  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, notes.data(), sizeof mine, MPI_BYTE, MPI_COMM_WORLD),
+  const Introduction mine = serve(out, token, board, rank, host_ranks);
+  std::vector<Introduction> introductions(hosts.size());
+  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, introductions.data(), sizeof mine, MPI_BYTE,
+                      MPI_COMM_WORLD),
         "side channel");
   std::map<int, ServingHost> others;
   for (size_t i = 0; i < hosts.size(); ++i) {
     if (hosts[i] == host_ranks.front()) continue;
     ServingHost& host = others[hosts[i]];
     host.number = static_cast<uint32_t>(hosts[i]);
-    host.name = notes[i].host.data();
+    host.name = introductions[i].host.data();
     host.ranks.push_back(static_cast<int>(i));
-    if (notes[i].port != 0) host.servers.push_back({notes[i].address, static_cast<uint16_t>(notes[i].port)});
+    if (introductions[i].port != 0)
+      host.servers.push_back({introductions[i].address, static_cast<uint16_t>(introductions[i].port)});
   }
   std::vector<ServingHost> list;
   for (auto& [number, host] : others) list.push_back(std::move(host));

@@ -146,7 +146,7 @@ void share_relay(Job& job, const Host& host) {
 }
 
 // What the ranks of a host say of their arenas; without one, nothing.
-struct ArenaNote {
+struct ArenaAddress {
   std::array<char, 64> path{};
   uint64_t begin = 0;
   int64_t bytes = 0;
@@ -156,7 +156,7 @@ struct ArenaNote {
 void share_arenas(Job& job, const Host& host) {
   constexpr int kMostRanks = 64;
   if (job.memory == nullptr || host.size() == 1 || host.size() > kMostRanks) return;
-  ArenaNote mine;
+  ArenaAddress mine;
   try {
     constexpr int64_t kMostBytes = (int64_t{32} << 40) / kMostRanks;  // of an address space
     const int64_t memory = int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
@@ -167,14 +167,14 @@ void share_arenas(Job& job, const Host& host) {
   } catch (const SystemError&) {
     // arrays are read by the kernel instead
   }
-  std::vector<ArenaNote> notes(static_cast<size_t>(host.size()));
-  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, notes.data(), sizeof mine, MPI_BYTE, host.comm()),
+  std::vector<ArenaAddress> addresses(static_cast<size_t>(host.size()));
+  check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, addresses.data(), sizeof mine, MPI_BYTE, host.comm()),
         "arenas");
-  std::vector<std::optional<PeerArena>> arenas(notes.size());
-  for (size_t slot = 0; slot < notes.size(); ++slot) {
-    if (notes[slot].bytes == 0 || static_cast<int>(slot) == host.slot()) continue;
+  std::vector<std::optional<PeerArena>> arenas(addresses.size());
+  for (size_t slot = 0; slot < addresses.size(); ++slot) {
+    if (addresses[slot].bytes == 0 || static_cast<int>(slot) == host.slot()) continue;
     try {
-      arenas[slot].emplace(notes[slot].path.data(), notes[slot].begin, notes[slot].bytes);
+      arenas[slot].emplace(addresses[slot].path.data(), addresses[slot].begin, addresses[slot].bytes);
     } catch (const SystemError&) {
       // likewise
     }
@@ -342,8 +342,8 @@ class MpiWorld final : public World {
   }
 
  protected:
-  ScheduledCommunicator::Means means() override {
-    ScheduledCommunicator::Means out;
+  ScheduledCommunicator::Transports transports() override {
+    ScheduledCommunicator::Transports out;
     out.transport = job_.transport.get();
     out.board = &*job_.board;
     out.memory = job_.memory.get();

@@ -42,11 +42,11 @@ constexpr size_t kOperationKept = 24, kTensorKept = 72;
 Published said(const Watch::Call& call, bool done) {
   Published entry;
   entry.sequence = call.sequence;
-  entry.bytes = call.note->bytes;
-  entry.phase = call.note->phase;
+  entry.bytes = call.info->bytes;
+  entry.phase = call.info->phase;
   entry.done = done;
-  entry.operation = call.note->operation.substr(0, kOperationKept);
-  entry.tensor = call.note->tensor.substr(0, kTensorKept);
+  entry.operation = call.info->operation.substr(0, kOperationKept);
+  entry.tensor = call.info->tensor.substr(0, kTensorKept);
   return entry;
 }
 
@@ -130,7 +130,7 @@ Watch::Mismatch Watch::compare(const Call& call, uint64_t sequence, const Publis
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
   std::string& message = mismatch.text;
-  message = "mismatched collectives on axis " + call.note->axis + ", sequence number " +
+  message = "mismatched collectives on axis " + call.info->axis + ", sequence number " +
             std::to_string(sequence) + ": ";
   for (size_t i = 0; i < order.size(); ++i) {
     auto ranks = order[i].second;
@@ -205,8 +205,8 @@ void Watch::find_lost(const Call& call) const {
     if (process == 0 || process == ::getpid() || state_of(process) != ProcessState::gone) continue;
     throw PeerError(who(*call.group, place) + " is gone (its process " + std::to_string(process) +
                     " has ended); " + who(*call.group, call.group->place) + " waited for it in " +
-                    text_of(call.note->operation, call.note->tensor, call.note->bytes) + " on axis " +
-                    call.note->axis + ", sequence number " + std::to_string(call.sequence));
+                    text_of(call.info->operation, call.info->tensor, call.info->bytes) + " on axis " +
+                    call.info->axis + ", sequence number " + std::to_string(call.sequence));
   }
 }
 
@@ -281,9 +281,9 @@ void Watch::expired(const Call& call, Seconds waited) const {
   std::snprintf(seconds.data(), seconds.size(), "%.1f s", waited.count());
   std::string message = "a deadline expired: " + who(*call.group, call.group->place) + " has waited " +
                         seconds.data() + " in " +
-                        text_of(call.note->operation, call.note->tensor, call.note->bytes) + " on axis " +
-                        call.note->axis + ", sequence number " + std::to_string(call.sequence) + ", " +
-                        std::string(name_of(call.note->phase));
+                        text_of(call.info->operation, call.info->tensor, call.info->bytes) + " on axis " +
+                        call.info->axis + ", sequence number " + std::to_string(call.sequence) + ", " +
+                        std::string(name_of(call.info->phase));
   const std::string late = missing(call, answers), silent = this->silent(call, answers);
   message += !late.empty() ? "; not arrived: " + late : silent.empty() ? "; every peer has begun it" : "";
   throw PeerError(message + silent + halted(answers));
@@ -297,8 +297,8 @@ void Watch::wrong_size(const Call& call, int peer, int64_t expected, int64_t rec
                        ? "more than " + with_commas(expected) + " bytes"
                        : with_commas(received) + " bytes instead of " + with_commas(expected)) +
                   " from " + who(*call.group, peer) + " in " +
-                  text_of(call.note->operation, call.note->tensor, call.note->bytes) + " on axis " +
-                  call.note->axis + ", sequence number " + std::to_string(call.sequence));
+                  text_of(call.info->operation, call.info->tensor, call.info->bytes) + " on axis " +
+                  call.info->axis + ", sequence number " + std::to_string(call.sequence));
 }
 
 }  // namespace toroid

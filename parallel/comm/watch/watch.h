@@ -41,7 +41,7 @@ class Watch {
   struct Call {
     const GroupMembers* group = nullptr;
     uint64_t sequence = 0;
-    const CollectiveNote* note = nullptr;
+    const CollectiveInfo* info = nullptr;
   };
   // False where a peer has said that it makes another call here: then nothing is to be exchanged, and check()
   // ends the wait, once it is known who is out of step.

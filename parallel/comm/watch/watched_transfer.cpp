@@ -7,8 +7,8 @@
 namespace toroid {
 
 WatchedTransfer::WatchedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence,
-                                 CollectiveNote note)
-    : group_(std::move(group)), sequence_(sequence), note_(std::move(note)) {}
+                                 CollectiveInfo info)
+    : group_(std::move(group)), sequence_(sequence), info_(std::move(info)) {}
 
 bool WatchedTransfer::advance() {
   Watch* const watch = group_->watch.get();

@@ -22,7 +22,7 @@ struct GroupState {
 
 class WatchedTransfer : public Transfer {
  public:
-  WatchedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note);
+  WatchedTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info);
   bool advance() final;
 
   enum class Progress : uint8_t { waiting, moved, done };
@@ -44,11 +44,11 @@ class WatchedTransfer : public Transfer {
   };
   Progress try_step();
   void check();
-  Watch::Call call() const { return {&group_->members, sequence_, &note_}; }
+  Watch::Call call() const { return {&group_->members, sequence_, &info_}; }
 
   std::shared_ptr<const GroupState> group_;
   uint64_t sequence_;
-  CollectiveNote note_;
+  CollectiveInfo info_;
   bool arrived_ = false;
   bool agreed_ = true;  // as far as is known, all ranks make the same call
   std::optional<WrongSize> wrong_size_;

@@ -40,9 +40,9 @@ int64_t host_staging_bytes(const HostJob& job, int ranks) {
   return sums(job.operation) ? levels_of(ranks) * block_bytes(job, ranks) : 0;
 }
 
-HostTransfer::HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
+HostTransfer::HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info,
                            Board& board, const PeerMemory& memory, HostJob job)
-    : WatchedTransfer(std::move(group), sequence, std::move(note)),
+    : WatchedTransfer(std::move(group), sequence, std::move(info)),
       board_(board),
       memory_(memory),
       job_(job),

@@ -46,7 +46,7 @@ int64_t host_staging_bytes(const HostJob& job, int ranks);
 class HostTransfer final : public WatchedTransfer {
  public:
   // `board` and `memory` outlive this.
-  HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note, Board& board,
+  HostTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info, Board& board,
                const PeerMemory& memory, HostJob job);
   Progress step() override;
   bool rings() const override { return true; }

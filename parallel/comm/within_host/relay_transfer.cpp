@@ -41,9 +41,9 @@ int64_t relay_rounds(const HostJob& job, int ranks, const Relay& relay) {
   return std::max<int64_t>(1, divide_up(largest, piece));
 }
 
-RelayTransfer::RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note,
+RelayTransfer::RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info,
                              Board& board, const Relay& relay, HostJob job)
-    : WatchedTransfer(std::move(group), sequence, std::move(note)),
+    : WatchedTransfer(std::move(group), sequence, std::move(info)),
       board_(board),
       relay_(relay),
       job_(job),

@@ -20,7 +20,7 @@ int64_t relay_rounds(const HostJob& job, int ranks, const Relay& relay);
 class RelayTransfer final : public WatchedTransfer {
  public:
   // `board` and `relay` outlive this. job.ticket is the first round; it needs no staging memory.
-  RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveNote note, Board& board,
+  RelayTransfer(std::shared_ptr<const GroupState> group, uint64_t sequence, CollectiveInfo info, Board& board,
                 const Relay& relay, HostJob job);
   Progress step() override;
   bool rings() const override { return true; }

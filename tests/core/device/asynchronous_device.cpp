@@ -229,7 +229,7 @@ void AsynchronousDevice::on_copy(const Tensor& to, const Tensor& from, Event tic
 }
 
 void AsynchronousDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                                     const CollectiveNote&, Event ticket) {
+                                     const CollectiveInfo&, Event ticket) {
   // A stream is what is to be called in its order.
   std::vector<std::function<void()>> stream;
   const bool on_stream = transfer->put_on(&stream);

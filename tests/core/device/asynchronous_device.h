@@ -76,7 +76,7 @@ class AsynchronousDevice : public Device {
   void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket) override;
   void on_copy(const Tensor& to, const Tensor& from, Event ticket) override;
   void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                   const CollectiveNote& note, Event ticket) override;
+                   const CollectiveInfo& info, Event ticket) override;
   void on_record(Event event) override;
   void on_wait(Queue queue, Event event) override;
   void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) override;

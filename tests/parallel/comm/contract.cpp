@@ -245,15 +245,15 @@ void check_large(World& world, Device& device, const GroupOptions& options) {
   check_type<uint16_t>(*group, device, DType::bf16, 65537, 8 / world.size() + 1);
 }
 
-void check_streamed(World& world, Device& device, Way way) {
-  const auto group = group_of_all(world, device, {false, way});
+void check_streamed(World& world, Device& device, Method method) {
+  const auto group = group_of_all(world, device, {false, method});
   check_type<float>(*group, device, DType::f32, 1399 * 1021 / world.size(), 3);
 }
 
-void check_tree(World& world, Device& device, std::optional<Way> way) {
+void check_tree(World& world, Device& device, std::optional<Method> method) {
   GroupOptions options;
   options.deterministic = true;
-  options.way = way;
+  options.method = method;
   const auto group = group_of_all(world, device, options);
   const auto [rank_now, size] = group->place();
   const int rank = rank_now;
@@ -273,8 +273,8 @@ void check_tree(World& world, Device& device, std::optional<Way> way) {
       [&](int64_t i) { return tree_at(0, ranks, rank * rows + i); }, "tree reduce_scatter");
 }
 
-void check_bf16_wire(World& world, Device& device, Way way) {
-  const auto group = group_of_all(world, device, {false, way});
+void check_bf16_wire(World& world, Device& device, Method method) {
+  const auto group = group_of_all(world, device, {false, method});
   const auto [rank_now, size] = group->place();
   const int rank = rank_now;
   const int ranks = size;
@@ -341,17 +341,17 @@ void check_all(World& world, Device& device) {
   const bool power_of_two = std::has_single_bit(static_cast<unsigned>(world.size()));
   check_operations(world, device, {});
   check_large(world, device, {});
-  for (const Way& way : kWays) {
-    const bool messages = way.by == Way::By::messages;
-    if (messages && way.algorithm == Algorithm::halving_doubling && !power_of_two) continue;
-    SCOPED_TRACE(std::string(name(way)));
-    check_operations(world, device, {false, way});
-    check_large(world, device, {false, way});
-    if (messages && world.size() > 1) check_bf16_wire(world, device, way);
+  for (const Method& method : kMethods) {
+    const bool messages = method.by == Method::By::messages;
+    if (messages && method.algorithm == Algorithm::halving_doubling && !power_of_two) continue;
+    SCOPED_TRACE(std::string(name(method)));
+    check_operations(world, device, {false, method});
+    check_large(world, device, {false, method});
+    if (messages && world.size() > 1) check_bf16_wire(world, device, method);
   }
   if (power_of_two && world.size() > 1) {
     check_tree(world, device, std::nullopt);
-    check_tree(world, device, Way::By::relay);
+    check_tree(world, device, Method::By::relay);
     check_tree(world, device, Algorithm::ring);  // sums go another way all the same
   }
   check_many_groups(world, device);

@@ -14,14 +14,14 @@ void check_operations(World& world, Device& device, const GroupOptions& options)
 // Arrays of several segments, with lengths that nothing divides.
 void check_large(World& world, Device& device, const GroupOptions& options);
 // Sums of numbers that do not add up exactly are the balanced tree's, bit for bit.
-void check_tree(World& world, Device& device, std::optional<Way> way);
+void check_tree(World& world, Device& device, std::optional<Method> method);
 // Within the bound of scheduled_communicator.h, and the same on all ranks.
-void check_bf16_wire(World& world, Device& device, Way way);
+void check_bf16_wire(World& world, Device& device, Method method);
 // Several groups on several queues, issued in turn and read at the end. One of them sums in the order of its
 // ranks, bit for bit.
 void check_many_groups(World& world, Device& device);
 // Arrays that go past the caches, in pieces of odd sizes.
-void check_streamed(World& world, Device& device, Way way);
+void check_streamed(World& world, Device& device, Method method);
 // All of the above but the last that the number of ranks allows, every way.
 void check_all(World& world, Device& device);
 

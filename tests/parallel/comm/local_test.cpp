@@ -51,8 +51,8 @@ TEST_P(Ranks, FulfilItPastTheCaches) {
   if (GetParam() > 4) GTEST_SKIP() << "takes much memory";
   LocalJob job(GetParam(), {});
   run_ranks(job, [](World& world, Device& device) {
-    testing::check_streamed(world, device, Way::By::read);
-    testing::check_streamed(world, device, Way::By::relay);
+    testing::check_streamed(world, device, Method::By::read);
+    testing::check_streamed(world, device, Method::By::relay);
   });
 }
 
@@ -65,11 +65,11 @@ TEST_P(Ranks, FulfilItHostByHost) {
     options.views = views;
     LocalJob job(GetParam(), options);
     run_ranks(job, [](World& world, Device& device) {
-      const GroupOptions way{false, Way::By::hierarchical};
-      testing::check_operations(world, device, way);
-      testing::check_large(world, device, way);
-      testing::check_bf16_wire(world, device, Way::By::hierarchical);
-      testing::check_tree(world, device, Way::By::hierarchical);
+      const GroupOptions method{false, Method::By::hierarchical};
+      testing::check_operations(world, device, method);
+      testing::check_large(world, device, method);
+      testing::check_bf16_wire(world, device, Method::By::hierarchical);
+      testing::check_tree(world, device, Method::By::hierarchical);
       testing::check_many_groups(world, device);
     });
   }
@@ -112,13 +112,13 @@ void reduce(Communicator& group, Device& device, int64_t elements, const std::st
   device.read(array.tensor, std::as_writable_bytes(std::span(values)));
 }
 
-std::unique_ptr<Communicator> group_of_four(World& world, Device& device, Way way) {
+std::unique_ptr<Communicator> group_of_four(World& world, Device& device, Method method) {
   GroupOptions options;
-  options.way = way;
+  options.method = method;
   return world.group(device, Queue::reduce, "data", {0, 1, 2, 3}, {2, 2}, options);
 }
 
-class Faults : public ::testing::TestWithParam<Way> {};
+class Faults : public ::testing::TestWithParam<Method> {};
 
 TEST_P(Faults, OneRankThatSkipsACallIsNamed) {
   LocalJob::Options options;
@@ -173,10 +173,10 @@ TEST_P(Faults, OneRankThatDoesNotComeIsNamedAtTheDeadline) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, Faults,
-                         ::testing::Values(Way::By::read, Way::By::relay, schedule::Algorithm::ring),
-                         [](const auto& way) { return std::string(name(way.param)); });
+                         ::testing::Values(Method::By::read, Method::By::relay, schedule::Algorithm::ring),
+                         [](const auto& method) { return std::string(name(method.param)); });
 
-class FaultsElsewhere : public ::testing::TestWithParam<Way> {
+class FaultsElsewhere : public ::testing::TestWithParam<Method> {
  protected:
   static LocalJob::Options two_hosts(Seconds deadline) {
     LocalJob::Options options;
@@ -211,7 +211,7 @@ TEST_P(FaultsElsewhere, AHostThatIsOutOfStepIsNamedInTheCallWhereItWas) {
   }());
   const auto failures = failures_of(job, [](World& world, Device& device) {
     GroupOptions options;
-    options.way = GetParam();
+    options.method = GetParam();
     const auto group = world.group(device, Queue::reduce, "data", {0, 1, 2, 3, 4, 5}, {1, 6}, options);
     for (int step = 0; step < 10; ++step) {
       if (step != 2 || world.rank() / 2 != 1) reduce(*group, device, 96, "gradients " + std::to_string(step));
@@ -278,13 +278,13 @@ TEST_P(FaultsElsewhere, AHostThatDoesNotAnswerIsNamed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, FaultsElsewhere,
-                         ::testing::Values(Way::By::hierarchical, schedule::Algorithm::ring),
-                         [](const auto& way) { return std::string(name(way.param)); });
+                         ::testing::Values(Method::By::hierarchical, schedule::Algorithm::ring),
+                         [](const auto& method) { return std::string(name(method.param)); });
 
 constexpr int64_t kMany = int64_t{16} << 20;  // what is read without a table
 
-Way way_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
-  return dynamic_cast<ScheduledCommunicator&>(group).way_of(operation, bytes);
+Method method_of(Communicator& group, schedule::Operation operation, int64_t bytes) {
+  return dynamic_cast<ScheduledCommunicator&>(group).method_of(operation, bytes);
 }
 
 TEST(Group, TakesTheWayThatWasMeasured) {
@@ -292,7 +292,7 @@ TEST(Group, TakesTheWayThatWasMeasured) {
   const auto world = make_recorded_world(0, 4, false, 2);
   CpuDevice device(std::make_shared<DeviceKernels>());
   GroupOptions options;
-  options.choices = {{Operation::all_gather, 4, 4, 1000, Way::By::relay},
+  options.choices = {{Operation::all_gather, 4, 4, 1000, Method::By::relay},
                      {Operation::all_gather, 4, 4, 2000, schedule::Algorithm::ring},
                      {Operation::all_gather, 2, 2, 1500, schedule::Algorithm::direct},
                      {Operation::broadcast, 4, 4, 1000, schedule::Algorithm::ring}};
@@ -300,20 +300,23 @@ TEST(Group, TakesTheWayThatWasMeasured) {
     return world->group(device, Queue::gather, "data", ranks, {1, static_cast<int>(ranks.size())}, options);
   };
   const auto four = make({0, 1, 2, 3}), three = make({0, 1, 2});
-  EXPECT_EQ(way_of(*four, Operation::all_gather, 1), Way::By::relay);
-  EXPECT_EQ(way_of(*four, Operation::all_gather, 1000), Way::By::relay);
-  EXPECT_EQ(way_of(*four, Operation::all_gather, 1001), schedule::Algorithm::ring);
-  EXPECT_EQ(way_of(*four, Operation::all_gather, 3000), schedule::Algorithm::ring) << "the largest row";
-  EXPECT_EQ(way_of(*four, Operation::all_reduce, kMany), Way::By::read) << "the table says nothing of it";
-  EXPECT_EQ(way_of(*four, Operation::broadcast, kMany), Way::By::read) << "a ring has no broadcast";
-  EXPECT_EQ(way_of(*three, Operation::all_gather, kMany), Way::By::read) << "of other sizes only";
+  EXPECT_EQ(method_of(*four, Operation::all_gather, 1), Method::By::relay);
+  EXPECT_EQ(method_of(*four, Operation::all_gather, 1000), Method::By::relay);
+  EXPECT_EQ(method_of(*four, Operation::all_gather, 1001), schedule::Algorithm::ring);
+  EXPECT_EQ(method_of(*four, Operation::all_gather, 3000), schedule::Algorithm::ring) << "the largest row";
+  EXPECT_EQ(method_of(*four, Operation::all_reduce, kMany), Method::By::read)
+      << "the table says nothing of it";
+  EXPECT_EQ(method_of(*four, Operation::broadcast, kMany), Method::By::read) << "a ring has no broadcast";
+  EXPECT_EQ(method_of(*three, Operation::all_gather, kMany), Method::By::read) << "of other sizes only";
   options.deterministic = true;
-  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, kMany), Way::By::read);
-  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, kMany / 4), Way::By::relay) << "few bytes";
-  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_reduce, kMany / 4), Way::By::read) << "not as few";
-  EXPECT_EQ(way_of(*make({0, 1}), Operation::all_gather, 1), Way::By::read) << "of two ranks";
-  options.way = schedule::Algorithm::direct;
-  EXPECT_EQ(way_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), schedule::Algorithm::direct);
+  EXPECT_EQ(method_of(*make({0, 1, 2, 3}), Operation::all_gather, kMany), Method::By::read);
+  EXPECT_EQ(method_of(*make({0, 1, 2, 3}), Operation::all_gather, kMany / 4), Method::By::relay)
+      << "few bytes";
+  EXPECT_EQ(method_of(*make({0, 1, 2, 3}), Operation::all_reduce, kMany / 4), Method::By::read)
+      << "not as few";
+  EXPECT_EQ(method_of(*make({0, 1}), Operation::all_gather, 1), Method::By::read) << "of two ranks";
+  options.method = schedule::Algorithm::direct;
+  EXPECT_EQ(method_of(*make({0, 1, 2, 3}), Operation::all_gather, 1001), schedule::Algorithm::direct);
 }
 
 TEST(Group, RelaysFewBytesWhereRanksShareCores) {
@@ -322,10 +325,10 @@ TEST(Group, RelaysFewBytesWhereRanksShareCores) {
     const auto world = make_recorded_world(0, 4, false, cores);
     EXPECT_EQ(world->crowded(), cores < 4);
     const auto group = world->group(device, Queue::gather, "data", {0, 1, 2, 3}, {1, 4});
-    const Way::By few = cores < 4 ? Way::By::relay : Way::By::read;
-    EXPECT_EQ(way_of(*group, schedule::Operation::all_gather, 1000), few) << cores << " cores";
-    EXPECT_EQ(way_of(*group, schedule::Operation::all_reduce, 1000), few) << cores << " cores";
-    EXPECT_EQ(way_of(*group, schedule::Operation::all_reduce, 1 << 20), Way::By::read);
+    const Method::By few = cores < 4 ? Method::By::relay : Method::By::read;
+    EXPECT_EQ(method_of(*group, schedule::Operation::all_gather, 1000), few) << cores << " cores";
+    EXPECT_EQ(method_of(*group, schedule::Operation::all_reduce, 1000), few) << cores << " cores";
+    EXPECT_EQ(method_of(*group, schedule::Operation::all_reduce, 1 << 20), Method::By::read);
   }
 }
 
@@ -335,7 +338,7 @@ TEST(Group, RelaysWhereItMustNotRead) {
   LocalJob job(2, options);
   run_ranks(job, [](World& world, Device& device) {
     const auto group = world.group(device, Queue::gather, "data", {0, 1}, {1, 2});
-    EXPECT_EQ(way_of(*group, schedule::Operation::all_gather, 1 << 20), Way::By::relay);
+    EXPECT_EQ(method_of(*group, schedule::Operation::all_gather, 1 << 20), Method::By::relay);
     testing::check_operations(world, device, {});
   });
 }

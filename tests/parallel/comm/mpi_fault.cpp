@@ -38,7 +38,7 @@ void train(World& world, const std::string& fault, bool messages, bool culprit) 
   std::vector<int> ranks(static_cast<size_t>(world.size()));
   std::iota(ranks.begin(), ranks.end(), 0);
   GroupOptions options;
-  if (messages) options.way = schedule::Algorithm::bidirectional_ring;
+  if (messages) options.method = schedule::Algorithm::bidirectional_ring;
   const auto group = world.group(device, Queue::reduce, "data", ranks, {1, world.size()}, options);
   for (int step = 0; step < 20; ++step) {
     const bool now = culprit && step == 10;

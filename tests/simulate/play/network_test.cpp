@@ -31,15 +31,15 @@ void expect_time(const Flow& flow, double latency, double transfer) {
   EXPECT_NEAR(flow.transfer.count(), transfer, 1e-9 * transfer);
 }
 
-CollectiveNote note_of(const std::string& operation, const std::string& axis, int ranks, Algorithm way,
+CollectiveInfo note_of(const std::string& operation, const std::string& axis, int ranks, Algorithm way,
                        double bytes = kBytes) {
-  CollectiveNote note;
-  note.operation = operation;
-  note.axis = axis;
-  note.bytes = note.wire_bytes = static_cast<int64_t>(bytes);
-  note.ranks = ranks;
-  note.way = name(way);
-  return note;
+  CollectiveInfo info;
+  info.operation = operation;
+  info.axis = axis;
+  info.bytes = info.wire_bytes = static_cast<int64_t>(bytes);
+  info.ranks = ranks;
+  info.method = name(way);
+  return info;
 }
 
 // (n - 1) h + (n - 1)/n V/W.
@@ -298,8 +298,8 @@ TEST(Network, RefusesWhatItHasNoLinksFor) {
   Network network(mesh_of("torus: [4, 4] data: 16"), chip);
   EXPECT_THROW(network.flow(note_of("all_gather", "all", 16, Algorithm::ring)), InternalError);
   EXPECT_THROW(network.flow(note_of("send to rank 3", "data", 16, Algorithm::ring)), InternalError);
-  CollectiveNote read = note_of("all_gather", "data", 16, Algorithm::ring);
-  read.way = "read";
+  CollectiveInfo read = note_of("all_gather", "data", 16, Algorithm::ring);
+  read.method = "read";
   EXPECT_THROW(network.flow(read), InternalError);
 }
 

@@ -32,11 +32,11 @@ class Script {
     record.kind = Record::Kind::transfer;
     record.op = "collective";
     record.queue = queue;
-    record.note.operation = "all_gather";
-    record.note.axis = axis;
-    record.note.ranks = 4;
-    record.note.way = "bidirectional_ring";
-    record.note.bytes = record.note.wire_bytes = static_cast<int64_t>(seconds * kSecond);
+    record.info.operation = "all_gather";
+    record.info.axis = axis;
+    record.info.ranks = 4;
+    record.info.method = "bidirectional_ring";
+    record.info.bytes = record.info.wire_bytes = static_cast<int64_t>(seconds * kSecond);
     return add(record);
   }
   Script& wait(Queue queue, Queue on, uint64_t ticket) {
@@ -170,7 +170,7 @@ TEST(Player, SharesAreMaxMinFair) {
   Script script;
   script.gather(2);
   script.gather(1, "data", Queue::reduce);
-  script.records.back().note.way = "ring";  // 2 seconds alone, of one direction
+  script.records.back().info.method = "ring";  // 2 seconds alone, of one direction
   script.gather(1, "model", Queue::model);
   const Played played = play_on(kSquare, {script}, {{0, 1.0, {}}});
   EXPECT_NEAR(played.busy[static_cast<size_t>(Queue::model)].count(), 1, 1e-9);

@@ -39,13 +39,13 @@ Network network_of(const Chip& chip, const std::vector<int>& torus, int data, in
 }
 
 Flow all_gather(Network network, const std::string& axis, int ranks, Algorithm way, double bytes) {
-  CollectiveNote note;
-  note.operation = "all_gather";
-  note.axis = axis;
-  note.way = name(way);
-  note.ranks = ranks;
-  note.bytes = note.wire_bytes = static_cast<int64_t>(bytes);
-  return network.flow(note);
+  CollectiveInfo info;
+  info.operation = "all_gather";
+  info.axis = axis;
+  info.method = name(way);
+  info.ranks = ranks;
+  info.bytes = info.wire_bytes = static_cast<int64_t>(bytes);
+  return network.flow(info);
 }
 
 // 1. v5e 8x4, an all-gather over the axis of 4, which does not wrap: three hops of a quarter. With a wrap the

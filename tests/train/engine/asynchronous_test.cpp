@@ -87,9 +87,9 @@ class WithoutAWait final : public AsynchronousDevice {
     AsynchronousDevice::on_wait(queue, event);
   }
   void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
-                   const CollectiveNote& note, Event ticket) override {
+                   const CollectiveInfo& info, Event ticket) override {
     if (ticket.queue == of_) transfer = std::make_unique<LateTransfer>(std::move(transfer));
-    AsynchronousDevice::on_transfer(std::move(transfer), operands, note, ticket);
+    AsynchronousDevice::on_transfer(std::move(transfer), operands, info, ticket);
   }
 
  private:

@@ -10,7 +10,7 @@
 
 #include "tests/deadline.h"
 #include "tests/train/config/recipe_text.h"
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 #include "train/ranks/choices.h"
 
 namespace toroid::train {
@@ -39,8 +39,8 @@ class CollectiveTable : public ::testing::Test {
 };
 
 const std::vector<Choice> kMeasured = {
-    {Operation::all_gather, 2, 2, 65536, Way::By::relay},
-    {Operation::all_gather, 2, 2, 1 << 20, Way::By::read},
+    {Operation::all_gather, 2, 2, 65536, Method::By::relay},
+    {Operation::all_gather, 2, 2, 1 << 20, Method::By::read},
     {Operation::reduce_scatter, 2, 2, 1 << 20, Algorithm::halving_doubling},
 };
 
@@ -52,11 +52,12 @@ TEST_F(CollectiveTable, what_was_measured_is_in_the_config_with_its_origin) {
   ASSERT_EQ(rows.size(), 3u);
   EXPECT_EQ(rows[1].operation, Operation::all_gather);
   EXPECT_EQ(rows[1].up_to_bytes, 1 << 20);
-  EXPECT_TRUE(rows[0].way == Way::By::relay && rows[2].way == Algorithm::halving_doubling);
+  EXPECT_TRUE(rows[0].method == Method::By::relay && rows[2].method == Algorithm::halving_doubling);
   const std::string text = config::to_text(run);
-  const size_t way = text.find("way: \"halving_doubling\"");
-  ASSERT_NE(way, std::string::npos) << text;
-  EXPECT_NE(text.substr(way, text.find('\n', way) - way).find("# " + path().string()), std::string::npos)
+  const size_t method = text.find("way: \"halving_doubling\"");
+  ASSERT_NE(method, std::string::npos) << text;
+  EXPECT_NE(text.substr(method, text.find('\n', method) - method).find("# " + path().string()),
+            std::string::npos)
       << text;
   // As it stands in a run's directory.
   const config::Resolved again = config::load_text(text, "printed");
@@ -65,7 +66,7 @@ TEST_F(CollectiveTable, what_was_measured_is_in_the_config_with_its_origin) {
 
 TEST_F(CollectiveTable, measuring_again_replaces_groups_of_that_size_alone) {
   write_collective_table(path(), kMeasured);
-  write_collective_table(path(), {{Operation::all_reduce, 4, 4, 4096, Way::By::read}});
+  write_collective_table(path(), {{Operation::all_reduce, 4, 4, 4096, Method::By::read}});
   write_collective_table(path(), {{Operation::broadcast, 2, 2, 4096, Algorithm::direct}});
   config::Resolved two = resolved(), four = resolved({"mesh.data=4"});
   add_collective_table(two, path());
@@ -165,7 +166,8 @@ TEST_F(CollectiveTable, a_home_that_may_not_be_entered_has_no_figures) {
     try {
       config::Resolved run = resolved();
       add_collective_table(run);
-      ::_exit(run.run.mesh().collective_size() == 0 && !read_host_figures() && read_collective_times().empty()
+      ::_exit(run.run.mesh().collective_size() == 0 && !read_machine_figures() &&
+                      read_collective_times().empty()
                   ? 0
                   : 3);
     } catch (...) {
@@ -181,7 +183,7 @@ TEST_F(CollectiveTable, of_a_relative_home_is_not_below_the_current_directory) {
   const auto with = [](const char* cache, const char* home) {
     ::setenv("XDG_CACHE_HOME", cache, 1);
     ::setenv("HOME", home, 1);
-    return host_figures_path().string();
+    return machine_figures_path().string();
   };
   const char* const home = ::getenv("HOME");
   const std::string kept = home == nullptr ? "" : home;
@@ -196,17 +198,17 @@ TEST_F(CollectiveTable, of_a_relative_home_is_not_below_the_current_directory) {
 TEST_F(CollectiveTable, times_are_read_back_and_replaced_by_group_size) {
   EXPECT_TRUE(read_collective_times(path()).empty());
   write_collective_table(path(), kMeasured, {{"all_gather", "relay", 2, 65536, 2e-5}}, 2);
-  write_collective_table(path(), {{Operation::all_gather, 4, 4, 4096, Way::By::read}},
+  write_collective_table(path(), {{Operation::all_gather, 4, 4, 4096, Method::By::read}},
                          {{"all_gather", "read", 4, 4096, 1e-5}, {"all_gather", "ring", 4, 4096, 3e-5}}, 4);
   const auto times = read_collective_times(path());
   ASSERT_EQ(times.size(), 3u);
-  EXPECT_EQ(times[0].way, "relay");
-  EXPECT_EQ(times[2].way, "ring");
+  EXPECT_EQ(times[0].method, "relay");
+  EXPECT_EQ(times[2].method, "ring");
   EXPECT_EQ(times[2].ranks, 4);
   EXPECT_EQ(times[2].bytes, 4096);
   EXPECT_EQ(times[2].seconds, 3e-5);
   // Between hosts: not this machine's.
-  write_collective_table(path(), {{Operation::all_gather, 4, 2, 4096, Way::By::read}},
+  write_collective_table(path(), {{Operation::all_gather, 4, 2, 4096, Method::By::read}},
                          {{"all_gather", "ring", 4, 4096, 1e-3}}, 2);
   EXPECT_EQ(read_collective_times(path()).size(), 3u);
   EXPECT_EQ(choices_of(resolved().run.mesh()).size(), 0u);

@@ -9,13 +9,13 @@
 
 #include "bench/step/step_bench.h"
 #include "train/machine/best_of.h"
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 
 namespace toroid::train {
 namespace {
 
-config::HostFigures figures_of(const HostInfo& host) {
-  config::HostFigures out;
+config::MachineFigures figures_of(const HostInfo& host) {
+  config::MachineFigures out;
   out.set_cpu(host.cpu);
   out.set_cores(host.cores);
   out.set_threads(host.cores);
@@ -37,7 +37,7 @@ TEST(PeakOfARun, IsOfItsTypeAndItsHosts) {
   HostInfo host;
   host.cpu = "a processor";
   host.cores = 4;
-  const config::HostFigures figures = figures_of(host);
+  const config::MachineFigures figures = figures_of(host);
   std::string why;
   EXPECT_EQ(peak_of(figures, host, {DType::bf16, 1, 4}, why), 100e9);
   EXPECT_EQ(peak_of(figures, host, {DType::f32, 1, 4}, why), 50e9);
@@ -51,7 +51,7 @@ TEST(PeakOfARun, FiguresOfAnotherMachineAreNone) {
   HostInfo host;
   host.cpu = "a processor";
   host.cores = 4;
-  config::HostFigures figures = figures_of(host);
+  config::MachineFigures figures = figures_of(host);
   std::string why;
   EXPECT_FALSE(peak_of(figures, host, {DType::bf16, 0, 4}, why));
   EXPECT_EQ(why, "the hosts do not have equally many ranks");
@@ -69,7 +69,7 @@ TEST(PeakOfARun, FiguresOfAnotherMachineAreNone) {
 }
 
 TEST(PeakOfARun, WhatWasMeasuredAmongOtherProgramsIsMarked) {
-  config::HostFigures figures;
+  config::MachineFigures figures;
   figures.set_bf16_spread(0.05);
   EXPECT_EQ(doubt_of(figures, DType::bf16), "");
   figures.set_bf16_spread(0.38);
@@ -95,7 +95,7 @@ class RaisedPeak : public ::testing::Test {
 
 TEST_F(RaisedPeak, AStepThatBeatsItHasNoShareAndRaisesIt) {
   const HostInfo host = host_info();
-  write_host_figures(figures_of(host));
+  write_machine_figures(figures_of(host));
   RunPeak peak({DType::bf16, 2, 1});
   ASSERT_EQ(peak.flops_per_s(), 200e9);
   EXPECT_DOUBLE_EQ(peak.share(150e9).value(), 0.75);
@@ -103,7 +103,7 @@ TEST_F(RaisedPeak, AStepThatBeatsItHasNoShareAndRaisesIt) {
   EXPECT_EQ(peak.flops_per_s(), 320e9);
   EXPECT_DOUBLE_EQ(peak.share(160e9).value(), 0.5) << "of the raised peak";
   EXPECT_DOUBLE_EQ(peak.share(320e9).value(), 1.0);
-  const auto kept = read_host_figures();
+  const auto kept = read_machine_figures();
   ASSERT_TRUE(kept);
   EXPECT_EQ(kept->bf16_flops_per_s(), 160e9) << "of one host";
   EXPECT_TRUE(kept->bf16_raised());
@@ -117,7 +117,7 @@ TEST_F(RaisedPeak, WhereNothingWasMeasuredThereIsNoShare) {
   RunPeak peak({DType::bf16, 1, 1}), none;
   EXPECT_FALSE(peak.share(1e9));
   EXPECT_FALSE(none.share(1e9));
-  EXPECT_FALSE(std::filesystem::exists(host_figures_path())) << "a run writes no figures of its own";
+  EXPECT_FALSE(std::filesystem::exists(machine_figures_path())) << "a run writes no figures of its own";
 }
 
 TEST_F(RaisedPeak, FiguresThatCannotBeWrittenDoNotStopARun) {

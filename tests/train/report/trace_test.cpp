@@ -115,8 +115,8 @@ std::vector<std::string> details(const std::vector<Record>& records, Record::Kin
   return out;
 }
 
-std::string text_of(const CollectiveNote& note) {
-  return note.operation + " " + note.tensor + " " + note.axis + " " + std::to_string(note.bytes);
+std::string text_of(const CollectiveInfo& info) {
+  return info.operation + " " + info.tensor + " " + info.axis + " " + std::to_string(info.bytes);
 }
 
 std::string text_of(const Slice& slice) {
@@ -142,7 +142,7 @@ void expect_whole(const Traced& traced) {
       std::vector<std::string> issued, seen;
       for (const Record& record : records) {
         if (record.kind == Record::Kind::transfer && record.queue == static_cast<Queue>(queue)) {
-          issued.push_back(text_of(record.note));
+          issued.push_back(text_of(record.info));
         }
       }
       for (const Slice& slice : traced.rows.at({rank, kRows[queue]})) seen.push_back(text_of(slice));

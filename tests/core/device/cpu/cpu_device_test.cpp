@@ -3,14 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <thread>
-
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/error.h"
@@ -120,10 +119,10 @@ class Notebook final : public Observer {
     EXPECT_EQ(on, Queue::reduce);
     add("wait", span);
   }
-  void transferred(const CollectiveNote& note, Queue queue, Span span) override {
+  void transferred(const CollectiveInfo& info, Queue queue, Span span) override {
     EXPECT_EQ(queue, Queue::reduce);
     EXPECT_LE(span.begin, span.end);
-    collectives.push_back(note.operation + " " + note.tensor);
+    collectives.push_back(info.operation + " " + info.tensor);
   }
   std::vector<std::string> calls, collectives;
 
@@ -159,11 +158,11 @@ TEST(CpuDevice, TellsItsObserverWhatItDoes) {
     told = false;
     device.launch(op::fill(x.tensor, {2.5}));
     device.copy(y.tensor, x.tensor);
-    CollectiveNote note;
-    note.operation = "all_reduce";
-    note.tensor = "y";
+    CollectiveInfo info;
+    info.operation = "all_reduce";
+    info.tensor = "y";
     const std::array<Operand, 1> operands{Operand{y.tensor, Access::inout}};
-    device.transfer(std::make_unique<LateTransfer>(told), operands, note, Queue::reduce);
+    device.transfer(std::make_unique<LateTransfer>(told), operands, info, Queue::reduce);
     told = true;
     device.launch(op::add(x.tensor, y.tensor));
   };

@@ -27,7 +27,7 @@ OperatorSample sample(const Cost& cost, const OperatorFigure& truth) {
   return {cost, truth.time(cost)};
 }
 
-TEST(HostFigures, FitFindsTheFigureThatMadeTheTimes) {
+TEST(MachineFigures, FitFindsTheFigureThatMadeTheTimes) {
   const OperatorFigure truth{2e-6, 3e-12, 5e-11, 4e-11, {}};
   std::vector<OperatorSample> samples;
   for (const int64_t m : {64, 512, 3000}) {
@@ -42,7 +42,7 @@ TEST(HostFigures, FitFindsTheFigureThatMadeTheTimes) {
   EXPECT_NEAR(found.time(other).count(), truth.time(other).count(), 1e-3 * truth.time(other).count());
 }
 
-TEST(HostFigures, FitHasNoNegativeNumbers) {
+TEST(MachineFigures, FitHasNoNegativeNumbers) {
   // Larger products are slower a FLOP: a line through these times would begin below zero.
   std::vector<OperatorSample> samples{{product(100, 100, 100), Seconds(1e-6)},
                                       {product(200, 200, 200), Seconds(20e-6)},
@@ -54,7 +54,7 @@ TEST(HostFigures, FitHasNoNegativeNumbers) {
   EXPECT_GT(found.time(product(300, 300, 300)).count(), 0);
 }
 
-TEST(HostFigures, RatesRunBetweenSizesAndStayBeyondThem) {
+TEST(MachineFigures, RatesRunBetweenSizesAndStayBeyondThem) {
   const std::vector<OperatorSample> samples{{bytes(1000), Seconds(1000 * 1e-9)},
                                             {bytes(100'000), Seconds(100'000 * 3e-9)},
                                             {bytes(110'000), Seconds(110'000 * 5e-9)}};
@@ -68,8 +68,8 @@ TEST(HostFigures, RatesRunBetweenSizesAndStayBeyondThem) {
   EXPECT_NEAR(found.time(bytes(middle)).count(), static_cast<double>(middle) * 2.5e-9, 1e-8);
 }
 
-MeasuredHost host(int ranks, int threads) {
-  MeasuredHost out;
+MeasuredMachine host(int ranks, int threads) {
+  MeasuredMachine out;
   out.cores = 4;
   out.ranks = ranks;
   out.threads = threads;
@@ -81,7 +81,7 @@ MeasuredHost host(int ranks, int threads) {
   return out;
 }
 
-TEST(MeasuredHost, RanksShareTheCores) {
+TEST(MeasuredMachine, RanksShareTheCores) {
   const Cost cost = product(1000, 1000, 1000);  // 2 ms on all cores
   EXPECT_NEAR(host(1, 4).time("matmul", cost).count(), 2e-3, 1e-9);
   EXPECT_NEAR(host(2, 2).time("matmul", cost).count(), 4e-3, 1e-9);
@@ -90,14 +90,14 @@ TEST(MeasuredHost, RanksShareTheCores) {
   EXPECT_NEAR(host(1, 1).time("matmul", cost).count(), 6e-3, 1e-9) << "alone";
 }
 
-TEST(MeasuredHost, WhatWasNotMeasuredGoesByProductsAndBytes) {
+TEST(MeasuredMachine, WhatWasNotMeasuredGoesByProductsAndBytes) {
   EXPECT_NEAR(host(1, 4).time("new", product(1000, 1000, 1000)).count(), 2e-3, 1e-9);
   EXPECT_NEAR(host(1, 4).time("new", bytes(1'000'000'000)).count(), 0.1, 1e-9);
   EXPECT_NEAR(host(4, 1).time("new", bytes(1'000'000'000)).count(), 0.4, 1e-9);
 }
 
-TEST(MeasuredHost, CollectivesRunBetweenSizes) {
-  const MeasuredHost four = host(4, 1);
+TEST(MeasuredMachine, CollectivesRunBetweenSizes) {
+  const MeasuredMachine four = host(4, 1);
   EXPECT_NEAR(four.collective_time("all_gather", "read", 4, 1 << 10).count(), 1e-5, 1e-12);
   EXPECT_NEAR(four.collective_time("all_gather", "read", 4, 1 << 15).count(), 1e-4, 1e-10);
   EXPECT_NEAR(four.collective_time("all_gather", "read", 4, 1 << 22).count(), 4e-3, 1e-9);
@@ -108,7 +108,7 @@ TEST(MeasuredHost, CollectivesRunBetweenSizes) {
   EXPECT_NEAR(four.collective_time("all_gather", "relay", 2, 1'000'000).count(), 2 * 4e6 / 10e9, 1e-9);
 }
 
-TEST(MeasuredHost, CollectivesTakeCoresThatOperatorsUse) {
+TEST(MeasuredMachine, CollectivesTakeCoresThatOperatorsUse) {
   EXPECT_EQ(host(4, 1).lost(Seconds(1)).count(), 1);
   EXPECT_EQ(host(8, 1).lost(Seconds(1)).count(), 1);
   EXPECT_EQ(host(2, 1).lost(Seconds(1)).count(), 0);

@@ -1,6 +1,6 @@
 // The chip `host` from the figures of a machine, and what it records: what ranks of a real run issue, in
 // order and size, with the memory that they take.
-#include "simulate/fit/host_chip.h"
+#include "simulate/fit/machine_chip.h"
 
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
@@ -24,8 +24,8 @@ constexpr const char* kFigures = R"(
        rate { bytes: 1e8 s_per_byte: 3e-11 } }
 )";
 
-config::HostFigures figures(const std::string& more = "") {
-  config::HostFigures out;
+config::MachineFigures figures(const std::string& more = "") {
+  config::MachineFigures out;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(kFigures, &out));
   EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(more, &out)) << more;
   return out;
@@ -39,32 +39,32 @@ double matmul_s(const sim::Chip& chip) {
 }
 
 TEST(HostChip, IsTheShareOfARank) {
-  const sim::Chip whole = make_host_chip(figures(), {}, 1, 2, DType::bf16);
+  const sim::Chip whole = make_machine_chip(figures(), {}, 1, 2, DType::bf16);
   EXPECT_EQ(whole.name, "host");
   EXPECT_DOUBLE_EQ(whole.peak_flops_per_s.at(DType::bf16), 4e11);
   EXPECT_EQ(whole.memory_bytes, 8'000'000'000);
   EXPECT_NEAR(matmul_s(whole), 1e-6 + 2e9 * 2.5e-12, 1e-12);
-  const sim::Chip quarter = make_host_chip(figures(), {}, 4, 1, DType::bf16);
+  const sim::Chip quarter = make_machine_chip(figures(), {}, 4, 1, DType::bf16);
   EXPECT_DOUBLE_EQ(quarter.peak_flops_per_s.at(DType::bf16), 1e11);
   EXPECT_EQ(quarter.memory_bytes, 2'000'000'000);
   EXPECT_NEAR(matmul_s(quarter), 4 * matmul_s(whole), 1e-12);
-  EXPECT_NEAR(matmul_s(make_host_chip(figures(), {}, 1, 1, DType::bf16)), 2e9 * 4.5e-12, 1e-12);
-  EXPECT_NEAR(matmul_s(make_host_chip(figures(), {}, 1, 2, DType::f32)), 2e9 * 5e-12, 1e-12);
+  EXPECT_NEAR(matmul_s(make_machine_chip(figures(), {}, 1, 1, DType::bf16)), 2e9 * 4.5e-12, 1e-12);
+  EXPECT_NEAR(matmul_s(make_machine_chip(figures(), {}, 1, 2, DType::f32)), 2e9 * 5e-12, 1e-12);
   Cost update;
   update.bytes_read = 100'000'000;
   EXPECT_NEAR(sim::time_of(whole, "adamw", update).total.count(), 3e-3, 1e-9);
 }
 
 TEST(HostChip, RefusesFiguresThatAreNone) {
-  const auto refused = [](const config::HostFigures& from, DType type = DType::bf16) {
-    return test::refusal([&] { (void)make_host_chip(from, {}, 1, 2, type); });
+  const auto refused = [](const config::MachineFigures& from, DType type = DType::bf16) {
+    return test::refusal([&] { (void)make_machine_chip(from, {}, 1, 2, type); });
   };
-  config::HostFigures none;
+  config::MachineFigures none;
   EXPECT_NE(refused(none).find("threads"), std::string::npos) << refused(none);
-  config::HostFigures no_rate = figures();
+  config::MachineFigures no_rate = figures();
   no_rate.set_bandwidth_bytes_per_s(0);
   EXPECT_NE(refused(no_rate).find("bandwidth_bytes_per_s"), std::string::npos) << refused(no_rate);
-  config::HostFigures no_operators = figures();
+  config::MachineFigures no_operators = figures();
   no_operators.clear_op();
   EXPECT_NE(refused(no_operators).find("run `toroid doctor`"), std::string::npos) << refused(no_operators);
   for (const auto& [more, said] : std::vector<std::pair<std::string, std::string>>{
@@ -91,7 +91,8 @@ TEST(HostChip, CollectivesAreWhatTheTableSays) {
   const auto step = [&](double factor) {
     auto scaled = times;
     for (sim::CollectiveTime& time : scaled) time.seconds *= factor;
-    return simulate(run, make_host_chip(figures(), scaled, 4, 1, DType::bf16), Plugins()).played.step.count();
+    return simulate(run, make_machine_chip(figures(), scaled, 4, 1, DType::bf16), Plugins())
+        .played.step.count();
   };
   EXPECT_GT(step(10), 5 * step(1));
 }
@@ -105,9 +106,9 @@ void expect_same(const std::vector<Record>& simulated, const std::vector<Record>
       return std::to_string(static_cast<int>(r.kind)) + " " + std::string(r.op) + " " + r.text + " bytes " +
              std::to_string(r.bytes) + " queue " + std::to_string(static_cast<int>(r.queue)) + " FLOPs " +
              std::to_string(r.cost.flops()) + " read " + std::to_string(r.cost.bytes_read) + " written " +
-             std::to_string(r.cost.bytes_written) + " " + r.note.operation + " " + r.note.axis + " " +
-             r.note.tensor + " " + r.note.way + " " + std::to_string(r.note.wire_bytes) + " of " +
-             std::to_string(r.note.ranks);
+             std::to_string(r.cost.bytes_written) + " " + r.info.operation + " " + r.info.axis + " " +
+             r.info.tensor + " " + r.info.method + " " + std::to_string(r.info.wire_bytes) + " of " +
+             std::to_string(r.info.ranks);
     };
     ASSERT_EQ(tell(a), tell(b)) << what << ", record " << i;
   }
@@ -126,7 +127,7 @@ TEST(HostChip, RecordsWhatARealRunIssuesWithTheMemoryItTakes) {
       config::validate(run);
       const mesh::Mesh mesh(run.mesh());
       const auto roles = record_roles(
-          run, mesh, make_host_chip(figures(), {}, mesh.world_size(), 1, DType::bf16), Plugins());
+          run, mesh, make_machine_chip(figures(), {}, mesh.world_size(), 1, DType::bf16), Plugins());
       ASSERT_FALSE(roles.empty());
       LocalJob job(layout.ranks(), {});
       std::vector<std::vector<Record>> records(static_cast<size_t>(layout.ranks()));

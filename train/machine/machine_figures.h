@@ -12,19 +12,19 @@ namespace toroid::train {
 
 // $XDG_CACHE_HOME/toroid/host.textproto, or ~/.cache/... where that is unset or relative; below /tmp where
 // HOME is so too.
-Path host_figures_path();
+Path machine_figures_path();
 
 // Nothing where doctor has not run, or where the file is not one of its files (a warning says so).
-std::optional<config::HostFigures> read_host_figures();
+std::optional<config::MachineFigures> read_machine_figures();
 
 // Whole or not at all; SystemError where that fails.
-void write_host_figures(const config::HostFigures& figures);
+void write_machine_figures(const config::MachineFigures& figures);
 
-void add_operator(config::HostFigures& figures, const std::string& kind, DType type, int threads,
+void add_operator(config::MachineFigures& figures, const std::string& kind, DType type, int threads,
                   const sim::OperatorFigure& figure);
 // Those that were measured with this type on this many threads, by kind. UserError where one is no figure,
 // with its place and what it may be.
-std::map<std::string, sim::OperatorFigure, std::less<>> operators_of(const config::HostFigures& figures,
+std::map<std::string, sim::OperatorFigure, std::less<>> operators_of(const config::MachineFigures& figures,
                                                                      DType type, int64_t threads);
 
 }  // namespace toroid::train

@@ -1,4 +1,4 @@
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 
 #include <google/protobuf/text_format.h>
 
@@ -11,7 +11,7 @@
 
 namespace toroid::train {
 
-Path host_figures_path() {
+Path machine_figures_path() {
   // Relative ones would mean another directory wherever the program is started.
   const auto directory = [](const char* variable) {
     const char* const value = std::getenv(variable);
@@ -25,10 +25,10 @@ Path host_figures_path() {
   return cache / "toroid" / "host.textproto";
 }
 
-std::optional<config::HostFigures> read_host_figures() {
-  const Path path = host_figures_path();
+std::optional<config::MachineFigures> read_machine_figures() {
+  const Path path = machine_figures_path();
   if (!is_reachable(path)) return std::nullopt;
-  config::HostFigures figures;
+  config::MachineFigures figures;
   google::protobuf::TextFormat::Parser parser;
   parser.SetRecursionLimit(16);
   try {
@@ -42,17 +42,17 @@ std::optional<config::HostFigures> read_host_figures() {
   return std::nullopt;
 }
 
-void write_host_figures(const config::HostFigures& figures) {
+void write_machine_figures(const config::MachineFigures& figures) {
   std::string text;
   google::protobuf::TextFormat::PrintToString(figures, &text);
-  const Path path = host_figures_path();
+  const Path path = machine_figures_path();
   make_directories(path.parent_path());
   write_file(path, "# Measured by `toroid doctor`.\n" + text);
 }
 
-void add_operator(config::HostFigures& figures, const std::string& kind, DType type, int threads,
+void add_operator(config::MachineFigures& figures, const std::string& kind, DType type, int threads,
                   const sim::OperatorFigure& figure) {
-  config::HostFigures::Operator& out = *figures.add_op();
+  config::MachineFigures::Operator& out = *figures.add_op();
   out.set_kind(kind);
   out.set_type(std::string(name_of(type)));
   out.set_threads(threads);
@@ -67,12 +67,12 @@ void add_operator(config::HostFigures& figures, const std::string& kind, DType t
   }
 }
 
-std::map<std::string, sim::OperatorFigure, std::less<>> operators_of(const config::HostFigures& figures,
+std::map<std::string, sim::OperatorFigure, std::less<>> operators_of(const config::MachineFigures& figures,
                                                                      DType type, int64_t threads) {
   constexpr double kLongest = 1e3, kMostBytes = 1e18;  // seconds, bytes
   std::map<std::string, sim::OperatorFigure, std::less<>> out;
   for (int i = 0; i < figures.op_size(); ++i) {
-    const config::HostFigures::Operator& from = figures.op(i);
+    const config::MachineFigures::Operator& from = figures.op(i);
     if (from.type() != name_of(type) || from.threads() != threads) continue;
     const std::string at = "op[" + std::to_string(i) + "].";
     check_range(at + "s_start", from.s_start(), 0.0, kLongest);

@@ -1,4 +1,4 @@
-#include "simulate/fit/host_chip.h"
+#include "simulate/fit/machine_chip.h"
 
 #include <algorithm>
 
@@ -10,7 +10,7 @@
 #include "simulate/play/simulate.h"
 #include "train/engine/engine.h"
 #include "train/machine/collective_table.h"
-#include "train/machine/host_figures.h"
+#include "train/machine/machine_figures.h"
 #include "train/machine/run_peak.h"
 
 namespace toroid::train {
@@ -21,8 +21,9 @@ constexpr double kLeastRate = 1, kMostRate = 1e24;  // FLOP/s and bytes/s
 
 }  // namespace
 
-sim::Chip make_host_chip(const config::HostFigures& figures, std::vector<sim::CollectiveTime> collectives,
-                         int ranks, int threads, DType type) {
+sim::Chip make_machine_chip(const config::MachineFigures& figures,
+                            std::vector<sim::CollectiveTime> collectives, int ranks, int threads,
+                            DType type) {
   check_range("threads", figures.has_threads(), figures.threads(), int64_t{1}, kMostCores);
   check_range("memory_bytes", figures.has_memory_bytes(), figures.memory_bytes(), int64_t{1},
               int64_t{1} << 50);
@@ -31,7 +32,7 @@ sim::Chip make_host_chip(const config::HostFigures& figures, std::vector<sim::Co
   const bool f32 = type == DType::f32;
   const double peak = f32 ? figures.fp32_flops_per_s() : figures.bf16_flops_per_s();
   check_range(f32 ? "fp32_flops_per_s" : "bf16_flops_per_s", peak, kLeastRate, kMostRate);
-  sim::MeasuredHost measured;
+  sim::MeasuredMachine measured;
   measured.cores = static_cast<int>(figures.threads());
   measured.ranks = ranks;
   measured.threads = threads;
@@ -58,9 +59,9 @@ sim::Chip make_host_chip(const config::HostFigures& figures, std::vector<sim::Co
   return chip;
 }
 
-sim::Chip read_host_chip(const config::RunConfig& run) {
-  const auto figures = read_host_figures();
-  const std::string file = printable(host_figures_path().string());
+sim::Chip read_machine_chip(const config::RunConfig& run) {
+  const auto figures = read_machine_figures();
+  const std::string file = printable(machine_figures_path().string());
   if (!figures) {
     throw UserError("chip host is this machine as `toroid doctor` measures it, and there is no " + file +
                     "; run `toroid doctor` first, or name a chip with --chip");
@@ -68,18 +69,18 @@ sim::Chip read_host_chip(const config::RunConfig& run) {
   const int ranks = mesh::Mesh(run.mesh()).world_size();
   const int threads = compute_threads(run.train(), static_cast<size_t>(ranks));
   try {
-    return make_host_chip(*figures, read_collective_times(), ranks, threads,
-                          run.train().precision() == config::TrainConfig::FP32 ? DType::f32 : DType::bf16);
+    return make_machine_chip(*figures, read_collective_times(), ranks, threads,
+                             run.train().precision() == config::TrainConfig::FP32 ? DType::f32 : DType::bf16);
   } catch (const UserError& error) {
     throw UserError(file + ": " + error.what());
   }
 }
 
-std::optional<Prediction> predict_on_host(const config::RunConfig& run, const Plugins& plugins) {
-  const auto figures = read_host_figures();
+std::optional<Prediction> predict_on_this_machine(const config::RunConfig& run, const Plugins& plugins) {
+  const auto figures = read_machine_figures();
   if (run.train().deterministic() || !figures) return std::nullopt;
   try {
-    const Simulation done = simulate(run, read_host_chip(run), plugins);
+    const Simulation done = simulate(run, read_machine_chip(run), plugins);
     const auto seconds = [&](Phase phase) { return done.played.phases[static_cast<size_t>(phase)].count(); };
     Prediction out;
     out.time.forward_s = seconds(Phase::forward);
