@@ -34,7 +34,7 @@ prepare() {
   rm -f "$log"
 }
 
-# tidy FILTER: clang-tidy on the sources that are named, one a line; FILTER is a file of further arguments.
+# tidy FILTER: clang-tidy on the sources that are named, one a line; FILTER is one more argument for it.
 tidy() {
   local sources=() skipped=0 left
   # A source that no target builds has no compile command.
@@ -49,7 +49,7 @@ tidy() {
   if ! printf '%s\0' "${sources[@]}" |
     xargs -0 -n 1 -P "$(nproc)" bash -c '
       if [ "$(date +%s)" -ge "$1" ]; then echo "$4" >>"$3"; exit 0; fi
-      clang-tidy-14 --quiet --warnings-as-errors="*" -p build/tidy "@$2" "$4" 2> >(grep -v "warnings generated\.$" >&2)
+      clang-tidy-14 --quiet --warnings-as-errors="*" -p build/tidy "$2" "$4" 2> >(grep -v "warnings generated\.$" >&2)
     ' tidy $(($(date +%s) + ${LIMIT:-86400})) "$1" "$left"; then
     rm -f "$left"
     echo "lint: clang-tidy has findings (above)" >&2
@@ -67,19 +67,21 @@ changed_lines() {
       while IFS= read -r file; do git diff -U0 --no-color --no-index /dev/null "$file" || true; done
   } | awk '
     function close_file() { if (lines != "") printf "%s{\"name\":\"%s\",\"lines\":[%s]}", n++ ? "," : "", name, lines }
-    BEGIN { printf "\047-line-filter=[" }
+    BEGIN { printf "-line-filter=[" }
     /^\+\+\+ / { close_file(); lines = ""; name = substr($0, 7) }
     /^@@ / {
       split(substr($3, 2), range, ","); count = range[2] == "" ? 1 : range[2]
       if (count > 0) lines = lines (lines == "" ? "" : ",") "[" range[1] "," range[1] + count - 1 "]"
     }
-    END { close_file(); print "]\047" }'
+    END { close_file(); print "]" }'
 }
 
 # The sources that differ from revision $1, those with the most changed lines first.
 changed_sources() {
   {
-    git diff --numstat --diff-filter=d "$1" -- '*.cpp' ':!tests' | awk -F'\t' '{ print $1 "\t" $3 }'
+    # A file that moved is "old => new", or "room/{old => new}/file".
+    git diff --numstat --diff-filter=d "$1" -- '*.cpp' ':!tests' |
+      sed -E 's,\{[^{}]* => ([^{}]*)\},\1,; s,//,/,; s,\t[^\t]* => ,\t,' | awk -F'\t' '{ print $1 "\t" $3 }'
     git ls-files --others --exclude-standard -- '*.cpp' ':!tests' | while IFS= read -r file; do
       printf '%d\t%s\n' "$(wc -l <"$file")" "$file"
     done
@@ -93,14 +95,11 @@ case "${1:-}" in
     base=$(git rev-parse --verify --quiet "${2:-HEAD}^{commit}") ||
       { echo "lint: '${2:-HEAD}' is no revision of this repository" >&2; exit 2; }
     prepare
-    filter=$(mktemp)
-    trap 'rm -f "$filter"' EXIT
-    changed_lines "$base" >"$filter"
-    changed_sources "$base" | tidy "$filter"
+    changed_sources "$base" | tidy "$(changed_lines "$base")"
     ;;
   --tidy-all)
     prepare
-    git ls-files -- '*.cpp' ':!tests' | tidy /dev/null
+    git ls-files -- '*.cpp' ':!tests' | tidy --quiet
     ;;
   *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

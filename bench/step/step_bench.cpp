@@ -109,6 +109,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     recorder->keep_records(options.with_operators);
     Engine engine = make_engine(run, std::move(world), std::move(device), plugins);
     StepProgram& program = *engine.program;
+    program.mark_microbatches(true);
     decoder = program.config();
     step_options = program.options();
     program.initialise(run.train().seed());

@@ -80,8 +80,8 @@ void Device::use(Event ticket, Block& block, Access access) {
   const auto wait_for = [&](const std::array<uint64_t, kQueues>& uses) {
     for (size_t other = 0; other < kQueues; ++other) {
       if (other == self || uses[other] <= seen_[self][other]) continue;
-      seen_[self][other] = uses[other];
       on_wait(ticket.queue, Event{static_cast<Queue>(other), uses[other]});
+      seen_[self][other] = uses[other];  // a wait that fails has not been
     }
   };
   wait_for(block.written);
@@ -138,7 +138,7 @@ void Device::transfer(std::unique_ptr<Transfer> transfer, std::span<const Operan
 }
 
 Event Device::record(Queue queue) {
-  const Event event{queue, issued_[static_cast<size_t>(queue)]};
+  const Event event{queue, issued_[static_cast<size_t>(queue)], ++marks_};
   on_record(event);
   return event;
 }
@@ -146,8 +146,8 @@ Event Device::record(Queue queue) {
 void Device::wait(Queue queue, Event event) {
   auto& seen = seen_[static_cast<size_t>(queue)][static_cast<size_t>(event.queue)];
   if (queue == event.queue || event.ticket <= seen) return;
-  seen = event.ticket;
   on_wait(queue, event);
+  seen = event.ticket;
 }
 
 void Device::write(const Tensor& to, std::span<const std::byte> from, Queue queue) {

@@ -51,8 +51,7 @@ class Device {
   // Issues a collective on a queue of communication. A device without numbers only takes note of it.
   void transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                 const CollectiveInfo& info, Queue queue);
-  // The moment when the queue has done what was issued there. Recorded again with nothing in between, it is
-  // the later one.
+  // The moment when the queue has done what was issued there.
   Event record(Queue queue);
   void wait(Queue queue, Event event);
 
@@ -62,6 +61,7 @@ class Device {
   void read(const Tensor& from, std::span<std::byte> to);
 
   virtual void synchronize(Event event, Seconds deadline) = 0;
+  // Between two recorded events; waits until both have passed.
   virtual Seconds elapsed(Event from, Event to) const = 0;
   bool has_kernel(const OpKind& kind) const { return kernels_->find(kind) != nullptr; }
   const DeviceKernels& kernels() const { return *kernels_; }
@@ -72,7 +72,7 @@ class Device {
   virtual CommunicationTime communication_time() const { return {}; }
   // Tells `observer` from now on; nullptr: nobody. A collective keeps the one that was there when it was
   // issued. A device that cannot tell tells nothing.
-  virtual void observe(std::shared_ptr<Observer>) {}
+  virtual void observe(const std::shared_ptr<Observer>&) {}
 
  protected:
   friend class Buffer;
@@ -105,6 +105,7 @@ class Device {
   Statistics statistics_;
   int64_t noted_peak_ = -1;
   std::map<std::string, int64_t> bytes_by_holder_;
+  uint64_t marks_ = 0;
   std::array<uint64_t, kQueues> issued_{};
   std::array<std::array<uint64_t, kQueues>, kQueues> seen_{};  // [waiter][of]: tickets already waited for
 };

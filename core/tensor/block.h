@@ -16,6 +16,7 @@ inline constexpr size_t kQueues = 6;
 struct Event {
   Queue queue = Queue::compute;
   uint64_t ticket = 0;
+  uint64_t mark = 0;  // of one that was recorded: its number, by which its time is known
 };
 
 struct Block {

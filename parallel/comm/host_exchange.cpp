@@ -43,14 +43,14 @@ std::vector<std::byte> HostExchange::gather(DType type, std::span<const std::byt
 }
 
 std::vector<std::string> HostExchange::texts(const std::string& mine, const std::string& what) {
-  if (alone()) return std::vector<std::string>(static_cast<size_t>(ranks_), mine);
+  std::vector<std::string> out(static_cast<size_t>(ranks_), alone() ? mine : "");
+  if (alone()) return out;
   const auto length = static_cast<int64_t>(mine.size());
   std::vector<int64_t> lengths(static_cast<size_t>(ranks_));
   const auto words = gather(DType::i64, std::as_bytes(std::span(&length, 1)), what);
   std::memcpy(lengths.data(), words.data(), words.size());
   for (size_t r = 0; r < lengths.size(); ++r) check_length(lengths[r], r, what);
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-  std::vector<std::string> out(static_cast<size_t>(ranks_));
   if (longest == 0) return out;
   std::string padded = mine;
   padded.resize(static_cast<size_t>(longest));

@@ -20,7 +20,8 @@ class HostExchange {
   // All ranks of `world`, which make it together. Where its ranks do not exist, they say what this one says.
   explicit HostExchange(World& world);
 
-  // `what` names it in reports of peers that do not come. Each blocks, and throws a PeerError then.
+  // `what` names it in reports of peers that do not come. Each but send() and begin() blocks, and throws a
+  // PeerError then.
   //
   // Every rank's text, in the order of the ranks.
   std::vector<std::string> texts(const std::string& mine, const std::string& what);

@@ -67,7 +67,8 @@ class World {
 
  protected:
   World(int rank, int size, std::vector<int> host_ranks);
-  // What carries out the collectives of a group of several ranks; the default plays schedules over means().
+  // What carries out the collectives of a group of several ranks; the default plays schedules over
+  // transports().
   virtual std::unique_ptr<Communicator> make_group(Device& device, Queue queue, std::string axis,
                                                    std::shared_ptr<const GroupState> state,
                                                    schedule::GroupShape shape, const GroupOptions& options);

@@ -108,7 +108,11 @@ class LocalJob::Member final : public World {
     watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline,
                                        job.others(rank / static_cast<int>(this->host_ranks().size()))));
   }
-  ~Member() override { end_exchange(); }
+  ~Member() override {
+    end_exchange();
+    transfers_->set_bell(nullptr, false);
+    transfers_->end();
+  }
   std::shared_ptr<cpu::TransferThread> transfers() override { return transfers_; }
 
  protected:

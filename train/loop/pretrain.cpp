@@ -7,7 +7,6 @@
 
 #include "core/base/log.h"
 #include "core/base/text.h"
-#include "core/device/sim/recording_device.h"
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
 #include "train/config/load.h"
@@ -26,7 +25,7 @@ BatchShape batch_shape(const config::RunConfig& run) {
   return {run.batch().tokens_per_sequence(), static_cast<int32_t>(run.model().vocab()), run.train().seed()};
 }
 
-constexpr size_t kMostPhases = 1000;  // steps whose median is compared with the prediction
+constexpr size_t kStepsOfMedian = 1000;  // steps whose median is compared with the prediction
 
 const char* reason_text(int reason) {
   static constexpr const char* kReasons[] = {"applied",
@@ -64,6 +63,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
     if (leads_) log::warn("{}", warning);
   }
   const StepOptions& step = engine_.program->options();
+  engine_.program->mark_microbatches(options.predict != nullptr);
   if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->traits().threads));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->traits().threads, engine_.program->microbatches(),
@@ -192,7 +192,7 @@ Pretrain::Issued Pretrain::issue(const StepOrder& order, const Batch& batch) {
   Issued out;
   out.step = order.step;
   const Event last = engine_.program->marks().end;
-  out.since = paused_.ticket >= last.ticket ? paused_ : last;
+  out.since = paused_.mark > last.mark ? paused_ : last;
   meter_->begin();
   engine_.program->upload(host_batch(batch), order.deal, schedule_(order.step));
   engine_.program->step();
@@ -237,7 +237,7 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   finish_line(issued.step, row);
   if (options_.predict && issued.step > first_step_ && issued.sequences == plan_.most()) {
     phases_.push_back(phases_of(device, issued.marks));
-    if (phases_.size() > kMostPhases) phases_.pop_front();
+    if (phases_.size() > kStepsOfMedian) phases_.pop_front();
   }
   hear();
   StepShare share = issued.share;
@@ -393,7 +393,7 @@ ExitCode Pretrain::run() {
       if (!report_now(*unread, signals.received())) code = ExitCode::too_many_skips;
       unread.reset();
     }
-    if (order.validate) validate(order.step);
+    if (order.validate && code == ExitCode::done) validate(order.step);
     if (order.save && code == ExitCode::done) save(order.step);
     if (stop || code != ExitCode::done) break;
     if (!unread) paused_ = engine_.device->record(Queue::compute);
@@ -404,13 +404,20 @@ ExitCode Pretrain::run() {
     const Issued issued = issue(order, batch);
     if (unread && !report(*unread, 1, signals.received())) code = ExitCode::too_many_skips;
     unread = issued;
-    if (tracer_) tracer_->end_step();
+    if (tracer_ && tracer_->end_step()) {  // which took its time, and is no step's
+      if (!report_now(*unread, signals.received())) code = ExitCode::too_many_skips;
+      unread.reset();
+    }
   }
   if (code == ExitCode::done && order.step < steps) {
-    log::warn("{}: saved step {}, leaving; continue with --resume {}",
-              signal_ != 0 ? "signal " + std::to_string(signal_) + " received" : "told to stop", order.step,
-              printable(directory_.string()));
-    code = ExitCode::saved_on_signal;
+    const std::string why = signal_ != 0 ? "signal " + std::to_string(signal_) + " received" : "told to stop";
+    if (saved_step_ == order.step) {
+      log::warn("{}: saved step {}, leaving; continue with --resume {}", why, order.step,
+                printable(directory_.string()));
+      code = ExitCode::saved_on_signal;
+    } else {
+      log::warn("{}: leaving after step {}, which was not to be saved", why, order.step);
+    }
   }
   if (code == ExitCode::too_many_skips) {
     log::error("{}", skips_.reason(saved_step_, saved_sequence_));

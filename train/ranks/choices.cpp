@@ -37,6 +37,7 @@ Choice choice_of(const config::CollectiveChoice& row, const std::string& path) {
 
 std::vector<Choice> choices_of(const config::MeshConfig& mesh) {
   std::vector<Choice> out;
+  out.reserve(static_cast<size_t>(mesh.collective_size()));
   for (int i = 0; i < mesh.collective_size(); ++i) {
     out.push_back(choice_of(mesh.collective(i), "mesh.collective[" + std::to_string(i) + "]"));
   }

@@ -1,5 +1,4 @@
-// The ranks of a run: the collectives of this rank's axes, and what the processes tell each other outside a
-// step.
+// The ranks of a run: the collectives of this rank's axes, and what one of them does for all.
 #pragma once
 
 #include <functional>

@@ -2,6 +2,7 @@
 // step.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -17,13 +18,13 @@ namespace toroid::train {
 
 // What one rank spent.
 struct StepShare {
-  Seconds took{0};       // the step, as the thread that issues it saw it
+  Seconds took{0};       // the step: as the thread that issues it saw it, or by the device's events
   Seconds exposed{0};    // of that, waiting for collectives
   Seconds under_way{0};  // at least one collective was under way, waits for peers included
   // What this rank's messages put on links: bytes x links, for each dimension of the torus, and last between
   // pods. What a peer on the same host reads from its memory counts as a message.
   std::vector<double> link_bytes;
-  Seconds own() const { return took - exposed; }
+  Seconds own() const { return std::max(Seconds(0), took - exposed); }
 };
 
 class StepMeter {

@@ -10,7 +10,6 @@
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/device/observer.h"
-#include "core/device/sim/recording_device.h"
 
 namespace toroid::train {
 namespace {
@@ -131,8 +130,10 @@ void Tracer::begin_step(int64_t step) {
   collector_->set_step(step);
 }
 
-void Tracer::end_step() {
-  if (state_ == State::recording && ++seen_ == steps_) write();
+bool Tracer::end_step() {
+  if (state_ != State::recording || ++seen_ < steps_) return false;
+  write();
+  return true;
 }
 
 void Tracer::close() {

@@ -34,10 +34,10 @@ class Tracer {
   Tracer(const Tracer&) = delete;  // the device and the program are told of one
   Tracer& operator=(const Tracer&) = delete;
 
-  // Around every step, on every rank. The end of the last one that is recorded writes the file: the first
-  // rank does, with what the others send it.
+  // Around every step, on every rank. The end of the last one that is recorded writes the file, and says so:
+  // the first rank does, with what the others send it.
   void begin_step(int64_t step);
-  void end_step();
+  bool end_step();
   // At the end of a run, which may come before the last step that was to be recorded.
   void close();
 

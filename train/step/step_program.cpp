@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/round_up.h"
@@ -230,7 +231,7 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
       flow =
           layers_[layer].forward(c, zero_.weights(visit.stage), batch, std::move(flow), saved[layer], keep);
     } else if (visit.stage == head) {
-      marks_.forward_end.push_back(device_.record(Queue::compute));
+      if (marks_microbatches_) marks_.forward_end.push_back(device_.record(Queue::compute));
       const auto gradients = zero_.gradients(head);
       Gradient& d_table = config_.tied_head ? zero_.gradients(0)[0] : gradients[1];
       flow = head_backward(c, config_, zero_.weights(head), table(), batch, std::move(flow),
@@ -242,13 +243,13 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
                                      zero_.gradients(visit.stage));
     } else {
       c.phase = Phase::backward;
-      embed_backward(c, config_, batch, std::move(flow), zero_.gradients(0)[0]);
+      embed_backward(c, config_, batch, std::exchange(flow, {}), zero_.gradients(0)[0]);
     }
     zero_.reduce(visit);
     zero_.release(visits_, at, again);
   }
   if (on_visit_) on_visit_(nullptr);
-  marks_.backward_end.push_back(device_.record(Queue::compute));
+  if (marks_microbatches_) marks_.backward_end.push_back(device_.record(Queue::compute));
 }
 
 void StepProgram::step() {

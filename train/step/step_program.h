@@ -51,7 +51,7 @@ struct StepResult {
 // Marks in the order in which the step passed them.
 struct StepMarks {
   Event begin;
-  std::vector<Event> forward_end, backward_end;  // one for each microbatch
+  std::vector<Event> forward_end, backward_end;  // one for each microbatch, where they are marked
   Event end;
 };
 
@@ -74,6 +74,8 @@ class StepProgram {
   // Result of the last step issued (0 steps ago) or of the one before it; blocks until that step is done.
   StepResult result(int steps_ago);
   const StepMarks& marks() const { return marks_; }
+  // Whether a step marks its microbatches, of which it may have thousands.
+  void mark_microbatches(bool mark) { marks_microbatches_ = mark; }
   // Told of each visit's unit before a step visits it, and of nullptr after the last of a microbatch: for
   // traces.
   void on_visit(std::function<void(const Unit* unit)> tell) { on_visit_ = std::move(tell); }
@@ -145,6 +147,7 @@ class StepProgram {
   Array token_loss_, losses_, gathered_losses_, ordered_losses_, loss_sum_;
   Array pod_square_, pod_squares_;  // squared gradient norms of this pod and of all, where pods train apart
   StepMarks marks_;
+  bool marks_microbatches_ = false;
   std::function<void(const Unit* unit)> on_visit_;
 };
 

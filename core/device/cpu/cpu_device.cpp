@@ -12,7 +12,7 @@
 namespace toroid {
 namespace {
 
-constexpr size_t kEventsKept = 8192;  // of a queue: many steps' worth
+constexpr size_t kEventsKept = 65536;  // many steps' worth
 
 bool is_communication(Queue queue) {
   return queue != Queue::compute && queue != Queue::host;
@@ -90,15 +90,13 @@ void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const 
 }
 
 void CpuDevice::on_record(Event event) {
-  auto& times = recorded_[static_cast<size_t>(event.queue)];
-  times.insert_or_assign(event.ticket, std::chrono::steady_clock::now());
-  if (times.size() > kEventsKept) times.erase(times.begin());
+  recorded_.emplace_hint(recorded_.end(), event.mark, std::chrono::steady_clock::now());
+  if (recorded_.size() > kEventsKept) recorded_.erase(recorded_.begin());
 }
 
 CpuDevice::Time CpuDevice::time_of(Event event) const {
-  const auto& times = recorded_[static_cast<size_t>(event.queue)];
-  const auto found = times.find(event.ticket);
-  require(found != times.end(), "an event is timed after it was recorded and while it is remembered");
+  const auto found = recorded_.find(event.mark);
+  require(found != recorded_.end(), "an event is timed after it was recorded and while it is remembered");
   return found->second;
 }
 

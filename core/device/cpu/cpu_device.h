@@ -25,12 +25,12 @@ class CpuDevice final : public Device {
                      std::shared_ptr<cpu::PageSource> pages = nullptr);
 
   void synchronize(Event event, Seconds deadline) override;
-  // Between two recorded events; InternalError where either was never recorded, or thousands of events ago.
+  // InternalError where either was never recorded, or thousands of events ago.
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return "cpu"; }
 
   CommunicationTime communication_time() const override;
-  void observe(std::shared_ptr<Observer> observer) override { observer_ = std::move(observer); }
+  void observe(const std::shared_ptr<Observer>& observer) override { observer_ = observer; }
 
   // Gives memory that is kept for reuse back to the system.
   void trim() { allocator_.trim(); }
@@ -65,7 +65,7 @@ class CpuDevice final : public Device {
   // Ends before the memory that a transfer still writes into; none where there are no peers.
   std::optional<cpu::TransferQueues> transfers_;
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
-  std::array<std::map<uint64_t, Time>, kQueues> recorded_;  // by ticket
+  std::map<uint64_t, Time> recorded_;  // by mark
   Seconds exposed_{0};
   std::shared_ptr<Observer> observer_;
 };

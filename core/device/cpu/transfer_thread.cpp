@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -66,12 +67,17 @@ TransferQueues* TransferThread::served(size_t index) {
 }
 
 void TransferThread::fail(std::exception_ptr failure) {
+  std::deque<TransferQueues::Entries> dropped;  // end without the lock
   {
     const std::lock_guard lock(mutex_);
     if (failure_ == nullptr) failure_ = std::move(failure);
-    for (TransferQueues* queues : served_) queues->clear();
+    for (TransferQueues* queues : served_) queues->move_all(dropped.emplace_back());
   }
   progress_.notify_all();
+}
+
+void TransferThread::end() {
+  call([this] { fail(std::make_exception_ptr(SystemError("the ranks of this world part"))); });
 }
 
 // One look at the head of each queue; whether anything ended.
@@ -153,8 +159,9 @@ TransferQueues::TransferQueues(std::shared_ptr<TransferThread> thread) : thread_
 
 TransferQueues::~TransferQueues() {
   thread_->call([this] {
+    Entries dropped;  // ends without the lock
     const std::lock_guard lock(thread_->mutex_);
-    clear();
+    move_all(dropped);
     std::erase(thread_->served_, this);
   });
 }
@@ -162,6 +169,7 @@ TransferQueues::~TransferQueues() {
 void TransferQueues::enqueue(Event ticket, std::unique_ptr<Transfer> transfer) {
   {
     const std::lock_guard lock(thread_->mutex_);
+    if (thread_->failure_ != nullptr) return;
     queues_[static_cast<size_t>(ticket.queue)].push_back({ticket.ticket, std::move(transfer), {}, false});
     if (thread_->bell_ != nullptr) thread_->bell_->ring();
   }
@@ -172,6 +180,7 @@ void TransferQueues::enqueue_wait(Queue queue, Event on) {
   if (done(on)) return;
   {
     const std::lock_guard lock(thread_->mutex_);
+    if (thread_->failure_ != nullptr) return;
     queues_[static_cast<size_t>(queue)].push_back({0, nullptr, on, false});
   }
   thread_->work_.notify_one();
@@ -208,7 +217,9 @@ TransferQueues::Entry* TransferQueues::head(size_t queue) {
 }
 
 void TransferQueues::pop(size_t queue) {
+  Entry passed;  // ends without the lock
   const std::lock_guard lock(thread_->mutex_);
+  passed = std::move(queues_[queue].front());
   queues_[queue].pop_front();
 }
 
@@ -222,9 +233,9 @@ bool TransferQueues::all_ring() const {
   });
 }
 
-void TransferQueues::clear() {
-  for (auto& queue : queues_) queue.clear();
+void TransferQueues::move_all(Entries& to) {
   begun_ = 0;
+  for (size_t queue = 0; queue < kQueues; ++queue) to[queue].swap(queues_[queue]);
 }
 
 void TransferQueues::begin(Entry& entry) {

@@ -49,6 +49,8 @@ class TransferThread {
   void set_bell(std::shared_ptr<Bell> bell, bool at_once);
   // Runs `work` on the thread, between two looks at the queues, and returns when it has run; rethrows.
   void call(const std::function<void()>& work);
+  // Before what transfers go by ends: those that are not done never will be, and nothing further is begun.
+  void end();
 
  private:
   friend class TransferQueues;
@@ -79,7 +81,8 @@ class TransferQueues {
   TransferQueues(const TransferQueues&) = delete;  // the thread knows where it is
   TransferQueues& operator=(const TransferQueues&) = delete;
 
-  // Appends to the ticket's queue; tickets of a queue rise.
+  // Appends to the ticket's queue; tickets of a queue rise. Once a transfer of the thread has failed, nothing
+  // is taken any more.
   void enqueue(Event ticket, std::unique_ptr<Transfer> transfer);
   // What is appended to `queue` from now on starts once `on` is done.
   void enqueue_wait(Queue queue, Event on);
@@ -87,8 +90,8 @@ class TransferQueues {
   bool done(Event event) const;
   // How long at least one transfer has been under way, since the start.
   Seconds under_way() const;
-  // Returns when `event` is done; rethrows what ended a transfer of the thread, after which nothing further
-  // runs. SystemError when `deadline` (zero: none) has passed.
+  // Returns when `event` is done; rethrows what ended a transfer of the thread. SystemError when `deadline`
+  // (zero: none) has passed.
   void wait(Event event, Seconds deadline = Seconds(0));
 
  private:
@@ -107,10 +110,11 @@ class TransferQueues {
   // With the thread's mutex held.
   bool empty() const;
   bool all_ring() const;
-  void clear();
+  using Entries = std::array<std::deque<Entry>, kQueues>;
+  void move_all(Entries& to);
 
   std::shared_ptr<TransferThread> thread_;
-  std::array<std::deque<Entry>, kQueues> queues_;  // a head stays in place while it is advanced
+  Entries queues_;  // a head stays in place while it is advanced
   std::array<std::atomic<uint64_t>, kQueues> finished_{};
   int begun_ = 0;  // heads that have been looked at
   std::chrono::steady_clock::time_point begun_at_;

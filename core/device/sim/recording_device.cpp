@@ -36,8 +36,8 @@ CommunicationTime RecordingDevice::communication_time() const {
   return inner_ == nullptr ? CommunicationTime{} : inner_->communication_time();
 }
 
-void RecordingDevice::observe(std::shared_ptr<Observer> observer) {
-  if (inner_ != nullptr) inner_->observe(std::move(observer));
+void RecordingDevice::observe(const std::shared_ptr<Observer>& observer) {
+  if (inner_ != nullptr) inner_->observe(observer);
 }
 
 void RecordingDevice::on_allocate(Block& block) {
@@ -63,13 +63,9 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const La
   record.phase = call.phase;
   record.queue = ticket.queue;
   record.ticket = ticket.ticket;
-  const Event before{ticket.queue, ticket.ticket - 1};
-  if (timed_) inner_->on_record(before);
+  const Event before = timed_ ? this->record(ticket.queue) : Event{};
   if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
-  if (timed_) {
-    inner_->on_record(ticket);
-    record.time = inner_->elapsed(before, ticket);
-  }
+  if (timed_) record.time = elapsed(before, this->record(ticket.queue));
   records_.push_back(std::move(record));
 }
 

@@ -38,7 +38,7 @@ class RecordingDevice final : public Device {
   void synchronize(Event event, Seconds deadline) override;
   Seconds elapsed(Event from, Event to) const override;
   CommunicationTime communication_time() const override;
-  void observe(std::shared_ptr<Observer> observer) override;
+  void observe(const std::shared_ptr<Observer>& observer) override;
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
 
   // Whether there is a device behind it.

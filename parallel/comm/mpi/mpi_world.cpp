@@ -313,6 +313,7 @@ class MpiWorld final : public World {
   ~MpiWorld() override {
     end_exchange();
     thread_->set_bell(nullptr, false);
+    thread_->end();
     // After a failure the peers will not come to the end of MPI: the job ends with this process, whose exit
     // code becomes mpirun's.
     if (std::uncaught_exceptions() > failures_) return;

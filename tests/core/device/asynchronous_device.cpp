@@ -165,10 +165,9 @@ void AsynchronousDevice::synchronize(Event event, Seconds deadline) {
 }
 
 Seconds AsynchronousDevice::elapsed(Event from, Event to) const {
-  const std::pair first{from.queue, from.ticket}, last{to.queue, to.ticket};
-  wait([&] { return recorded_.count(first) > 0 && recorded_.count(last) > 0; });
+  wait([&] { return recorded_.contains(from.mark) && recorded_.contains(to.mark); });
   const std::lock_guard lock(mutex_);
-  return recorded_.at(last) - recorded_.at(first);
+  return recorded_.at(to.mark) - recorded_.at(from.mark);
 }
 
 void AsynchronousDevice::on_allocate(Block& block) {
@@ -262,7 +261,7 @@ void AsynchronousDevice::on_record(Event event) {
   Entry entry;
   entry.run = [this, event] {
     const std::lock_guard lock(mutex_);
-    recorded_.insert_or_assign(std::pair{event.queue, event.ticket}, Clock::now());
+    recorded_.emplace(event.mark, Clock::now());
   };
   push(event.queue, std::move(entry));
 }

@@ -117,7 +117,7 @@ class AsynchronousDevice : public Device {
   std::array<std::deque<Entry>, kQueues> queues_;
   Tickets issued_{}, finished_{};
   std::vector<Freed> freed_;
-  std::map<std::pair<Queue, uint64_t>, Clock::time_point> recorded_;
+  std::map<uint64_t, Clock::time_point> recorded_;  // by mark
   std::exception_ptr failure_;
   bool stopping_ = false;
 
