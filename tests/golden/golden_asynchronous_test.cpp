@@ -80,13 +80,6 @@ TEST_P(GoldenAsynchronous, TrainingWithAccumulationAndRecomputation) {
   expect_same(options);
 }
 
-std::string case_name(const ::testing::TestParamInfo<Path>& info) {
-  std::string name = info.param.filename().string();
-  std::replace_if(
-      name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return name;
-}
-
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenAsynchronous, ::testing::ValuesIn(case_directories()), case_name);
 
 }  // namespace

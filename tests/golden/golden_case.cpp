@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 
 #include "core/base/error.h"
@@ -22,6 +23,13 @@ std::vector<Path> case_directories() {
   }
   std::sort(found.begin(), found.end());
   return found;
+}
+
+std::string case_name(const ::testing::TestParamInfo<Path>& info) {
+  std::string name = info.param.filename().string();
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  return name;
 }
 
 Values read_values(const SafetensorsFile& file, const std::string& name) {

@@ -2,6 +2,8 @@
 // of them.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
 
@@ -13,6 +15,8 @@ namespace toroid::golden {
 
 // Folders under TOROID_GOLDEN_DIR, or under the project's own copy.
 std::vector<Path> case_directories();
+// How a suite over these folders names its tests.
+std::string case_name(const ::testing::TestParamInfo<Path>& info);
 
 struct Values {
   std::vector<float> values;

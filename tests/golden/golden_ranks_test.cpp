@@ -146,13 +146,6 @@ TEST_P(GoldenRanks, TrainingDeterministic) {
   }
 }
 
-std::string case_name(const ::testing::TestParamInfo<Path>& info) {
-  std::string name = info.param.filename().string();
-  std::replace_if(
-      name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return name;
-}
-
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenRanks, ::testing::ValuesIn(case_directories()), case_name);
 
 }  // namespace

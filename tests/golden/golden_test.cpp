@@ -208,13 +208,6 @@ TEST(GoldenCases, AreThere) {
   EXPECT_FALSE(case_directories().empty());
 }
 
-std::string case_name(const testing::TestParamInfo<Path>& info) {
-  std::string name = info.param.filename().string();
-  std::replace_if(
-      name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return name;
-}
-
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenReference, testing::ValuesIn(case_directories()), case_name);
 INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::ValuesIn(case_directories()), case_name);
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenWidened, testing::ValuesIn(case_directories()), case_name);

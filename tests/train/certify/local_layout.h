@@ -1,6 +1,8 @@
 // Trains under a layout with ranks that are threads of this process.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -29,16 +31,19 @@ inline std::unique_ptr<CpuDevice> local_device(const Plugins& plugins) {
                                      std::make_shared<cpu::TransferThread>());
 }
 
-// The run of `layout` as its first rank saw it. What one rank throws is thrown once all have ended.
-inline LayoutRun run_locally(config::RunConfig run, const Layout& layout, const AdaptGroups& adapt = {}) {
+// The run of `layout` as its first rank saw it, each rank on the device that is made for it. What one rank
+// throws is thrown once all have ended.
+inline LayoutRun run_locally(
+    config::RunConfig run, const Layout& layout, const AdaptGroups& adapt = {},
+    const std::function<std::unique_ptr<Device>(int rank)>& make_device = [](int) {
+      return local_device(Plugins());
+    }) {
   layout.apply(run);
   config::validate(run);
   LocalJob job(layout.ranks(), {});
   std::vector<LayoutRun> found(static_cast<size_t>(layout.ranks()));
   const std::string failures = testing::run_rank_threads(layout.ranks(), [&](int rank) {
-    const Plugins plugins;
-    found[static_cast<size_t>(rank)] =
-        run_layout(run, job.world(rank), local_device(plugins), plugins, adapt);
+    found[static_cast<size_t>(rank)] = run_layout(run, job.world(rank), make_device(rank), Plugins(), adapt);
   });
   if (!failures.empty()) throw std::runtime_error(failures);
   found[0].layout = layout.text();

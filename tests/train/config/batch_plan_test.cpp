@@ -2,19 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/train/config/recipe_text.h"
-#include "train/config/load.h"
+#include "tests/train/config/ramp_recipe.h"
 
 namespace toroid::train {
 namespace {
 
-config::RunConfig recipe(const std::vector<std::string>& overrides) {
-  return config::load_text(test::recipe_text(), "recipe", overrides).run;
-}
-
-const std::string kRamp =
-    "batch={ tokens_per_sequence: 16 ramp { global_sequences: 2 } ramp { step: 3 global_sequences: 4 } "
-    "ramp { step: 5 global_sequences: 9 } }";
+using test::kRamp;
+using test::recipe;
 
 TEST(BatchPlan, IsOneSizeWithoutARamp) {
   const BatchPlan plan(recipe({}).batch());

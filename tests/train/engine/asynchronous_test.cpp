@@ -19,29 +19,12 @@ std::shared_ptr<const DeviceKernels> fast_kernels() {
   return Plugins().cpu().kernels(1, cpu::fastest_products());
 }
 
-using MakeDevice = std::function<std::unique_ptr<Device>(int rank)>;
-
-// What one rank throws is thrown once all have ended.
-LayoutRun run_ahead(config::RunConfig run, const std::string& layout_text, const MakeDevice& make) {
-  const Layout layout = parse_layouts(layout_text)[0];
-  layout.apply(run);
-  config::validate(run);
-  LocalJob job(layout.ranks(), {});
-  std::vector<LayoutRun> found(static_cast<size_t>(layout.ranks()));
-  const std::string failures = testing::run_rank_threads(layout.ranks(), [&](int rank) {
-    found[static_cast<size_t>(rank)] = run_layout(run, job.world(rank), make(rank), Plugins());
-  });
-  if (!failures.empty()) throw std::runtime_error(failures);
-  found[0].layout = layout.text();
-  return found[0];
-}
-
 class RunsAhead : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(RunsAhead, givesTheBitsOfOneRank) {
   const config::RunConfig run = small_config("heads: 4 kv_heads: 2");
   const LayoutRun one = run_locally(run, parse_layouts("1x1")[0]);
-  const LayoutRun ahead = run_ahead(run, GetParam(), [](int rank) {
+  const LayoutRun ahead = run_locally(run, parse_layouts(GetParam())[0], {}, [](int rank) {
     AsynchronousDevice::Options options;
     options.seed = static_cast<uint64_t>(rank) + 1;
     return std::make_unique<AsynchronousDevice>(fast_kernels(), options);
@@ -104,12 +87,12 @@ TEST(RunsAhead, aWaitThatIsLeftOutIsFound) {
   // Ranks that do not agree with each other have found it too.
   const auto same_without = [&](Queue of, int left_out) {
     try {
-      return compare_bits(one, run_ahead(run, "2x1",
-                                         [&](int rank) -> std::unique_ptr<Device> {
-                                           if (rank > 0)
-                                             return std::make_unique<AsynchronousDevice>(fast_kernels());
-                                           return std::make_unique<WithoutAWait>(of, left_out);
-                                         }))
+      return compare_bits(one, run_locally(run, parse_layouts("2x1")[0], {},
+                                           [&](int rank) -> std::unique_ptr<Device> {
+                                             if (rank > 0)
+                                               return std::make_unique<AsynchronousDevice>(fast_kernels());
+                                             return std::make_unique<WithoutAWait>(of, left_out);
+                                           }))
           .passed;
     } catch (const std::runtime_error& error) {
       EXPECT_NE(std::string(error.what()).find("has the loss"), std::string::npos) << error.what();
