@@ -16,6 +16,21 @@ CollectiveLabel label(const std::string& what) {
   return {what, "transfer", Phase::setup};
 }
 
+// Its own copy of `bytes`.
+Array copied(Device& memory, DType type, std::span<const std::byte> bytes) {
+  Array out = memory.array(type, {static_cast<int64_t>(bytes.size()) / bytes_of(type)}, "transfer");
+  memory.write(out.tensor, bytes);
+  return out;
+}
+
+// The first rank's bytes, in place on every rank.
+void broadcast(Device& memory, Communicator& all, DType type, std::span<std::byte> bytes,
+               const std::string& what) {
+  const Array array = copied(memory, type, bytes);
+  all.broadcast(array.tensor, 0, label(what));
+  memory.read(array.tensor, bytes);
+}
+
 void check_length(int64_t bytes, size_t rank, const std::string& what) {
   if (bytes >= 0 && bytes <= kLongestText) return;
   throw PeerError("rank " + std::to_string(rank) + " sends " + std::to_string(bytes) + " bytes of " + what +
@@ -34,8 +49,7 @@ HostExchange::HostExchange(World& world)
 
 std::vector<std::byte> HostExchange::gather(DType type, std::span<const std::byte> mine,
                                             const std::string& what) {
-  const Array own = memory_.array(type, {static_cast<int64_t>(mine.size()) / bytes_of(type)}, "transfer");
-  memory_.write(own.tensor, mine);
+  const Array own = copied(memory_, type, mine);
   const Array all = all_->all_gather({own.tensor, {}}, label(what));
   std::vector<std::byte> out(static_cast<size_t>(all.tensor.bytes()));
   memory_.read(all.tensor, out);
@@ -65,26 +79,17 @@ std::vector<std::string> HostExchange::texts(const std::string& mine, const std:
 std::string HostExchange::from_first(const std::string& mine, const std::string& what) {
   if (alone()) return mine;
   auto length = static_cast<int64_t>(mine.size());
-  const Array words = memory_.array(DType::i64, {1}, "transfer");
-  memory_.write(words.tensor, std::as_bytes(std::span(&length, 1)));
-  all_->broadcast(words.tensor, 0, label(what));
-  memory_.read(words.tensor, std::as_writable_bytes(std::span(&length, 1)));
+  broadcast(memory_, *all_, DType::i64, std::as_writable_bytes(std::span(&length, 1)), what);
   check_length(length, 0, what);
   std::string out = mine;
   out.resize(static_cast<size_t>(length));
-  if (length == 0) return out;
-  const Array bytes = memory_.array(DType::u8, {length}, "transfer");
-  memory_.write(bytes.tensor, std::as_bytes(std::span(out)));
-  all_->broadcast(bytes.tensor, 0, label(what));
-  memory_.read(bytes.tensor, std::as_writable_bytes(std::span(out)));
+  if (length > 0) broadcast(memory_, *all_, DType::u8, std::as_writable_bytes(std::span(out)), what);
   return out;
 }
 
 void HostExchange::send(int peer, std::span<const std::byte> bytes, const std::string& what) {
   require(!alone(), "there is a peer to send to");
-  const Array array = memory_.array(DType::u8, {static_cast<int64_t>(bytes.size())}, "transfer");
-  memory_.write(array.tensor, bytes);
-  all_->send(array.tensor, peer, label(what));
+  all_->send(copied(memory_, DType::u8, bytes).tensor, peer, label(what));
 }
 
 void HostExchange::receive(int peer, std::span<std::byte> bytes, const std::string& what) {
@@ -105,8 +110,7 @@ HostExchange::Answer HostExchange::begin(std::span<const double> mine, const std
     return out;
   }
   out.device_ = &memory_;
-  out.mine_ = memory_.array(DType::f64, {static_cast<int64_t>(mine.size())}, "transfer");
-  memory_.write(out.mine_.tensor, std::as_bytes(mine));
+  out.mine_ = copied(memory_, DType::f64, std::as_bytes(mine));
   out.all_ = all_->all_gather({out.mine_.tensor, {}}, label(what));
   return out;
 }

@@ -90,7 +90,8 @@ void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const 
 }
 
 void CpuDevice::on_record(Event event) {
-  recorded_.emplace_hint(recorded_.end(), event.mark, std::chrono::steady_clock::now());
+  const bool fresh = recorded_.emplace(event.mark, std::chrono::steady_clock::now()).second;
+  require(fresh, "each recorded event has a mark of its own");
   if (recorded_.size() > kEventsKept) recorded_.erase(recorded_.begin());
 }
 
