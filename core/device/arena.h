@@ -12,7 +12,7 @@
 #include <string_view>
 #include <utility>
 
-#include "core/device/block.h"
+#include "core/tensor/block.h"
 
 namespace toroid {
 

@@ -4,9 +4,9 @@
 
 #include <chrono>
 
-#include "core/device/block.h"
 #include "core/device/transfer.h"
 #include "core/op/op.h"
+#include "core/tensor/block.h"
 
 namespace toroid {
 

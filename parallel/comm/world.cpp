@@ -81,6 +81,12 @@ HostExchange& World::exchange() {
   return *exchange_;
 }
 
+void World::end_transfers() {
+  exchange_.reset();
+  transfers()->set_bell(nullptr, false);
+  transfers()->end();
+}
+
 int World::slot_of(int world_rank) const {
   const auto found = std::find(host_ranks_.begin(), host_ranks_.end(), world_rank);
   return found == host_ranks_.end() ? -1 : static_cast<int>(found - host_ranks_.begin());

@@ -76,8 +76,8 @@ class World {
   virtual ScheduledCommunicator::Transports transports() { return {}; }
   // The transport's own collectives for a group, which all its ranks make; nullptr: it has none.
   virtual std::shared_ptr<LibraryCollectives> library(const GroupMembers&) { return nullptr; }
-  // Before what it goes by ends.
-  void end_exchange() { exchange_.reset(); }
+  // First in the destructor of a world whose transfers a thread serves: no peer's bell rings it, it ends.
+  void end_transfers();
   void watch_over(std::shared_ptr<Watch> watch) { watch_ = std::move(watch); }
   void set_crowded(bool crowded) { crowded_ = crowded; }  // alike on all ranks of a host
   int slot_of(int world_rank) const;                      // -1: on another host

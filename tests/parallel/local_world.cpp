@@ -108,11 +108,7 @@ class LocalJob::Member final : public World {
     watch_over(std::make_shared<Watch>(&host_.board, rank, slot, job.options_.deadline,
                                        job.others(rank / static_cast<int>(this->host_ranks().size()))));
   }
-  ~Member() override {
-    end_exchange();
-    transfers_->set_bell(nullptr, false);
-    transfers_->end();
-  }
+  ~Member() override { end_transfers(); }
   std::shared_ptr<cpu::TransferThread> transfers() override { return transfers_; }
 
  protected:

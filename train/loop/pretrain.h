@@ -1,12 +1,10 @@
 // The pretraining loop: batches in, steps, validations, metrics and checkpoints out.
 #pragma once
 
-#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
 
-#include "core/base/clock.h"
 #include "data/batch/batch.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/engine/engine.h"

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "core/base/clock.h"
-#include "core/device/block.h"
 #include "core/device/transfer.h"
+#include "core/tensor/block.h"
 
 namespace toroid::cpu {
 

@@ -311,9 +311,7 @@ class MpiWorld final : public World {
     failures_ = std::uncaught_exceptions();
   }
   ~MpiWorld() override {
-    end_exchange();
-    thread_->set_bell(nullptr, false);
-    thread_->end();
+    end_transfers();
     // After a failure the peers will not come to the end of MPI: the job ends with this process, whose exit
     // code becomes mpirun's.
     if (std::uncaught_exceptions() > failures_) return;
