@@ -3,20 +3,23 @@
 #
 #   ./launch/install_dependencies.sh             what building and running needs
 #   ./launch/install_dependencies.sh --test      and what the fast tests need
-#   ./launch/install_dependencies.sh --slow      and what the slow tests, fuzzing and linting need
+#   ./launch/install_dependencies.sh --lint      and clang-tidy
+#   ./launch/install_dependencies.sh --slow      and what the slow tests and fuzzing need
 #   ./launch/install_dependencies.sh --list      only says what each is for
 #
 # Runs as root or through sudo. The reasoning behind each choice: docs/dependencies.md.
 set -euo pipefail
 
+levels="build test lint slow"  # each with what those before it need
 level=build
 list_only=
 for argument in "$@"; do
   case "$argument" in
     --test) level="test" ;;
+    --lint) level=lint ;;
     --slow) level=slow ;;
     --list) list_only=yes ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
 done
 
@@ -47,9 +50,9 @@ build | libopenmpi-dev             | MPI: several ranks
 build | openmpi-bin                | mpirun, which starts them
 test  | libgtest-dev               | the test framework
 test  | clang-format-14            | the format test
+lint  | clang-tidy-14              | lint
 slow  | clang-14                   | the second compiler that must build everything; fuzzing
 slow  | libomp-14-dev              | OpenMP for it
-slow  | clang-tidy-14              | lint
 slow  | python3-venv               | a place for transformers from PyPI, which reads our exports
 slow  | libbenchmark-dev           | timings of parts
 slow  | slurmctld                  | a Slurm for the test of the Slurm script
@@ -64,13 +67,7 @@ TABLE
 rows() {  # the rows of the levels up to the chosen one
   echo "$table" | while IFS='|' read -r row_level package why; do
     row_level=${row_level// /} package=${package// /}
-    case "$row_level" in
-      build) ;;
-      test) [ "$level" != build ] || continue ;;
-      slow) [ "$level" = slow ] || continue ;;
-      *) continue ;;
-    esac
-    echo "$package|${why# }"
+    [ -z "$row_level" ] || [[ " ${levels%"$level"*}$level " != *" $row_level "* ]] || echo "$package|${why# }"
   done
 }
 

@@ -16,7 +16,7 @@ commands=build/tidy/compile_commands.json
 
 prepare() {
   command -v clang-tidy-14 >/dev/null || {
-    echo "lint: clang-tidy-14 is not installed; run ./launch/install_dependencies.sh --slow" >&2
+    echo "lint: clang-tidy-14 is not installed; run ./launch/install_dependencies.sh --lint" >&2
     exit 1
   }
   echo "lint: configuring build/tidy"
