@@ -2,6 +2,7 @@
 // one hands the same array on.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,6 +28,10 @@ struct Place {
   int rank = 0, size = 1;
 };
 
+// Called with rows of an array, where all rows together are the whole of it, and with the index of the first:
+// launches what is done with them.
+using RowWork = std::function<void(const Tensor& rows, int64_t first)>;
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -35,6 +40,14 @@ class Communicator {
   virtual Array all_gather(Array in, const CollectiveLabel& label) = 0;
   // [size * rows, ...] -> this rank's [rows, ...] of the sum over the ranks.
   virtual Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) = 0;
+  // The same beside work on parts of the array. A group that can cuts the collective into the rounds of its
+  // schedule, so that work on the rows of one rank goes on while others travel; one that cannot calls the
+  // work once, with all rows.
+  //
+  // Calls use() with rows of the result, each when it is sure that they come before those of later calls.
+  virtual Array all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label);
+  // Calls make() with rows of `in`, which it is to write; each before they are sent.
+  virtual Array reduce_scatter_beside(Array in, Wire wire, const RowWork& make, const CollectiveLabel& label);
   virtual void all_reduce(const Tensor& in_place, Combine combine, Wire wire,
                           const CollectiveLabel& label) = 0;
   virtual void broadcast(const Tensor& in_place, int root, const CollectiveLabel& label) = 0;

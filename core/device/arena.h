@@ -4,7 +4,6 @@
 // the tickets of its last uses, and brings them to whoever is given it next. Memory itself is not touched.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -15,8 +14,6 @@
 #include "core/tensor/block.h"
 
 namespace toroid {
-
-using Tickets = std::array<uint64_t, kQueues>;  // the last one on each queue; 0: none
 
 class DeviceArena {
  public:

@@ -75,24 +75,29 @@ Array Device::array(DType type, Shape shape, std::string_view holder, Layout lay
   return out;
 }
 
-void Device::use(Event ticket, Block& block, Access access) {
+void Device::use(Event ticket, std::span<Uses> parts, Access access) {
   const auto self = static_cast<size_t>(ticket.queue);
-  const auto wait_for = [&](const std::array<uint64_t, kQueues>& uses) {
+  const auto wait_for = [&](const Tickets& uses) {
     for (size_t other = 0; other < kQueues; ++other) {
       if (other == self || uses[other] <= seen_[self][other]) continue;
       on_wait(ticket.queue, Event{static_cast<Queue>(other), uses[other]});
       seen_[self][other] = uses[other];  // a wait that fails has not been
     }
   };
-  wait_for(block.written);
-  if (access != Access::in) wait_for(block.read);
-  (access == Access::in ? block.read : block.written)[self] = ticket.ticket;
+  for (Uses& uses : parts) {
+    wait_for(uses.written);
+    if (access != Access::in) wait_for(uses.read);
+    (access == Access::in ? uses.read : uses.written)[self] = ticket.ticket;
+  }
 }
 
 Event Device::enter(Queue queue, std::span<const Operand> operands) {
   const Event ticket{queue, ++issued_[static_cast<size_t>(queue)]};
   for (const Operand& operand : operands) {
-    if (operand.tensor) use(ticket, *operand.tensor.block, operand.access);
+    const Tensor& tensor = operand.tensor;
+    if (!tensor) continue;
+    use(ticket, tensor.block->parts_of(tensor.offset_bytes, tensor.offset_bytes + tensor.extent_bytes()),
+        operand.access);
   }
   return ticket;
 }
@@ -116,7 +121,7 @@ void Device::launch(const Call& call, Queue queue) {
   // An operand like others: its first user may have to wait for who had the memory before, and it is free
   // for the next one when this entry is over.
   const Buffer workspace = allocate(scratch, "workspace", queue);
-  use(ticket, *workspace.block(), Access::out);
+  use(ticket, workspace.block()->parts, Access::out);
   context.workspace = static_cast<std::byte*>(workspace.block()->address);
   on_launch(call, *kernel, context, ticket);
 }

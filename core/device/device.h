@@ -99,7 +99,7 @@ class Device {
   void note_peak();
   // The next entry of `queue`, after everything that its operands wait for.
   Event enter(Queue queue, std::span<const Operand> operands);
-  void use(Event ticket, Block& block, Access access);
+  void use(Event ticket, std::span<Uses> parts, Access access);
 
   std::shared_ptr<const DeviceKernels> kernels_;
   Statistics statistics_;

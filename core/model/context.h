@@ -19,6 +19,7 @@ struct Context {
   DType compute = DType::bf16;
   Tiles tiles;  // of deterministic mode
   Phase phase = Phase::forward;
+  Wire model_wire = Wire::exact;  // of partial sums along the model axis
 
   // Issues `call` in this context's phase; `slices` > 1 cuts its contraction in deterministic mode.
   void launch(Call call, int64_t slices = 1) const;

@@ -107,7 +107,7 @@ Array head_backward(Context& c, const DecoderConfig& config, const Weights& head
                                 normalisers.tensor, partial.tensor, d_table.tensor,
                                 part_spec(config, share, block_tokens)),
              share.slices);
-    dh = scatter_sum(c, std::move(partial), "gradient of the head input", kTemporary);
+    dh = rounded(c, scatter_sum(c, std::move(partial), {}, "gradient of the head input"), kTemporary);
   }
   normed.h = Array{};
   begin_adding(c, d_norm);

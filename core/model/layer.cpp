@@ -37,11 +37,12 @@ size_t k_norm(const DecoderConfig& c) {
 }
 
 constexpr const char* kActivations = "activations";
+constexpr const char *kAttentionInput = "attention input", *kMlpInput = "MLP input";
 
 }  // namespace
 
 Keep Keep::all() {
-  return Keep((uint32_t{1} << kSlots) - 1);
+  return Keep((uint32_t{1} << kSlots) - 1).without(Slot::all_h1).without(Slot::all_h2);
 }
 
 Keep Keep::cheap() {
@@ -77,6 +78,19 @@ class Layer::Pass {
     return saved[slot].tensor;
   }
   void drop(Slot slot) { saved[slot] = Array{}; }
+  // Has the gathered input of a product on its way, before what the backward pass needs later is.
+  void begin_input(Slot own, Slot all) {
+    if (alone()) return;
+    c.phase = Phase::recompute;
+    input(own, all);
+    c.phase = Phase::backward;
+  }
+  // A norm's output, to be computed again by its gradient where it has not survived and is asked for.
+  Tensor again(Slot slot) {
+    if (!alone() || saved[slot].tensor) return {};
+    saved[slot] = own_temporary(config.d_model);
+    return saved[slot].tensor;
+  }
   Array out();
 
   op::NormSpec norm_spec() const { return {config.norm_eps}; }
@@ -108,7 +122,15 @@ class Layer::Pass {
   // where the branch has a post-norm, the gradient through it. The norm's input and rstd are used up.
   Array through_post_norm(const Tensor& d_sum, Slot branch, Slot rstd, size_t weight,
                           std::span<Gradient> gradients);
-  Array gathered(const Tensor& own, const char* what) const { return gather_rows(c, own, name(what)); }
+  bool alone() const { return share.place.size == 1; }
+  // What a product's weights are multiplied with in the backward pass: a norm's output, of all tokens.
+  const Tensor& input(Slot own, Slot all) { return value(alone() ? own : all); }
+  // y = dy W^T of all tokens' rows of a gradient, and those rows.
+  Array gather_gradient(const Tensor& own, const PackedMatrix& w, const Tensor& y, const char* what) const {
+    return gather_rows(c, own, name(what), [&](const Tensor& rows, int64_t first) {
+      c.launch(op::matmul_dx(rows, w.backward, y.slice_rows(first, rows.rows())));
+    });
+  }
   std::string name(const char* what) const { return layer_.name_ + what; }
   Array own_temporary(int64_t columns) { return c.array({own_rows_, columns}, kTemporary); }
   Array temporary(int64_t columns) { return c.array({batch.rows(), columns}, kTemporary); }
@@ -124,8 +146,9 @@ class Layer::Pass {
     return {queries, qkv.slice_columns(q, each), qkv.slice_columns(q + each, each)};
   }
   Heads attention_inputs() {
-    const Tensor qkv = value(attention_input());
-    return split(qkv, share.whole_kv ? value(Slot::all_kv) : Tensor{});
+    // What is gathered of keys and values travels while queries are multiplied.
+    const Tensor kv = share.whole_kv ? value(Slot::all_kv) : Tensor{};
+    return split(value(attention_input()), kv);
   }
   Tensor columns(const Tensor& of, int64_t head, int64_t heads) const {
     return of.slice_columns(head * config.head_dim, heads * config.head_dim);
@@ -150,6 +173,7 @@ class Layer::Pass {
     saved[slot] = c.array_f32(shape, kActivations);
     return saved[slot].tensor;
   }
+  void multiply_input(Slot own_slot, Slot all_slot, const char* what, LayerPack pack, const Tensor& y);
   void compute_all_kv();
   void attend();
 
@@ -168,10 +192,19 @@ void Layer::Pass::compute(Slot slot) {
       return;
     }
     case Slot::qkv: {
-      const Array h1 = gathered(value(Slot::h1), "attention input");
       const Tensor qkv = all(Slot::qkv, share.qkv_columns(config.head_dim));
-      c.launch(op::matmul(h1.tensor, weights.packs[qkv_pack].forward, qkv));
+      multiply_input(Slot::h1, Slot::all_h1, kAttentionInput, qkv_pack, qkv);
       if (!config.qk_norm) c.launch(op::rope(qkv, rope_table(), {}, {}, qkv, {}, rope_spec()));
+      return;
+    }
+    case Slot::all_h1: {
+      const Tensor h1 = value(Slot::h1);
+      saved[slot] = gather_rows(c, h1, name(kAttentionInput), {}, kActivations);
+      return;
+    }
+    case Slot::all_h2: {
+      const Tensor h2 = value(Slot::h2);
+      saved[slot] = gather_rows(c, h2, name(kMlpInput), {}, kActivations);
       return;
     }
     case Slot::rotated:
@@ -223,9 +256,8 @@ void Layer::Pass::compute(Slot slot) {
       return;
     }
     case Slot::pre: {
-      const Array h2 = gathered(value(Slot::h2), "MLP input");
-      c.launch(op::matmul(h2.tensor, weights.packs[pre_pack].forward,
-                          all(Slot::pre, (config.gated_mlp ? 2 : 1) * share.ffn)));
+      const Tensor pre = all(Slot::pre, (config.gated_mlp ? 2 : 1) * share.ffn);
+      multiply_input(Slot::h2, Slot::all_h2, kMlpInput, pre_pack, pre);
       return;
     }
     case Slot::act: {
@@ -252,6 +284,18 @@ void Layer::Pass::compute(Slot slot) {
       break;
   }
   throw InternalError("a layer's input did not survive to its backward pass");
+}
+
+// y = x W^T of all tokens' rows x of a norm's output.
+void Layer::Pass::multiply_input(Slot own_slot, Slot all_slot, const char* what, LayerPack pack,
+                                 const Tensor& y) {
+  const RowWork product = [&](const Tensor& rows, int64_t first) {
+    c.launch(op::matmul(rows, weights.packs[pack].forward, y.slice_rows(first, rows.rows())));
+  };
+  if (alone() || saved[all_slot].tensor)
+    return product(alone() ? value(own_slot) : saved[all_slot].tensor, 0);
+  const Tensor own = value(own_slot);
+  saved[all_slot] = gather_rows(c, own, name(what), product, kActivations);
 }
 
 void Layer::Pass::compute_all_kv() {
@@ -321,12 +365,11 @@ Array Layer::forward(Context& c, const Weights& w, const Microbatch& batch, Arra
     pass.value(slot);
     for (const Slot done : finished) drop_unless_kept(done);
   };
-  reach(Slot::qkv, {});
   if (pass.share.whole_kv) reach(Slot::all_kv, {Slot::kv, Slot::rstd_k});
-  for (const Slot done : {Slot::h1, Slot::rstd1}) drop_unless_kept(done);
+  reach(Slot::qkv, {Slot::h1, Slot::all_h1, Slot::rstd1});
   reach(Slot::attended, {Slot::qkv, Slot::rotated, Slot::rstd_qk, Slot::all_kv});
   reach(Slot::mid, {Slot::attended, Slot::lse, Slot::projected});
-  reach(Slot::pre, {Slot::h2});
+  reach(Slot::pre, {Slot::h2, Slot::all_h2});
   reach(Slot::act, {Slot::pre});
   reach(Slot::down, {Slot::act});
   Array out = pass.out();
@@ -348,40 +391,40 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
   {
     const Array d_branch =
         pass.through_post_norm(d_out.tensor, Slot::down, Slot::rstd_post2, mlp_post_norm(config_), gradients);
-    const Array d_down = pass.gathered(d_branch.tensor, "gradient of the MLP output");
-    {
-      Array d_act = pass.temporary(F);
-      c.launch(op::matmul_dx(d_down.tensor, w.packs[down_pack].backward, d_act.tensor));
-      const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
-      if (!have_act) saved[Slot::act] = pass.temporary(F);
-      const Tensor pre = saved[Slot::pre].tensor;
-      c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
-                                 pass.activation_spec()));
-    }
+    Array d_act = pass.temporary(F);
+    const Array d_down =
+        pass.gather_gradient(d_branch.tensor, w.packs[down_pack], d_act.tensor, "gradient of the MLP output");
+    pass.begin_input(Slot::h2, Slot::all_h2);
+    const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
+    if (!have_act) saved[Slot::act] = pass.temporary(F);
+    const Tensor pre = saved[Slot::pre].tensor;
+    c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
+                               pass.activation_spec()));
+    d_act = Array{};
     weight_gradient(c, d_down.tensor, saved[Slot::act].tensor, gradients.subspan(down_proj(config_), 1));
     pass.drop(Slot::act);
   }
 
   const Tensor d_pre = saved[Slot::pre].tensor;
+  const auto pre_gradient = [&] {
+    weight_gradient(c, d_pre, pass.input(Slot::h2, Slot::all_h2),
+                    gradients.subspan(first_mlp, config_.gated_mlp ? 2 : 1));
+  };
   Array d_mid = pass.own_temporary(D);
   {
     const BackwardTerm::Matrix branch{F, pass.slices()};
-    const Array d_h2 = contract_backward(c, {d_pre, w.packs[pre_pack], {branch, branch}}, nullptr,
-                                         pass.name("gradient of the MLP input"));
-    const bool have_h2 = static_cast<bool>(saved[Slot::h2].tensor);
-    if (!have_h2) saved[Slot::h2] = pass.own_temporary(D);
+    Array sum = contract_backward(c, {d_pre, w.packs[pre_pack], {branch, branch}},
+                                  pass.name("gradient of the MLP input"));
+    if (!pass.alone()) pre_gradient();  // while the sum travels
+    const Array d_h2 = rounded(c, std::move(sum), kTemporary);
     begin_adding(c, gradients[mlp_norm]);
     c.launch(op::rms_norm_grad(d_h2.tensor, saved[Slot::mid].tensor, w.tensors[mlp_norm],
                                saved[Slot::rstd2].tensor, d_out.tensor, d_mid.tensor,
-                               gradients[mlp_norm].tensor, have_h2 ? Tensor{} : saved[Slot::h2].tensor,
-                               pass.norm_spec()));
+                               gradients[mlp_norm].tensor, pass.again(Slot::h2), pass.norm_spec()));
   }
   d_out = Array{};
-  {
-    const Array h2 = pass.gathered(saved[Slot::h2].tensor, "MLP input");
-    weight_gradient(c, d_pre, h2.tensor, gradients.subspan(first_mlp, config_.gated_mlp ? 2 : 1));
-  }
-  for (const Slot slot : {Slot::pre, Slot::h2, Slot::rstd2, Slot::mid}) pass.drop(slot);
+  if (pass.alone()) pre_gradient();
+  for (const Slot slot : {Slot::pre, Slot::h2, Slot::all_h2, Slot::rstd2, Slot::mid}) pass.drop(slot);
 
   Array d_x = pass.own_temporary(D);
   attention_backward(pass, d_mid, gradients, d_x);
@@ -398,18 +441,20 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
   const int64_t D = config_.d_model, q = share.heads * config_.head_dim,
                 kv = share.kv_heads * config_.head_dim;
   c.phase = Phase::recompute;
-  pass.value(pass.attention_input());
+  const Pass::Heads heads = pass.attention_inputs();
   if (config_.qk_norm) pass.value(Slot::rstd_qk);
   pass.value(Slot::attended);
   pass.value(Slot::rstd1);
-  const Pass::Heads heads = pass.attention_inputs();
   c.phase = Phase::backward;
 
   Array d_qkv, d_kv;
   {
     Array d_branch = pass.through_post_norm(d_mid.tensor, Slot::projected, Slot::rstd_post1,
                                             attention_post_norm(config_), gradients);
-    Array d_projected = pass.gathered(d_branch.tensor, "gradient of the attention output");
+    Array d_attended = pass.temporary(q);
+    Array d_projected = pass.gather_gradient(d_branch.tensor, w.packs[o_pack], d_attended.tensor,
+                                             "gradient of the attention output");
+    pass.begin_input(Slot::h1, Slot::all_h1);
     d_qkv = pass.temporary(share.qkv_columns(config_.head_dim));
     const auto terms = static_cast<int64_t>(share.kv_terms.size());
     if (share.whole_kv || terms > 1) {
@@ -417,8 +462,6 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
       d_kv = c.array_f32({terms * pass.batch.rows(), 2 * kv}, kTemporary);
       c.launch(op::fill(d_kv.tensor, {0}));
     }
-    Array d_attended = pass.temporary(q);
-    c.launch(op::matmul_dx(d_projected.tensor, w.packs[o_pack].backward, d_attended.tensor));
     weight_gradient(c, d_projected.tensor, saved[Slot::attended].tensor, gradients.subspan(o_proj, 1));
     d_projected = Array{};
     d_branch = Array{};
@@ -448,43 +491,45 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
     }
     for (const Slot slot : {Slot::attended, Slot::lse, Slot::all_kv}) pass.drop(slot);
   }
-  const Array d_own_kv =
-      share.whole_kv ? scatter_sum(c, std::move(d_kv), pass.name("gradient of keys and values"), kTemporary)
-                     : Array{};
-  turn_back(pass, d_qkv.tensor, d_own_kv.tensor, gradients);
-  for (const Slot slot : {Slot::qkv, Slot::rotated, Slot::rstd_qk, Slot::kv, Slot::rstd_k}) pass.drop(slot);
-  {
-    const BackwardTerm::Matrix of_q{q, pass.slices()}, of_kv{kv, pass.kv_slices()};
-    const BackwardTerm split{d_qkv.tensor, w.packs[qkv_pack], {of_q, of_kv, of_kv}};
-    const std::string name = pass.name("gradient of the attention input");
-    Array d_h1;
-    if (share.whole_kv) {
-      const BackwardTerm whole{d_own_kv.tensor, w.packs[kv_pack], {of_kv, of_kv}};
-      d_h1 = contract_backward(c, split, &whole, name);
-    } else {
-      d_h1 = contract_backward(c, split, nullptr, name);
-    }
-    const bool have_h1 = static_cast<bool>(saved[Slot::h1].tensor);
-    if (!have_h1) saved[Slot::h1] = pass.own_temporary(D);
-    begin_adding(c, gradients[input_norm]);
-    c.launch(op::rms_norm_grad(d_h1.tensor, saved[Slot::x].tensor, w.tensors[input_norm],
-                               saved[Slot::rstd1].tensor, d_mid.tensor, d_x.tensor,
-                               gradients[input_norm].tensor, have_h1 ? Tensor{} : saved[Slot::h1].tensor,
-                               pass.norm_spec()));
-  }
-  const Array h1 = pass.gathered(saved[Slot::h1].tensor, "attention input");
-  weight_gradient(c, d_qkv.tensor, h1.tensor, gradients.subspan(q_proj, share.whole_kv ? 1 : 3));
+  // The sum of the keys' and values' gradients travels first, and while it does what it does not concern is
+  // done.
+  Array kv_sum;
+  if (share.whole_kv) kv_sum = scatter_sum(c, std::move(d_kv), {}, pass.name("gradient of keys and values"));
+  turn_back(pass, d_qkv.tensor,
+            {pass.rope_table(), Slot::qkv, Slot::rstd_qk, pass.rope_spec(), pass.slices()}, gradients);
+  for (const Slot slot : {Slot::qkv, Slot::rotated, Slot::rstd_qk}) pass.drop(slot);
+  const BackwardTerm::Matrix of_q{q, pass.slices()}, of_kv{kv, pass.kv_slices()};
+  const auto qkv_gradient = [&] {
+    weight_gradient(c, d_qkv.tensor, pass.input(Slot::h1, Slot::all_h1),
+                    gradients.subspan(q_proj, share.whole_kv ? 1 : 3));
+  };
+  Array sum = contract_backward(c, {d_qkv.tensor, w.packs[qkv_pack], {of_q, of_kv, of_kv}},
+                                pass.name("gradient of the attention input"));
+  if (!pass.alone()) qkv_gradient();
   if (share.whole_kv) {
-    weight_gradient(c, d_own_kv.tensor, saved[Slot::h1].tensor, gradients.subspan(k_proj, 2));
+    const Array d_own_kv = rounded(c, std::move(kv_sum), kTemporary);
+    turn_back(pass, d_own_kv.tensor, {pass.own_rope_table(), Slot::kv, Slot::rstd_k, pass.kv_rope_spec(), 1},
+              gradients);
+    for (const Slot slot : {Slot::kv, Slot::rstd_k}) pass.drop(slot);
+    weight_gradient(c, d_own_kv.tensor, c.model.own(pass.input(Slot::h1, Slot::all_h1)),
+                    gradients.subspan(k_proj, 2));
+    add_backward(c, {d_own_kv.tensor, w.packs[kv_pack], {of_kv, of_kv}}, sum.tensor);
   }
+  const Array d_h1 = rounded(c, std::move(sum), kTemporary);
+  begin_adding(c, gradients[input_norm]);
+  c.launch(op::rms_norm_grad(d_h1.tensor, saved[Slot::x].tensor, w.tensors[input_norm],
+                             saved[Slot::rstd1].tensor, d_mid.tensor, d_x.tensor,
+                             gradients[input_norm].tensor, pass.again(Slot::h1), pass.norm_spec()));
+  if (pass.alone()) qkv_gradient();
 }
 
-// The inverse rotations, in place, and the gradients of the norms before them.
-void Layer::turn_back(Pass& pass, const Tensor& d_qkv, const Tensor& d_own_kv,
-                      std::span<Gradient> gradients) const {
+// The inverse rotations of d, in place, and the gradients of the norms before them.
+void Layer::turn_back(Pass& pass, const Tensor& d, const Turn& turn, std::span<Gradient> gradients) const {
   Context& c = pass.c;
-  Tensor wq, wk, dwq, dwk;
+  Tensor before, rstd, wq, wk, dwq, dwk;
   if (config_.qk_norm) {
+    before = pass.saved[turn.before].tensor;
+    rstd = pass.saved[turn.rstd].tensor;
     wq = pass.weights.tensors[q_norm(config_)];
     wk = pass.weights.tensors[k_norm(config_)];
     begin_adding(c, gradients[q_norm(config_)]);
@@ -492,17 +537,7 @@ void Layer::turn_back(Pass& pass, const Tensor& d_qkv, const Tensor& d_own_kv,
     dwq = gradients[q_norm(config_)].tensor;
     dwk = gradients[k_norm(config_)].tensor;
   }
-  const auto turn = [&](const Tensor& d, const Tensor& table, Slot before, Slot rstd, op::RopeSpec spec,
-                        int64_t slices) {
-    const bool norms = config_.qk_norm;
-    c.launch(op::rope_grad(d, table, norms ? pass.saved[before].tensor : Tensor{}, wq, wk,
-                           norms ? pass.saved[rstd].tensor : Tensor{}, d, dwq, dwk, spec),
-             slices);
-  };
-  turn(d_qkv, pass.rope_table(), Slot::qkv, Slot::rstd_qk, pass.rope_spec(), pass.slices());
-  if (pass.share.whole_kv) {
-    turn(d_own_kv, pass.own_rope_table(), Slot::kv, Slot::rstd_k, pass.kv_rope_spec(), 1);
-  }
+  c.launch(op::rope_grad(d, turn.table, before, wq, wk, rstd, d, dwq, dwk, turn.spec), turn.slices);
 }
 
 Array Layer::extend(Context& c, const Weights& w, const Microbatch& batch, Array x, Cache& cache) const {

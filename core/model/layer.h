@@ -6,21 +6,25 @@
 //
 // Along a model axis of m ranks each rank holds N / m query heads and F / m ffn columns of all M = B T
 // tokens, and M / m consecutive tokens ("own", o = M / m) of everything between blocks. Rows are gathered
-// before the products with a split matrix and the partial sums of the split contractions are scattered after;
-// gathered rows are gathered again for the backward pass rather than saved. Key/value heads are split where
-// there are enough, else computed on own tokens and gathered.
+// before the products with a split matrix and the partial sums of the split contractions are scattered after,
+// a part of each product while other rows travel. What the backward pass multiplies with gathered rows comes
+// from those that it gathered to compute products again, from kept ones, or is gathered once more; products
+// that a sum on its way does not need go before what waits for it. Key/value heads are split where there are
+// enough, else computed on own tokens and gathered.
 #pragma once
 
 #include <array>
 #include <string>
 
 #include "core/model/context.h"
+#include "core/op/rope.h"
 
 namespace toroid {
 
 enum class Slot : uint8_t {
   x,        // [o, D] the layer's input, the residual stream
   h1,       // [o, D] norm of x
+  all_h1,   // [M, D] of all ranks; of a model that is whole there is none
   rstd1,    // f32[o]
   qkv,      // [M, (N + 2K) H]; rotated in place unless the model norms queries and keys; whole keys: [M, N H]
   rotated,  // the same, normed and rotated (QK-norm only)
@@ -32,12 +36,13 @@ enum class Slot : uint8_t {
   lse,        // f32[N, M]
   projected,  // [o, D] output projection, before its post-norm (post-norm only)
   rstd_post1,
-  mid,    // [o, D]
-  h2,     // [o, D] norm of mid
-  rstd2,  // f32[o]
-  pre,    // [M, 2F] or [M, F]
-  act,    // [M, F]
-  down,   // [o, D] before its post-norm (post-norm only)
+  mid,     // [o, D]
+  h2,      // [o, D] norm of mid
+  all_h2,  // [M, D] as all_h1
+  rstd2,   // f32[o]
+  pre,     // [M, 2F] or [M, F]
+  act,     // [M, F]
+  down,    // [o, D] before its post-norm (post-norm only)
   rstd_post2,
   count
 };
@@ -50,9 +55,11 @@ class Keep {
   constexpr Keep with(Slot slot) const { return Keep(bits_ | bit(slot)); }
   constexpr Keep without(Slot slot) const { return Keep(bits_ & ~bit(slot)); }
   constexpr bool has(Slot slot) const { return (bits_ & bit(slot)) != 0; }
-  static Keep all();
+  static Keep all();    // but what is gathered
   static Keep cheap();  // not norms, activations: what costs no product to compute again
   static Keep input();  // x alone
+  // And the gathered inputs of products, in place of own rows.
+  Keep gathered() const { return with(Slot::all_h1).with(Slot::all_h2).without(Slot::h1).without(Slot::h2); }
 
  private:
   constexpr explicit Keep(uint32_t bits) : bits_(bits) {}
@@ -87,8 +94,14 @@ class Layer {
  private:
   class Pass;
   void attention_backward(Pass& pass, const Array& d_mid, std::span<Gradient> gradients, Array& d_x) const;
-  void turn_back(Pass& pass, const Tensor& d_qkv, const Tensor& d_own_kv,
-                 std::span<Gradient> gradients) const;
+  // What was rotated, of queries, keys or both: by which table, and what their norm left.
+  struct Turn {
+    Tensor table;
+    Slot before, rstd;
+    op::RopeSpec spec;
+    int64_t slices = 1;
+  };
+  void turn_back(Pass& pass, const Tensor& d, const Turn& turn, std::span<Gradient> gradients) const;
 
   const DecoderConfig& config_;
   std::string name_;

@@ -1,5 +1,7 @@
 #include "core/model/product.h"
 
+#include <utility>
+
 #include "core/op/elementwise.h"
 #include "core/op/matmul.h"
 
@@ -27,15 +29,22 @@ void each_tree(const BackwardTerm& term, const Add& add) {
 
 }  // namespace
 
-Array gather_rows(const Context& c, const Tensor& own, const std::string& name) {
-  return c.model.all_gather({own, Buffer()}, {name, kTemporary, c.phase});
+Array gather_rows(const Context& c, const Tensor& own, const std::string& name, const RowWork& use,
+                  std::string_view holder) {
+  const CollectiveLabel label{name, holder, c.phase};
+  if (!use) return c.model.all_gather({own, Buffer()}, label);
+  return c.model.all_gather_beside({own, Buffer()}, use, label);
 }
 
-Array scatter_sum(const Context& c, Array partial, const std::string& name, std::string_view holder) {
-  const bool rounded = c.compute != partial.tensor.type;
-  Array sum =
-      c.model.reduce_scatter(std::move(partial), Wire::exact, {name, rounded ? kTemporary : holder, c.phase});
-  if (!rounded) return sum;
+Array scatter_sum(const Context& c, Array partial, const RowWork& make, const std::string& name,
+                  std::string_view holder) {
+  const CollectiveLabel label{name, holder, c.phase};
+  if (!make) return c.model.reduce_scatter(std::move(partial), c.model_wire, label);
+  return c.model.reduce_scatter_beside(std::move(partial), c.model_wire, make, label);
+}
+
+Array rounded(const Context& c, Array sum, std::string_view holder) {
+  if (sum.tensor.type == c.compute) return sum;
   Array out = c.array(sum.tensor.shape, holder);
   c.launch(op::cast(sum.tensor, out.tensor));
   return out;
@@ -49,47 +58,48 @@ Array contract(const Context& c, const Tensor& x, const Tensor& w_forward, int64
     c.launch(op::matmul(x, w_forward, y.tensor), slices);
     return y;
   }
-  Array partial = c.array_f32(shape, kTemporary);
-  c.launch(op::matmul(x, w_forward, partial.tensor), slices);
-  return scatter_sum(c, std::move(partial), name, holder);
+  const RowWork product = [&](const Tensor& rows, int64_t first) {
+    c.launch(op::matmul(x.slice_rows(first, rows.rows()), w_forward, rows), slices);
+  };
+  Array sum = scatter_sum(c, c.array_f32(shape, kTemporary), product, name,
+                          c.compute == DType::f32 ? holder : kTemporary);
+  return rounded(c, std::move(sum), holder);
 }
 
-Array contract_backward(const Context& c, const BackwardTerm& split, const BackwardTerm* whole,
-                        const std::string& name) {
-  const PackedMatrix& w = split.w;
-  const Shape shape{split.dy.rows(), (w.backward_parts.empty() ? w.backward : w.backward_parts[0]).columns()};
+Array contract_backward(const Context& c, const BackwardTerm& term, const std::string& name) {
+  const PackedMatrix& w = term.w;
+  const Shape shape{term.dy.rows(), (w.backward_parts.empty() ? w.backward : w.backward_parts[0]).columns()};
   if (alone(c) && w.backward_parts.empty()) {
     Array dx = c.array(shape, kTemporary);
-    c.launch(op::matmul_dx(split.dy, w.backward, dx.tensor), split.matrices[0].slices);
+    c.launch(op::matmul_dx(term.dy, w.backward, dx.tensor), term.matrices[0].slices);
     return dx;
   }
-  // The stacked matrices' trees over the ranks come first, each for itself, then what no rank shares.
+  // The stacked matrices' trees over the ranks come one after the other, each for itself.
   Array sum;
-  each_tree(split, [&](const Tensor& dy, const Tensor& matrix, int64_t slices) {
+  each_tree(term, [&](const Tensor& dy, const Tensor& matrix, int64_t slices) {
     if (alone(c)) {
       const bool first = !sum.tensor;
       if (first) sum = c.array_f32(shape, kTemporary);
       c.launch(op::matmul_dx(dy, matrix, sum.tensor, {!first}), slices);
       return;
     }
-    Array partial = c.array_f32(shape, kTemporary);
-    c.launch(op::matmul_dx(dy, matrix, partial.tensor), slices);
-    Array part = c.model.reduce_scatter(std::move(partial), Wire::exact, {name, kTemporary, c.phase});
+    const RowWork product = [&](const Tensor& rows, int64_t first) {
+      c.launch(op::matmul_dx(dy.slice_rows(first, rows.rows()), matrix, rows), slices);
+    };
+    Array part = scatter_sum(c, c.array_f32(shape, kTemporary), product, name);
     if (sum.tensor) {
       c.launch(op::add(part.tensor, sum.tensor));
     } else {
       sum = std::move(part);
     }
   });
-  if (whole != nullptr) {
-    each_tree(*whole, [&](const Tensor& dy, const Tensor& matrix, int64_t slices) {
-      c.launch(op::matmul_dx(dy, matrix, sum.tensor, {true}), slices);
-    });
-  }
-  if (c.compute == DType::f32) return sum;
-  Array dx = c.array(sum.tensor.shape, kTemporary);
-  c.launch(op::cast(sum.tensor, dx.tensor));
-  return dx;
+  return sum;
+}
+
+void add_backward(const Context& c, const BackwardTerm& whole, const Tensor& sum) {
+  each_tree(whole, [&](const Tensor& dy, const Tensor& matrix, int64_t slices) {
+    c.launch(op::matmul_dx(dy, matrix, sum, {true}), slices);
+  });
 }
 
 void weight_gradient(const Context& c, const Tensor& dy, const Tensor& x, std::span<Gradient> gradients) {

@@ -12,10 +12,16 @@
 
 namespace toroid {
 
-// Every rank's own rows [M / m, columns] -> [M, columns]; borrowed in a group of one.
-Array gather_rows(const Context& c, const Tensor& own, const std::string& name);
-// Adds the ranks' fp32 [M, columns] and keeps the own rows, rounded to the compute type.
-Array scatter_sum(const Context& c, Array partial, const std::string& name, std::string_view holder);
+// Every rank's own rows [M / m, columns] -> [M, columns]; borrowed in a group of one. `use`, where given,
+// launches what is done with rows of them, some while others travel.
+Array gather_rows(const Context& c, const Tensor& own, const std::string& name, const RowWork& use = {},
+                  std::string_view holder = kTemporary);
+// Adds the ranks' fp32 [M, columns] and keeps the own rows, fp32[M / m, columns]. `make`, where given, writes
+// the rows, some while others travel.
+Array scatter_sum(const Context& c, Array partial, const RowWork& make, const std::string& name,
+                  std::string_view holder = kTemporary);
+// A sum in the compute type: itself, or rounded.
+Array rounded(const Context& c, Array sum, std::string_view holder);
 
 // y[M / m, n] = x W^T, the contraction (heads or ffn) split over the ranks and their canonical `slices`.
 Array contract(const Context& c, const Tensor& x, const Tensor& w_forward, int64_t slices,
@@ -30,10 +36,11 @@ struct BackwardTerm {
   const PackedMatrix& w;
   std::vector<Matrix> matrices;
 };
-// dx[M / m, k] = dy W, summed over the ranks; `whole`, where given, is of own rows and of matrices that no
-// rank shares.
-Array contract_backward(const Context& c, const BackwardTerm& split, const BackwardTerm* whole,
-                        const std::string& name);
+// dx[M / m, k] = dy W, summed over the ranks; not rounded yet where it was a sum, so that what does not need
+// it goes first.
+Array contract_backward(const Context& c, const BackwardTerm& term, const std::string& name);
+// sum[M / m, k] += dy W of own rows and of matrices that no rank shares.
+void add_backward(const Context& c, const BackwardTerm& whole, const Tensor& sum);
 
 // dW (+)= dy^T x for matrices whose rows are stacked in dy's columns; gradients that are neighbours in memory
 // are one product.

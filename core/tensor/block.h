@@ -4,7 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace toroid {
 
@@ -19,12 +21,25 @@ struct Event {
   uint64_t mark = 0;  // of one that was recorded: its number, by which its time is known
 };
 
+using Tickets = std::array<uint64_t, kQueues>;  // the last one on each queue; 0: none
+
+struct Uses {
+  Tickets read{}, written{};
+};
+
 struct Block {
   void* address = nullptr;  // nullptr on a device that holds no numbers
   int64_t bytes = 0;
   Queue home = Queue::compute;
   std::string holder;  // who asked for it, for memory reports: "activations", "workspace"
-  std::array<uint64_t, kQueues> read{}, written{};  // ticket of the last use on each queue
+  // Of the whole block, or of each of the equal parts into which it is cut.
+  std::vector<Uses> parts = std::vector<Uses>(1);
+
+  Tickets last_use() const;
+  // From now on, who uses one of `count` equal parts waits for those who use that part alone.
+  void cut(int64_t count);
+  // Those that the bytes [first, end) lie in.
+  std::span<Uses> parts_of(int64_t first, int64_t end);
 };
 
 }  // namespace toroid

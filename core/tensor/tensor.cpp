@@ -1,5 +1,7 @@
 #include "core/tensor/tensor.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/tensor/block.h"
 
@@ -23,6 +25,13 @@ int64_t Shape::row_elements() const {
   return product;
 }
 
+Shape Shape::with_rows(int64_t rows) const {
+  Shape out = *this;
+  out.rank_ = std::max(out.rank_, 1);
+  out.dims_[0] = rows;
+  return out;
+}
+
 std::string Shape::text() const {
   std::string out = "[";
   for (int i = 0; i < rank_; ++i) out += (i == 0 ? "" : ", ") + std::to_string((*this)[i]);
@@ -34,24 +43,18 @@ std::byte* Tensor::data() const {
   return static_cast<std::byte*>(block->address) + offset_bytes;
 }
 
+int64_t Tensor::extent_bytes() const {
+  if (elements() == 0) return 0;
+  return ((rows() - 1) * row_stride + shape.row_elements()) * bytes_of(type);
+}
+
 Tensor Tensor::slice_rows(int64_t first, int64_t count) const {
   require(layout == Layout::plain, "rows are sliced of a plain tensor");
   require(first >= 0 && count >= 0 && first + count <= rows(), "a slice of rows lies inside the tensor");
   Tensor out = *this;
   out.offset_bytes += first * row_stride * bytes_of(type);
-  switch (shape.rank()) {
-    case 1:
-      out.shape = {count};
-      break;
-    case 2:
-      out.shape = {count, shape[1]};
-      break;
-    case 3:
-      out.shape = {count, shape[1], shape[2]};
-      break;
-    default:
-      throw InternalError("rows are sliced of tensors of rank 1 to 3, not " + text());
-  }
+  require(shape.rank() >= 1, "a scalar has no rows to slice");
+  out.shape = shape.with_rows(count);
   return out;
 }
 

@@ -25,7 +25,8 @@ class Shape {
   // Extent of all dimensions after the first; rank 0 and 1 have rows of one element.
   int64_t row_elements() const;
   bool operator==(const Shape&) const = default;
-  std::string text() const;  // "[4096, 768]"
+  Shape with_rows(int64_t rows) const;  // in place of the first dimension; rank 0 becomes rank 1
+  std::string text() const;             // "[4096, 768]"
 
  private:
   std::array<int64_t, 4> dims_{};
@@ -50,6 +51,7 @@ struct Tensor {
   int64_t columns() const { return shape.row_elements(); }
   int64_t elements() const { return shape.elements(); }
   int64_t bytes() const { return elements() * bytes_of(type); }  // of the elements, without gaps
+  int64_t extent_bytes() const;  // from the first element to the last, with them
 
   std::byte* data() const;  // nullptr without storage
   template <class T>

@@ -18,20 +18,6 @@ constexpr int64_t kFewBytes = int64_t{64} << 10;  // below, the number of rounds
 constexpr int kFewRanks = 16;
 constexpr int64_t kGatheredByRelay = int64_t{4} << 20;
 
-Shape with_rows(const Shape& shape, int64_t rows) {
-  switch (shape.rank()) {
-    case 0:
-    case 1:
-      return {rows};
-    case 2:
-      return {rows, shape[1]};
-    case 3:
-      return {rows, shape[1], shape[2]};
-    default:
-      return {rows, shape[1], shape[2], shape[3]};
-  }
-}
-
 bool sums(Operation operation) {
   return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
 }
@@ -61,19 +47,6 @@ HostJob::Operation host_operation(Operation operation) {
       return HostJob::Operation::all_to_all;
   }
   throw InternalError("an unknown operation");
-}
-
-// The number under which the messages of a call travel. Calls of other operations or tensors have others (but
-// for one pair in 512), so that ranks which are out of step wait and are named instead of summing what does
-// not belong together. Below 2^15, MPI's smallest largest tag.
-int channel_of(const GroupMembers& group, const CollectiveInfo& info) {
-  uint32_t hash = 2166136261u;  // FNV-1a
-  for (const std::string* text : {&info.operation, &info.tensor}) {
-    for (const char c : *text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-    hash *= 16777619u;
-  }
-  static_assert(2 * Board::kContexts * 512 == 1 << 15);
-  return static_cast<int>((hash >> 23) * (2 * Board::kContexts)) + 2 * group.context;
 }
 
 }  // namespace
@@ -148,6 +121,19 @@ CollectiveInfo ScheduledCommunicator::describe(std::string operation, int64_t by
   out.ranks = members().size();
   out.phase = label.phase;
   return out;
+}
+
+// The number under which the messages of a call travel. Calls of other operations or tensors have others (but
+// for one pair in 512), so that ranks which are out of step wait and are named instead of summing what does
+// not belong together. Below 2^15, MPI's smallest largest tag.
+int ScheduledCommunicator::channel_of(const CollectiveInfo& info) const {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (const std::string* text : {&info.operation, &info.tensor}) {
+    for (const char c : *text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+    hash *= 16777619u;
+  }
+  static_assert(2 * Board::kContexts * 512 == 1 << 15);
+  return static_cast<int>((hash >> 23) * (2 * Board::kContexts)) + 2 * members().context;
 }
 
 // One piece of memory serves all calls: they follow each other on the queue.
@@ -231,7 +217,7 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std:
   if (sums(work.operation)) add_host_part(sum);
   if (!recorded) {
     parts.push_back(std::make_unique<MessageTransfer>(unwatched_, 0, info, *transports_.transport,
-                                                      channel_of(members(), info), std::move(between)));
+                                                      channel_of(info), std::move(between)));
   }
   if (gathers) add_host_part(spread);
   if (recorded) return nullptr;
@@ -324,7 +310,7 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, A
   if (scratch) operands.push_back({scratch, Access::inout});
   job.staging = scratch.data();
   if (transports_.transport == nullptr) return nullptr;
-  const int channel = channel_of(members(), info);
+  const int channel = channel_of(info);
   return std::make_unique<MessageTransfer>(group_, sequence_, std::move(info), *transports_.transport,
                                            channel, std::move(job));
 }
@@ -365,7 +351,7 @@ Array ScheduledCommunicator::all_gather(Array in, const CollectiveLabel& label) 
   work.in = in.tensor;
   work.type = in.tensor.type;
   work.elements = in.tensor.elements() * size;
-  const Shape shape = with_rows(in.tensor.shape, in.tensor.rows() * size);
+  const Shape shape = in.tensor.shape.with_rows(in.tensor.rows() * size);
   // A share that lies in its place of an array for all of them is gathered there.
   const bool in_place = in.owner && in.owner.block() == in.tensor.block &&
                         in.tensor.block->bytes == in.tensor.bytes() * size &&
@@ -387,7 +373,7 @@ Array ScheduledCommunicator::reduce_scatter(Array in, Wire wire, const Collectiv
   require(in.tensor.dense() && in.tensor.rows() % size == 0,
           "what is scattered is dense and has as many rows for each rank");
   Array out;
-  const Shape shape = with_rows(in.tensor.shape, in.tensor.rows() / size);
+  const Shape shape = in.tensor.shape.with_rows(in.tensor.rows() / size);
   out.owner = device_.allocate(in.tensor.bytes() / size, label.holder, queue_);
   out.tensor = out.owner.view(in.tensor.type, shape);
   Work work;

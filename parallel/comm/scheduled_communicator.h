@@ -24,6 +24,7 @@
 #include "parallel/comm/library_transfer.h"
 #include "parallel/comm/messages/message_transfer.h"
 #include "parallel/comm/messages/transport.h"
+#include "parallel/comm/round_by_round.h"
 #include "parallel/comm/watch/watched_transfer.h"
 #include "parallel/comm/within_host/host_transfer.h"
 #include "parallel/comm/within_host/relay_transfer.h"
@@ -43,6 +44,8 @@ struct GroupOptions {
   // whatever is chosen above: the same bits over any transport. Deterministic mode has an order of its own,
   // two summands have one, and what is rounded on the way has none.
   bool sums_in_order = false;
+  // Of collectives with work beside them. Not in deterministic mode, whose sums are trees.
+  Cut cut = Cut::never;
 };
 
 // The algorithm that serves an operation on `bytes` best, where none is asked for.
@@ -68,6 +71,9 @@ class ScheduledCommunicator final : public Communicator {
 
   Array all_gather(Array in, const CollectiveLabel& label) override;
   Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) override;
+  Array all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label) override;
+  Array reduce_scatter_beside(Array in, Wire wire, const RowWork& make,
+                              const CollectiveLabel& label) override;
   void all_reduce(const Tensor& in_place, Combine how, Wire wire, const CollectiveLabel& label) override;
   void broadcast(const Tensor& in_place, int root, const CollectiveLabel& label) override;
   void all_to_all(const Tensor& in, const Tensor& out, const CollectiveLabel& label) override;
@@ -88,6 +94,13 @@ class ScheduledCommunicator final : public Communicator {
   const GroupMembers& members() const { return group_->members; }
   CollectiveInfo describe(std::string operation, int64_t bytes, const CollectiveLabel& label) const;
   void issue(Work work, std::string operation, const CollectiveLabel& label);
+  int channel_of(const CollectiveInfo& info) const;
+  // In round_by_round.cpp. The algorithm whose rounds are issued one by one, where they are.
+  std::optional<schedule::Algorithm> cut_by(schedule::Operation operation, const Tensor& whole) const;
+  CollectiveInfo describe_round(std::string operation, schedule::Algorithm algorithm, const Tensor& whole,
+                                int round, int rounds, const CollectiveLabel& label);
+  void issue_round(MessageJob job, std::vector<Operand> operands, schedule::Algorithm algorithm,
+                   CollectiveInfo said);
   bool serves(const Method& method, schedule::Operation operation, int64_t bytes, DType type,
               Combine how) const;
   // Whether the order of its sums is that of the ranks.

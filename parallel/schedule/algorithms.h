@@ -44,9 +44,9 @@ struct Chunks {
 };
 enum class Part : uint8_t { forward, backward, whole };
 
-// Gathers along one ring or line of ranks what each of them holds. On a ring the forward part goes one way
-// round and the backward part the other. On a line everything goes both ways, since what starts in the middle
-// is wanted at both ends.
+// Gathers along one ring or line of ranks what each of them holds. Everything goes both ways: on a line to
+// both ends, on a ring until it meets itself. Where that is at a rank, the opposite one of an even number,
+// the forward part comes to it one way round and the backward part the other.
 struct AxisGather {
   int first_round = 0;
   int size = 1;
@@ -56,6 +56,7 @@ struct AxisGather {
   std::function<Chunks(int position, Part part)> chunks;  // held at the start at a position
 };
 void add_axis_gather(const AxisGather& axis, std::vector<Move>& moves);
+int axis_rounds(int size, bool ring);
 
 Move send_of(int round, int peer, const Chunks& chunks);
 Move receive_of(int round, int peer, const Chunks& chunks);

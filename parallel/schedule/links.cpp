@@ -12,7 +12,7 @@ namespace {
 double axis_shares(Operation operation, int size, bool wrap) {
   const bool twice = operation == Operation::all_reduce;
   if (size == 1) return 0;
-  // Half of every share each way round.
+  // Every share half way round, each way.
   if (is_ring(size, wrap)) return (twice ? 1.0 : 0.5) * (size - 1);
   // The busiest link of a gather leads to one end. A scatter's leads away from there, so that the sum of both
   // is the same on all links.

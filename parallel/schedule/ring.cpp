@@ -1,8 +1,9 @@
 // Rings. In every round each rank hands on what it received in the round before:
 //
 //   ring                 0 -> 1 -> 2 -> 3 -> 0     n - 1 rounds, (n - 1)/n of the array on every link one way
-//   bidirectional_ring   0 => 1 => 2 => 3 => 0     half of each chunk
-//                        0 <= 1 <= 2 <= 3 <= 0     the other half: half of the bytes, on both directions
+//   bidirectional_ring   0 => 1 => 2 => 3 => 0     every chunk both ways, as far as the opposite rank, which
+//                        0 <= 1 <= 2 <= 3 <= 0     gets half of it from either side: n/2 rounds, half the
+//                        bytes
 //
 // The order of a ring over rows and columns is a walk of neighbours through all of them, so that no link
 // carries two messages in a round.
@@ -94,18 +95,25 @@ Plan gather_bidirectional_ring(const GroupShape& shape, int rank) {
   axis.peer = [&](int position) { return at(order, position); };
   const int64_t per_rank = order.closed ? 2 : 1;
   axis.chunks = [&](int position, Part part) {
-    return Chunks{at(order, position) * per_rank + (part == Part::backward ? 1 : 0)};
+    return Chunks{at(order, position) * per_rank + (part == Part::backward ? 1 : 0),
+                  part == Part::whole ? per_rank : 1};
   };
-  Plan plan{axis.size * per_rank, axis.size - 1, {}};
+  Plan plan{axis.size * per_rank, axis_rounds(axis.size, axis.ring), {}};
   add_axis_gather(axis, plan.moves);
   return plan;
 }
 
+int axis_rounds(int size, bool ring) {
+  return ring ? size / 2 : size - 1;
+}
+
 void add_axis_gather(const AxisGather& axis, std::vector<Move>& moves) {
-  const int size = axis.size;
+  const int size = axis.size, rounds = axis_rounds(size, axis.ring);
   // step 1 sends to the next position what comes from the positions before, -1 the other way.
-  const auto one_way = [&](int step, Part part) {
-    for (int t = 0; t < size - 1; ++t) {
+  const auto one_way = [&](int step, Part half) {
+    for (int t = 0; t < rounds; ++t) {
+      const bool opposite = axis.ring && 2 * (t + 1) == size;
+      const Part part = opposite ? half : Part::whole;
       const int round = axis.first_round + t;
       int to = axis.position + step;
       int from = axis.position - step;
@@ -121,8 +129,8 @@ void add_axis_gather(const AxisGather& axis, std::vector<Move>& moves) {
         moves.push_back(receive_of(round, axis.peer(from), axis.chunks(received, part)));
     }
   };
-  one_way(1, axis.ring ? Part::forward : Part::whole);
-  one_way(-1, axis.ring ? Part::backward : Part::whole);
+  one_way(1, Part::forward);
+  one_way(-1, Part::backward);
   sort_by_round(moves);
 }
 

@@ -20,7 +20,7 @@ namespace toroid::schedule {
 enum class Operation : uint8_t { all_gather, reduce_scatter, all_reduce, broadcast, all_to_all };
 enum class Algorithm : uint8_t {
   ring,                // one direction
-  bidirectional_ring,  // half of every chunk each way
+  bidirectional_ring,  // every chunk both ways, half way round
   torus,               // half of the array rows first, half columns first; both directions
   halving_doubling,    // recursive, partners at distance 1, 2, 4 ...: sums are balanced binary trees
   direct,              // every rank exchanges with every other: one round, for few ranks or few bytes

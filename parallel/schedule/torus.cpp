@@ -1,12 +1,12 @@
 // The 2D torus. A rank's share is cut into four: the first two go along the rank's row and then, with those
-// of the whole row, along the columns; the last two go along the column first. Each pair is one piece either
-// way round, so that in both phases all four links of a rank carry traffic:
+// of the whole row, along the columns; the last two go along the column first. Each pair goes both ways
+// round, so that in both phases all four links of a rank carry traffic:
 //
 //   phase 1    pieces 0, 1:  one rank's along the row       pieces 2, 3:  one rank's along the column
 //   phase 2    pieces 0, 1:  a row's along the column       pieces 2, 3:  a column's along the row
 //
-// A phase takes max(rows, columns) - 1 rounds. Where the links along a dimension do not close a ring, both
-// pieces go both ways.
+// A phase takes max(rows, columns) / 2 rounds on rings; along a dimension whose links do not close one, one
+// less than it has ranks.
 #include <algorithm>
 
 #include "parallel/schedule/algorithms.h"
@@ -20,7 +20,9 @@ Plan gather_torus(const GroupShape& shape, int rank) {
   const int columns = shape.columns;
   const int row = rank / columns;
   const int column = rank % columns;
-  const int phase = std::max(rows, columns) - 1;
+  const bool ring_of_columns = is_ring(columns, shape.wrap_columns),
+             ring_of_rows = is_ring(rows, shape.wrap_rows);
+  const int phase = std::max(axis_rounds(columns, ring_of_columns), axis_rounds(rows, ring_of_rows));
   Plan plan{shape.size() * kPieces, 2 * phase, {}};
 
   // Piece `pair` or the one after it or both, of `ranks` ranks from `first` on that lie `apart`.
@@ -34,12 +36,12 @@ Plan gather_torus(const GroupShape& shape, int rank) {
   };
   AxisGather along_row;
   along_row.size = columns;
-  along_row.ring = is_ring(columns, shape.wrap_columns);
+  along_row.ring = ring_of_columns;
   along_row.position = column;
   along_row.peer = [&](int position) { return row * columns + position; };
   AxisGather along_column;
   along_column.size = rows;
-  along_column.ring = is_ring(rows, shape.wrap_rows);
+  along_column.ring = ring_of_rows;
   along_column.position = row;
   along_column.peer = [&](int position) { return position * columns + column; };
 

@@ -33,6 +33,11 @@ class Variants {
     }
     changes_.push_back(std::move(change));
   }
+  void add_gathered() {
+    if (run_.train().keep_gathered() || run_.mesh().model() == 1) return;
+    add("train.keep_gathered=true",
+        [&](config::RunConfig& run) { run.mutable_train()->set_keep_gathered(true); });
+  }
   void add_remat(config::TrainConfig::Remat remat) {
     if (run_.train().remat() == remat) return;
     add("train.remat=" + config::TrainConfig::Remat_Name(remat),
@@ -124,6 +129,7 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   changes.add_sequences(2 * run.batch().sequences_per_replica());
   changes.add_remat(config::TrainConfig::CHEAP);
   changes.add_remat(config::TrainConfig::NONE);
+  changes.add_gathered();
   changes.add_prefetch(run.zero().prefetch() + 1);
   changes.add_model(run.mesh().model() / 2);
   changes.add_model(run.mesh().model() * 2);

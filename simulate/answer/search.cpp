@@ -111,6 +111,11 @@ class Searcher {
       refuse(layout, kMemory, known->second);
       return;
     }
+    if (const std::string* const known = refused_with_less(layout); known != nullptr && !(layout == own_)) {
+      ++out_.not_recorded;
+      refuse(layout, kMemory, *known);
+      return;
+    }
     try {
       const config::RunConfig run = config_of(layout);
       config::validate(run);
@@ -122,6 +127,8 @@ class Searcher {
       }
       const std::string reason = does_not_fit(ranked.memory);
       refuse(layout, kMemory, kMemory + (": " + reason));
+      too_large_as_kept_[key_of(layout)].push_back(
+          {layout.remat, layout.keep_gathered, kMemory + (": keeping less, this layout " + reason)});
       const double above =
           static_cast<double>(ranked.memory.peak_bytes) / static_cast<double>(ranked.memory.chip_bytes);
       if (!saves_all(layout) || above < kFarAbove) return;
@@ -134,9 +141,22 @@ class Searcher {
     }
   }
 
+  // Why a layout that differs from this one in keeping less from the forward pass did not fit; nullptr: none
+  // did not.
+  const std::string* refused_with_less(const LayoutChoice& layout) const {
+    const auto found = too_large_as_kept_.find(key_of(layout));
+    if (found == too_large_as_kept_.end()) return nullptr;
+    for (const Kept& less : found->second) {
+      // Of NONE, CHEAP and FULL the last keeps the least.
+      if (less.remat >= layout.remat && less.gathered <= layout.keep_gathered) return &less.message;
+    }
+    return nullptr;
+  }
+
   // The first of its group that layout_choices() gives.
   static bool saves_all(const LayoutChoice& layout) {
-    return layout.remat == config::TrainConfig::FULL && layout.stage == 3 && layout.prefetch == 0;
+    return layout.remat == config::TrainConfig::FULL && !layout.keep_gathered && layout.stage == 3 &&
+           layout.prefetch == 0;
   }
 
   void refuse(const LayoutChoice& layout, const std::string& reason, const std::string& message) {
@@ -156,10 +176,10 @@ class Searcher {
   };
 
   // Records without a play where they do not fit: what memory the step takes is then all that is known.
-  Played play(const config::RunConfig& run) {
+  Played play(const config::RunConfig& run, bool estimate = false) {
     const sim::Network network(mesh::Mesh(run.mesh()), chip_);
     Simulation simulation;
-    simulation.roles = record_roles(run, network.mesh(), chip_, plugins_);
+    simulation.roles = record_roles(run, network.mesh(), chip_, plugins_, estimate);
     for (size_t r = 0; r < simulation.roles.size(); ++r) {
       if (simulation.roles[r].memory.bytes_peak > simulation.roles[simulation.fullest].memory.bytes_peak)
         simulation.fullest = r;
@@ -194,11 +214,11 @@ class Searcher {
     }
     config::RunConfig shorter = run;
     shorter.mutable_batch()->set_global_sequences(kPlayed * round);
-    take(out, play(shorter));
+    take(out, play(shorter, true));
     if (!out.memory.fits()) return out;
     const RankedLayout longer = out;
     shorter.mutable_batch()->set_global_sequences((kPlayed - 1) * round);
-    take(out, play(shorter));
+    take(out, play(shorter, true));
     const auto more = static_cast<double>(out.microbatches - kPlayed);
     const auto extend = [&](Seconds& shorter_time, const Seconds& longer_time) {
       shorter_time = longer_time + more * (longer_time - shorter_time);
@@ -271,6 +291,17 @@ class Searcher {
   LayoutChoice own_;
   Search out_;
   std::map<GroupKey, std::string> too_large_;
+  // What a layout keeps of the forward pass, and why it does not fit; by all else of it.
+  struct Kept {
+    config::TrainConfig::Remat remat;
+    bool gathered;
+    std::string message;
+  };
+  using KeptKey = std::tuple<GroupKey, int64_t, int64_t>;  // and stage, prefetch
+  static KeptKey key_of(const LayoutChoice& layout) {
+    return {{layout.model, layout.sequences_per_replica, layout.torus}, layout.stage, layout.prefetch};
+  }
+  std::map<KeptKey, std::vector<Kept>> too_large_as_kept_;
 };
 
 }  // namespace
@@ -280,8 +311,9 @@ std::string LayoutChoice::text() const {
   for (const int64_t size : torus) sizes += (sizes.empty() ? "" : " x ") + std::to_string(size);
   return "torus " + sizes + ", data " + std::to_string(data) + ", model " + std::to_string(model) + ", " +
          std::to_string(sequences_per_replica) + (sequences_per_replica == 1 ? " sequence" : " sequences") +
-         " a replica, remat " + config::TrainConfig::Remat_Name(remat) + ", prefetch " +
-         std::to_string(prefetch) + ", ZeRO-" + std::to_string(stage);
+         " a replica, remat " + config::TrainConfig::Remat_Name(remat) +
+         (keep_gathered ? " and gathered inputs" : "") + ", prefetch " + std::to_string(prefetch) +
+         ", ZeRO-" + std::to_string(stage);
 }
 
 LayoutChoice layout_of(const config::RunConfig& run) {
@@ -292,6 +324,7 @@ LayoutChoice layout_of(const config::RunConfig& run) {
   out.model = run.mesh().model();
   out.sequences_per_replica = run.batch().sequences_per_replica();
   out.remat = run.train().remat();
+  out.keep_gathered = run.train().keep_gathered() && out.model > 1;
   out.prefetch = run.zero().prefetch();
   out.stage = run.zero().stage();
   return out;
@@ -307,6 +340,7 @@ config::RunConfig with_layout(const config::RunConfig& run, const LayoutChoice& 
   mesh.set_model(layout.model);
   out.mutable_batch()->set_sequences_per_replica(layout.sequences_per_replica);
   out.mutable_train()->set_remat(layout.remat);
+  out.mutable_train()->set_keep_gathered(layout.keep_gathered);
   out.mutable_zero()->set_prefetch(layout.prefetch);
   out.mutable_zero()->set_stage(layout.stage);
   return out;
@@ -339,16 +373,20 @@ std::vector<LayoutChoice> layout_choices(const config::RunConfig& run, const sim
       for (const auto remat :
            {config::TrainConfig::FULL, config::TrainConfig::CHEAP, config::TrainConfig::NONE}) {
         layout.remat = remat;
-        layout.stage = 3;
-        for (const int64_t prefetch : {0, 1, 2}) {
-          layout.prefetch = prefetch;
-          add(layout);
-          if (layout.data == 1) break;  // nothing is gathered or sharded
-        }
-        layout.prefetch = own.prefetch;
-        for (const int64_t stage : {2, 1}) {
-          layout.stage = stage;
-          if (layout.data > 1) add(layout);
+        for (const bool keep_gathered : {false, true}) {
+          if (keep_gathered && model == 1) continue;
+          layout.keep_gathered = keep_gathered;
+          layout.stage = 3;
+          for (const int64_t prefetch : {0, 1, 2}) {
+            layout.prefetch = prefetch;
+            add(layout);
+            if (layout.data == 1) break;  // nothing is gathered or sharded
+          }
+          layout.prefetch = own.prefetch;
+          for (const int64_t stage : {2, 1}) {
+            layout.stage = stage;
+            if (layout.data > 1) add(layout);
+          }
         }
       }
     }

@@ -19,10 +19,12 @@ struct LayoutChoice {
   int64_t data = 1, model = 1;
   int64_t sequences_per_replica = 1;
   config::TrainConfig::Remat remat = config::TrainConfig::NONE;
+  bool keep_gathered = false;  // never where the model is whole
   int64_t prefetch = 1, stage = 3;
 
   bool operator==(const LayoutChoice&) const = default;
-  // "torus 16 x 16, data 16, model 16, 1 sequence a replica, remat FULL, prefetch 1, ZeRO-3"
+  // "torus 16 x 16, data 16, model 16, 1 sequence a replica, remat FULL and gathered inputs, prefetch 1,
+  // ZeRO-3"
   std::string text() const;
 };
 LayoutChoice layout_of(const config::RunConfig& run);
@@ -60,8 +62,8 @@ struct Search {
   std::vector<RefusedLayouts> refused;
   std::string own_refusal;  // where the config's own layout is not among the ranked
   int64_t tried = 0;
-  // How many of those refused for memory were not recorded, because a layout of the same mesh that saves all
-  // it can does not fit either.
+  // How many of those refused for memory were not recorded, because a leaner layout of the same mesh does not
+  // fit either.
   int64_t not_recorded = 0;
   Seconds took{0};
 
@@ -78,9 +80,9 @@ using Answerer =
 
 // What is tried: every torus of the pod's chips that the chip's pod has room for, every divisor of the pod's
 // chips as the model axis, microbatches of 1, 2, 4, ... sequences up to what a replica has, the three
-// policies of recomputation, ZeRO stages 1 to 3, and at stage 3 (below it, weights stay whole) prefetch 0 to
-// 2; and the config's own layout. Pods, chips and the global batch stay. Deterministic mode has one sequence
-// a microbatch.
+// policies of recomputation, along a model axis each with and without kept gathered inputs, ZeRO stages 1 to
+// 3, and at stage 3 (below it, weights stay whole) prefetch 0 to 2; and the config's own layout. Pods, chips
+// and the global batch stay. Deterministic mode has one sequence a microbatch.
 std::vector<LayoutChoice> layout_choices(const config::RunConfig& run, const sim::Chip& chip);
 
 Search search(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins,

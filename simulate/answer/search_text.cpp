@@ -55,6 +55,10 @@ std::string instead(const LayoutChoice& own, const LayoutChoice& best) {
   count("model", best.model, own.model);
   count("sequences a replica", best.sequences_per_replica, own.sequences_per_replica);
   note("remat", config::TrainConfig::Remat_Name(best.remat), config::TrainConfig::Remat_Name(own.remat));
+  const auto gathered = [](const LayoutChoice& of) {
+    return std::string(of.keep_gathered ? "kept" : "dropped");
+  };
+  note("gathered inputs", gathered(best), gathered(own));
   count("prefetch", best.prefetch, own.prefetch);
   count("ZeRO stage", best.stage, own.stage);
   return out;
@@ -63,9 +67,10 @@ std::string instead(const LayoutChoice& own, const LayoutChoice& best) {
 void print_row(std::ostream& out, size_t rank, const RankedLayout& each) {
   const LayoutChoice& l = each.layout;
   const TimeSplit& s = each.split;
-  out << fmt::format("{:4}{}  {:<8} {:5} {:5} {:5} {:5}  {:<5} {:3} {:4}", rank, each.own ? "*" : " ",
+  out << fmt::format("{:4}{}  {:<8} {:5} {:5} {:5} {:5}  {:<6} {:3} {:4}", rank, each.own ? "*" : " ",
                      sizes(l.torus), l.data, l.model, l.sequences_per_replica, each.microbatches,
-                     config::TrainConfig::Remat_Name(l.remat), l.prefetch, l.stage)
+                     config::TrainConfig::Remat_Name(l.remat) + (l.keep_gathered ? "+" : ""), l.prefetch,
+                     l.stage)
       << fmt::format(" {:3.0f}% {:8.3f}{} {:8.3f} {:7.3f} {:7.3f} {:7.3f} {:7.3f} {:>12} {:>9}\n",
                      100 * each.padding, each.step.count(), each.in_full ? " " : "~", s.products.count(),
                      s.memory_bound.count(), s.torus.count(), s.pods.count(), s.rest().count(),
@@ -111,7 +116,8 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
       << with_commas(search.global_sequences) << " sequences of " << with_commas(search.tokens_per_sequence)
       << " tokens a step" << (search.ramps ? ", the last phase of batch.ramp" : "")
       << "; seconds of a step, and what they go to\n\n"
-      << "rank   torus     data model  seqs micro  remat pre ZeRO  pad     step  products  memory   torus    "
+      << "rank   torus     data model  seqs micro  remat  pre ZeRO  pad     step  products  memory   torus   "
+         " "
          "pods    rest     tokens/s       HBM\n";
   const RankedLayout* own = search.own();
   bool about = false;
@@ -121,8 +127,9 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
     print_row(out, i + 1, each);
     about = about || !each.in_full;
   }
-  out << "seqs: sequences of a microbatch on a replica; micro: microbatches of a step; pre: units gathered "
-         "ahead; pad: masked sequences; rest: dispatch and bubbles; * the config's own layout\n";
+  out << "seqs: sequences of a microbatch on a replica; micro: microbatches of a step; remat +: gathered "
+         "inputs kept; pre: units gathered ahead; pad: masked sequences; rest: dispatch and bubbles; * the "
+         "config's own layout\n";
   if (about) out << "~ from its first four microbatches\n";
   if (own != nullptr) {
     out << "\nThe config's own layout ranks " << (own - search.ranked.data() + 1) << " of "

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "parallel/comm/round_by_round.h"
 #include "parallel/schedule/algorithms.h"
 #include "simulate/play/message_play.h"
 
@@ -95,6 +96,15 @@ class TorusPlay {
   std::array<Lane, 4> lanes_;  // by schedule::Direction
 };
 
+Plan plan_of(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int round) {
+  Plan plan = schedule::plan(algorithm, operation, shape, rank);
+  if (round < 0) return plan;
+  std::erase_if(plan.moves, [&](const Move& move) { return move.round != round; });
+  for (Move& move : plan.moves) move.round = 0;
+  plan.rounds = 1;
+  return plan;
+}
+
 Operation operation_of(const std::string& name) {
   if (name == "barrier") return Operation::all_reduce;
   for (const Operation operation : schedule::kOperations) {
@@ -108,6 +118,13 @@ Algorithm algorithm_of(const CollectiveInfo& info) {
     if (info.method == schedule::name(algorithm)) return algorithm;
   }
   throw InternalError("a simulated " + info.operation + " goes by messages, not by " + info.method);
+}
+
+// Of the whole array as it travels; a round says its share.
+double array_bytes(const CollectiveInfo& info, const GroupShape& shape) {
+  const auto bytes = static_cast<double>(info.wire_bytes);
+  if (info.round < 0) return bytes;
+  return bytes * schedule::plan(algorithm_of(info), operation_of(info.operation), shape, 0).rounds;
 }
 
 int parts_of(const mesh::Mesh::Dimension& dimension, mesh::Axis axis) {
@@ -138,10 +155,10 @@ std::string link_name(int link) {
 }
 
 Flow play_on_torus(Algorithm algorithm, Operation operation, const GroupShape& shape, double bytes,
-                   const Lane& along_row, const Lane& along_column) {
+                   const Lane& along_row, const Lane& along_column, int round) {
   Flow flow, empty;
   const TorusPlay play(shape, along_row, along_column);
-  const Plan plan = schedule::plan(algorithm, operation, shape, 0);
+  const Plan plan = plan_of(algorithm, operation, shape, 0, round);
   if (alike(algorithm, shape)) {
     flow.latency = Seconds(play.one_for_all(plan, 0, empty));
     flow.transfer = Seconds(play.one_for_all(plan, bytes, flow)) - flow.latency;
@@ -157,19 +174,20 @@ Flow play_on_torus(Algorithm algorithm, Operation operation, const GroupShape& s
   }
   std::vector<Plan> plans;
   for (int rank = 0; rank < shape.size(); ++rank)
-    plans.push_back(schedule::plan(algorithm, operation, shape, rank));
+    plans.push_back(plan_of(algorithm, operation, shape, rank, round));
   flow.latency = Seconds(play.all_ranks(plans, 0, empty));
   flow.transfer = Seconds(play.all_ranks(plans, bytes, flow)) - flow.latency;
   return flow;
 }
 
-Flow play_on_switch(Algorithm algorithm, Operation operation, int ranks, double bytes, const Lane& port) {
+Flow play_on_switch(Algorithm algorithm, Operation operation, int ranks, double bytes, const Lane& port,
+                    int round) {
   Flow flow;
-  const Plan plan = schedule::plan(algorithm, operation, {1, ranks}, 0);
+  const Plan plan = plan_of(algorithm, operation, {1, ranks}, 0, round);
   for (size_t at = 0; at < plan.moves.size();) {
     double sent = 0, received = 0;
-    const int round = plan.moves[at].round;
-    for (; at < plan.moves.size() && plan.moves[at].round == round; ++at) {
+    const int now = plan.moves[at].round;
+    for (; at < plan.moves.size() && plan.moves[at].round == now; ++at) {
       const Move& move = plan.moves[at];
       (move.receive ? received : sent) +=
           bytes * static_cast<double>(chunks_of(move)) / static_cast<double>(plan.chunks);
@@ -259,7 +277,7 @@ Flow Network::on_torus(const CollectiveInfo& info, mesh::Axis axis) const {
     down.bytes_per_s = std::min(down.bytes_per_s / (closed ? 1 : 2), outer.bytes_per_s);
   }
   const Flow flow = play_on_torus(algorithm_of(info), operation_of(info.operation), shape,
-                                  static_cast<double>(info.wire_bytes), lane(columns, axis), down);
+                                  array_bytes(info, shape), lane(columns, axis), down, info.round);
   out.latency = flow.latency;
   out.transfer = flow.transfer;
   // By direction of the shape: right and left along the last dimension, down and up along the one before. A
@@ -278,6 +296,7 @@ Flow Network::on_torus(const CollectiveInfo& info, mesh::Axis axis) const {
 }
 
 Flow Network::make(const CollectiveInfo& info) const {
+  if (info.operation == kSum) return {};  // the chip adds beside what travels, as in a whole collective
   if (measured_) {
     Flow out;
     out.transfer = measured_->collective_time(info.operation, info.method, info.ranks, info.wire_bytes);
@@ -293,7 +312,7 @@ Flow Network::make(const CollectiveInfo& info) const {
     const Lane port = between_pods ? Lane{bytes_per_s(kBetweenPods), host_.message_latency}
                                    : Lane{bytes_per_s(0), topology_.hop_latency};
     out = play_on_switch(algorithm_of(info), operation_of(info.operation), info.ranks,
-                         static_cast<double>(info.wire_bytes), port);
+                         array_bytes(info, {1, info.ranks}), port, info.round);
     if (between_pods) {
       std::swap(out.busy[0], out.busy[kBetweenPods]);
       std::swap(out.bytes[0], out.bytes[kBetweenPods]);
@@ -306,7 +325,7 @@ Flow Network::make(const CollectiveInfo& info) const {
 }
 
 const Flow& Network::flow(const CollectiveInfo& info) {
-  const std::tuple key{info.operation, info.axis, info.method, info.wire_bytes};
+  const std::tuple key{info.operation, info.axis, info.method, info.wire_bytes, info.round};
   const auto found = flows_.find(key);
   return found != flows_.end() ? found->second : flows_.emplace(key, make(info)).first->second;
 }

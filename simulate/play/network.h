@@ -38,15 +38,15 @@ struct Lane {
   Seconds latency{0};  // of a hop, or of a message through a switch
 };
 
-// The schedule of `operation` on an array of `bytes`, all ranks at once, over the links of `shape`.
-// flow.busy and .bytes are by direction of the shape: columns' links at 0 and 1 (right, left), rows' at 2
-// and 3.
+// The schedule of `operation` on an array of `bytes`, all ranks at once, over the links of `shape`; of that
+// the round `round` alone where it is not negative. flow.busy and .bytes are by direction of the shape:
+// columns' links at 0 and 1 (right, left), rows' at 2 and 3.
 Flow play_on_torus(schedule::Algorithm algorithm, schedule::Operation operation,
                    const schedule::GroupShape& shape, double bytes, const Lane& along_row,
-                   const Lane& along_column);
+                   const Lane& along_column, int round = -1);
 // The same where every rank has one port to a switch; link 0 is the port.
 Flow play_on_switch(schedule::Algorithm algorithm, schedule::Operation operation, int ranks, double bytes,
-                    const Lane& port);
+                    const Lane& port, int round = -1);
 
 class Network {
  public:
@@ -73,7 +73,7 @@ class Network {
   ChipConstants constants_;
   std::array<double, kDimensions> shares_{1, 1, 1};  // of the bandwidth that the dimensions have
   std::optional<MeasuredMachine> measured_;
-  std::map<std::tuple<std::string, std::string, std::string, int64_t>, Flow> flows_;
+  std::map<std::tuple<std::string, std::string, std::string, int64_t, int>, Flow> flows_;
 };
 
 }  // namespace toroid::sim

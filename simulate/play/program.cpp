@@ -1,5 +1,6 @@
 #include "simulate/play/program.h"
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 #include <string>
@@ -26,7 +27,8 @@ CostKey key_of(const Record& record, const Cost& cost) {
 
 // As this program sends it.
 CollectiveInfo sent(CollectiveInfo info) {
-  if (on_model_axis(info) && info.operation == "reduce_scatter") info.wire_bytes /= 2;  // bf16 for fp32
+  if (on_model_axis(info) && info.operation == "reduce_scatter")
+    info.wire_bytes = std::min(info.wire_bytes, info.bytes / 2);  // bf16 for fp32
   return info;
 }
 

@@ -159,13 +159,19 @@ sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, con
 }
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins) {
+                                        const sim::Chip& chip, const Plugins& plugins, bool first_alone) {
   check_length(run);
+  if (!run.simulate().program().empty() && run.mesh().overlap() != config::MeshConfig::OFF) {
+    config::RunConfig whole = run;  // a program's rules are about whole collectives
+    whole.mutable_mesh()->set_overlap(config::MeshConfig::OFF);
+    return record_roles(whole, mesh, chip, plugins, first_alone);
+  }
   // Shards differ at the ends of an axis, where padding is.
   std::vector<SimulatedRole> roles;
   for (const bool data_ends : {false, true}) {
     for (const bool model_ends : {false, true}) {
-      const int rank = mesh.rank(0, data_ends ? mesh.data() - 1 : 0, model_ends ? mesh.model() - 1 : 0);
+      const int rank = mesh.rank(0, data_ends && !first_alone ? mesh.data() - 1 : 0,
+                                 model_ends && !first_alone ? mesh.model() - 1 : 0);
       const auto recorded = std::find_if(roles.begin(), roles.end(),
                                          [&](const SimulatedRole& role) { return role.rank == rank; });
       if (recorded != roles.end()) {

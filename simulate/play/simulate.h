@@ -42,8 +42,11 @@ int64_t sequences_a_round(const config::RunConfig& run);
 int64_t microbatches_of(const config::RunConfig& run);
 
 // Records the step of each kind of chip: the first and the last of the model and the data axis.
+// `first_alone`: of the first chip, which stands for all, as an estimate may have it: the others have other
+// padding.
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins);
+                                        const sim::Chip& chip, const Plugins& plugins,
+                                        bool first_alone = false);
 
 // The links of the config's mesh. UserError where it does not fit the chip's pods.
 sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation = {});

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
+#include "core/base/io/file.h"
 #include "core/model/split.h"
 #include "tests/golden/golden_case.h"
 #include "tests/parallel/local_ranks.h"
@@ -55,10 +57,11 @@ void merge(const Tensors& from, Tensors& to) {
   }
 }
 
-Seen train(const Case& golden, LocalLayout layout, const train::StepOptions& options) {
+Seen train(const Case& golden, LocalLayout layout, const train::StepOptions& options, Cut cut = Cut::never) {
   std::vector<Seen> ranks(static_cast<size_t>(layout.size()));
   ::toroid::testing::run_local_ranks(
-      layout, options.deterministic, [&](int rank, Device& device, ZeroGroups groups) {
+      layout, options.deterministic,
+      [&](int rank, Device& device, ZeroGroups groups) {
         Seen& seen = ranks[static_cast<size_t>(rank)];
         const auto program = make_program(device, groups, golden, options);
         const auto trace = program->trace(golden.batch(0), golden.sequences);
@@ -72,7 +75,8 @@ Seen train(const Case& golden, LocalLayout layout, const train::StepOptions& opt
           if (s == 0) collect(device, program->zero().gradient_tensors(), "gradient", seen.gradients);
         }
         collect(device, program->zero().parts(), "master", seen.masters);
-      });
+      },
+      cut);
   for (const Seen& rank : ranks) {
     EXPECT_EQ(rank.losses, ranks[0].losses) << "ranks agree on the loss";
     merge(rank.gradients, ranks[0].gradients);
@@ -141,8 +145,48 @@ TEST_P(GoldenRanks, TrainingDeterministic) {
   options.compute = DType::f32;
   options.deterministic = true;
   for (const LocalLayout& layout : layouts_of(golden_.config, options.deterministic)) {
+    options.keep_gathered = layout.data == 1;
     SCOPED_TRACE(layout.text());
     expect_golden(train(golden_, layout, options));
+  }
+}
+
+// Products beside the rounds of their collectives, with inputs that are kept and with those that are gathered
+// again.
+TEST_P(GoldenRanks, TrainingRoundByRound) {
+  train::StepOptions options;
+  options.compute = DType::f32;
+  for (const LocalLayout& layout : layouts_of(golden_.config, options.deterministic)) {
+    if (layout.model == 1) continue;
+    options.keep_gathered = layout.data > 1;
+    options.remat = options.keep_gathered ? train::Remat::none : train::Remat::full;
+    SCOPED_TRACE(layout.text());
+    expect_golden(train(golden_, layout, options, Cut::always));
+  }
+}
+
+// bf16 with partial sums that travel as bf16: within golden_test's bounds for one rank, which rounds no sum
+// on its way.
+TEST_P(GoldenRanks, Bf16SumsWithinTwiceTheReferencesDistance) {
+  train::StepOptions options;
+  options.compute = DType::bf16;
+  options.model_wire = Wire::bf16;
+  const auto reference = nlohmann::json::parse(read_file(GetParam() / "bf16.json", 1 << 20));
+  for (const LocalLayout& layout : layouts_of(golden_.config, options.deterministic)) {
+    if (layout.model == 1) continue;
+    SCOPED_TRACE(layout.text());
+    const Seen seen = train(golden_, layout, options, Cut::always);
+    EXPECT_LE(distance(seen.logits, values("logits")), 2 * reference.at("logits").get<double>());
+    const double loss = values("loss")[0];
+    EXPECT_NEAR(seen.losses[0], loss, std::max(3e-3, 2 * reference.at("loss").get<double>()));
+    std::vector<double> ratios;
+    for (const auto& [name, gradient] : seen.gradients) {
+      ratios.push_back(distance(gradient, values("grad." + name)) /
+                       reference.at("grad").at(name).get<double>());
+      EXPECT_LE(ratios.back(), 6) << "gradient of " << name;
+    }
+    std::sort(ratios.begin(), ratios.end());
+    EXPECT_LE(ratios[ratios.size() / 2], 2) << "median over the gradient tensors";
   }
 }
 

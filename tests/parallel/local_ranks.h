@@ -25,14 +25,16 @@ struct LocalLayout {
 // One rank's groups on `device`; the model axis is the inner one.
 class LocalGroups {
  public:
-  LocalGroups(World& world, Device& device, LocalLayout layout, bool deterministic)
+  LocalGroups(World& world, Device& device, LocalLayout layout, bool deterministic, Cut cut = Cut::never)
       : pod_(make_group_of_one()) {
     const int data = world.rank() / layout.model, model = world.rank() % layout.model;
     std::vector<int> along_data, along_model;
     for (int i = 0; i < layout.data; ++i) along_data.push_back(i * layout.model + model);
     for (int i = 0; i < layout.model; ++i) along_model.push_back(data * layout.model + i);
-    const GroupOptions options{.deterministic = deterministic, .method = {}};
+    GroupOptions options{.deterministic = deterministic, .method = {}};
+    options.cut = cut;
     model_ = world.group(device, Queue::model, "model", along_model, {1, layout.model}, options);
+    options.cut = Cut::never;
     gather_ = world.group(device, Queue::gather, "data", along_data, {1, layout.data}, options);
     reduce_ = world.group(device, Queue::reduce, "data", along_data, {1, layout.data}, options);
   }
@@ -44,12 +46,12 @@ class LocalGroups {
 
 // Calls work(rank, device, groups) on every rank; what a rank throws fails the test.
 template <class Work>
-void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work) {
+void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work, Cut cut = Cut::never) {
   LocalJob job(layout.size(), {});
   const std::string failures = run_rank_threads(layout.size(), [&](int rank) {
     const auto world = job.world(rank);
     CpuDevice device(make_cpu_kernels(1), world->transfers());
-    const LocalGroups groups(*world, device, layout, deterministic);
+    const LocalGroups groups(*world, device, layout, deterministic, cut);
     work(rank, device, groups.groups());
   });
   EXPECT_EQ(failures, "") << layout.text();

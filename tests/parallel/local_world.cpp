@@ -14,22 +14,40 @@ namespace toroid {
 class LocalJob::Post {
  public:
   using Channel = std::tuple<int, int, int>;  // sender, receiver, context
+  Post(double bytes_per_s, Seconds latency) : bytes_per_s_(bytes_per_s), latency_(latency) {}
+
   void put(const Channel& channel, std::span<const std::byte> bytes) {
     const std::lock_guard lock(mutex_);
-    messages_[channel].emplace_back(bytes.begin(), bytes.end());
+    Message message{{bytes.begin(), bytes.end()}, {}};
+    if (bytes_per_s_ > 0) {
+      Clock::time_point& free = free_[{std::get<0>(channel), std::get<1>(channel)}];
+      free = std::max(free, Clock::now()) + whole(Seconds(static_cast<double>(bytes.size()) / bytes_per_s_));
+      message.there = free + whole(latency_);
+    }
+    messages_[channel].push_back(std::move(message));
   }
   std::optional<std::vector<std::byte>> take(const Channel& channel) {
     const std::lock_guard lock(mutex_);
     auto& waiting = messages_[channel];
-    if (waiting.empty()) return std::nullopt;
-    std::vector<std::byte> message = std::move(waiting.front());
+    if (waiting.empty() || waiting.front().there > Clock::now()) return std::nullopt;
+    std::vector<std::byte> bytes = std::move(waiting.front().bytes);
     waiting.pop_front();
-    return message;
+    return bytes;
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Message {
+    std::vector<std::byte> bytes;
+    Clock::time_point there;
+  };
+  static Clock::duration whole(Seconds time) { return std::chrono::duration_cast<Clock::duration>(time); }
+
+  double bytes_per_s_;
+  Seconds latency_;
   std::mutex mutex_;
-  std::map<Channel, std::deque<std::vector<std::byte>>> messages_;
+  std::map<Channel, std::deque<Message>> messages_;
+  std::map<std::pair<int, int>, Clock::time_point> free_;  // a link, sender to receiver
 };
 
 // Called by the rank's transfer thread, and by its device where that has threads of its own.
@@ -145,7 +163,10 @@ LocalJob::HostTable::HostTable(int ranks)
 }
 
 LocalJob::LocalJob(int size, const Options& options)
-    : size_(size), options_(options), post_(std::make_unique<Post>()), memory_(options.views) {
+    : size_(size),
+      options_(options),
+      post_(std::make_unique<Post>(options.link_bytes_per_s, options.link_latency)),
+      memory_(options.views) {
   require(size >= options_.hosts && size % options_.hosts == 0, "every host has as many ranks");
   for (int host = 0; host < options_.hosts; ++host) {
     hosts_.push_back(std::make_unique<HostTable>(size / options_.hosts));

@@ -24,7 +24,10 @@ class LocalJob {
     int hosts = 1;             // ranks are dealt to as many hosts, in runs
     Seconds deadline{30};
     bool side_channel = false;  // over loopback
-    int silent_host = -1;       // whose servers of it are not there
+    // A link: what one rank sends another takes its time, one message after the other; 0: none.
+    double link_bytes_per_s = 0;
+    Seconds link_latency{0};
+    int silent_host = -1;  // whose servers of it are not there
   };
   LocalJob(int size, const Options& options);
   ~LocalJob();

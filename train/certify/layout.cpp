@@ -100,7 +100,9 @@ std::string Layout::text() const {
 
 void Layout::apply(config::RunConfig& run) const {
   config::MeshConfig& mesh = *run.mutable_mesh();
-  mesh.Clear();
+  mesh.clear_placement();
+  mesh.clear_collective();
+  mesh.clear_torus();
   mesh.set_pods(pods);
   mesh.add_torus(rows);
   mesh.add_torus(columns);

@@ -22,7 +22,7 @@ struct Layout {
   int ranks() const { return pods * rows * columns; }
   int replicas() const { return ranks() / model; }
   std::string text() const;
-  // Replaces the config's mesh, and its ZeRO stage where one is given.
+  // Replaces the axes of the config's mesh, and its ZeRO stage where one is given.
   void apply(config::RunConfig& run) const;
   bool operator==(const Layout&) const = default;
 };

@@ -12,6 +12,7 @@
 #include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
+#include "parallel/comm/round_by_round.h"
 
 namespace toroid::train {
 namespace {
@@ -272,8 +273,10 @@ void Plan::add_activations() {
   const int64_t of_pre = deterministic_ && c_.gated_mlp ? 2 : 1;
   const int64_t of_qkv = deterministic_ && !whole_kv_ ? 3 : 1;
   const int64_t statistics = 3 * (deterministic_ ? slices_ : m_) * M_ * f32_bytes;
-  // Inputs of attention and MLP; backward, the same again and the gradients of both results.
-  int64_t gathered = L * (2 + 2 * again + 4) * rows;
+  // Inputs of attention and MLP, again for the backward pass unless they are kept, and the gradients of both
+  // results.
+  const int64_t inputs = run_.train().keep_gathered() ? 2 : 4;
+  int64_t gathered = L * (inputs + 2) * rows;
   // Results of attention and MLP; backward, the gradients of both inputs.
   int64_t scattered = L * (2 + again * (c_.post_norms ? 2 : 1) + of_pre + of_qkv) * sums;
   if (whole_kv_) {
@@ -381,7 +384,7 @@ int64_t RankWork::all_flops() const {
 RankWork recorded_work(std::span<const Record> records) {
   RankWork work;
   for (const Record& record : records) {
-    if (record.kind == Record::Kind::transfer) {
+    if (record.kind == Record::Kind::transfer && record.info.operation != kSum) {
       work.bytes[record.info.axis + " " + record.info.operation] += record.info.bytes;
     }
     for (const Product& product : record.cost.products) {

@@ -39,6 +39,18 @@ int compute_threads(const config::TrainConfig& train, size_t host_ranks) {
   return 1;
 }
 
+Cut cut_of(const config::MeshConfig& mesh) {
+  switch (mesh.overlap()) {
+    case config::MeshConfig::AUTO:
+      return Cut::by_rule;
+    case config::MeshConfig::OFF:
+      return Cut::never;
+    case config::MeshConfig::ALWAYS:
+      return Cut::always;
+  }
+  throw InternalError("an unknown mesh.overlap");
+}
+
 StepOptions step_options(const config::RunConfig& run) {
   StepOptions out;
   out.tokens_per_sequence = run.batch().tokens_per_sequence();
@@ -56,7 +68,11 @@ StepOptions step_options(const config::RunConfig& run) {
       out.remat = Remat::full;
       break;
   }
+  out.keep_gathered = run.train().keep_gathered();
   out.deterministic = run.train().deterministic();
+  const bool rounds = run.mesh().has_model_wire() ? run.mesh().model_wire() == config::MeshConfig::BF16
+                                                  : out.compute == DType::bf16;
+  out.model_wire = rounds && !out.deterministic ? Wire::bf16 : Wire::exact;
   out.loss_block_tokens = run.train().loss().block_tokens();
   out.zero.ema_decay = run.optim().ema().decay();
   out.zero.stage = static_cast<int>(run.zero().stage());
@@ -101,7 +117,7 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   check_kernels(*engine.device);
   engine.layout = std::make_unique<RankLayout>(mesh, *engine.world);
   engine.groups = engine.layout->groups(*engine.world, *engine.device, run.train().deterministic(),
-                                        agreed_choices(*engine.world, run.mesh()));
+                                        cut_of(run.mesh()), agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
   engine.program =
       std::make_unique<StepProgram>(*engine.device, engine.groups.zero(), decoder_config(run.model()),

@@ -13,7 +13,7 @@ RankLayout::RankLayout(mesh::Mesh mesh, const World& world) : mesh_(std::move(me
                   " started; start one rank for each chip with `toroid launch`, or change the mesh");
 }
 
-AxisGroups RankLayout::groups(World& world, Device& device, bool deterministic,
+AxisGroups RankLayout::groups(World& world, Device& device, bool deterministic, Cut cut,
                               std::vector<Choice> choices) const {
   GroupOptions options;
   options.deterministic = deterministic;
@@ -26,7 +26,9 @@ AxisGroups RankLayout::groups(World& world, Device& device, bool deterministic,
   AxisGroups groups;
   groups.gather = make(Queue::gather, mesh::Axis::data);
   groups.reduce = make(Queue::reduce, mesh::Axis::data);
+  options.cut = cut;
   groups.model = make(Queue::model, mesh::Axis::model);
+  options.cut = Cut::never;
   options.sums_in_order = true;  // another transport between pods can then have the same bits
   groups.pod = make(Queue::pod, mesh::Axis::pod);
   return groups;

@@ -17,9 +17,10 @@ class RankLayout {
   RankLayout(mesh::Mesh mesh, const World& world);
 
   const mesh::Mesh& mesh() const { return mesh_; }
-  // The groups of this rank of the same world. `choices`: by which collectives are carried out, the same on
-  // all ranks.
-  AxisGroups groups(World& world, Device& device, bool deterministic, std::vector<Choice> choices = {}) const;
+  // The groups of this rank of the same world. `cut`: whether those of the model axis go round by round
+  // beside products. `choices`: by which collectives are carried out, the same on all ranks.
+  AxisGroups groups(World& world, Device& device, bool deterministic, Cut cut = Cut::by_rule,
+                    std::vector<Choice> choices = {}) const;
   std::string text(int rank) const { return mesh_.text(rank); }
 
  private:

@@ -103,7 +103,8 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
       tokens_(padded_tokens(options_, groups.model.place().size)),
       zero_(device, decoder_units(config_, groups.model.place().size, options_.deterministic), *optimizer_,
             options_.zero, groups),
-      context_{device, groups.model, options_.compute, options_.zero.tiles, Phase::forward},
+      context_{device,         groups.model,       options_.compute, options_.zero.tiles,
+               Phase::forward, options_.model_wire},
       visits_(training_visits(config_, options_.remat)),
       forward_visits_(forward_visits(config_)) {
   // Refuses what cannot be split.
@@ -216,7 +217,8 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
   Microbatch batch = microbatch(inputs, index, sequences_);
   const RopeTables tables = make_rope_tables(c, config_, batch);
   const int head = static_cast<int>(config_.layers) + 1;
-  const Keep keep = keep_of(options_.remat);
+  const Keep own = keep_of(options_.remat);
+  const Keep keep = options_.keep_gathered && groups_.model.place().size > 1 ? own.gathered() : own;
   std::vector<Saved> saved(layers_.size());
   Array flow;
   const bool again = index + 1 < inputs.microbatches;

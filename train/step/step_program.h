@@ -23,6 +23,8 @@ struct StepOptions {
   int64_t sequences_per_replica = 1;  // B; deterministic mode runs one sequence a microbatch
   DType compute = DType::bf16;
   Remat remat = Remat::none;
+  bool keep_gathered = false;  // the inputs of products that the model axis gathered, beside what remat keeps
+  Wire model_wire = Wire::exact;
   bool deterministic = false;
   int64_t loss_block_tokens = 0;  // 0: chosen from the vocabulary and the device
   ZeroOptions zero;               // compute type and tiles are filled in from the above

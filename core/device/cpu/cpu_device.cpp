@@ -130,10 +130,7 @@ bool CpuDevice::in_use(const Deferred& block) const {
 }
 
 void CpuDevice::on_free(const Block& block) {
-  Deferred freed{block.address, {}};
-  for (size_t queue = 0; queue < kQueues; ++queue) {
-    freed.last_use[queue] = std::max(block.read[queue], block.written[queue]);
-  }
+  const Deferred freed{block.address, block.last_use()};
   if (transfers_ && in_use(freed)) {
     deferred_.push_back(freed);
   } else {

@@ -55,7 +55,7 @@ class CpuDevice final : public Device {
   // A block that was freed while a queue of communication still used it.
   struct Deferred {
     void* address;
-    std::array<uint64_t, kQueues> last_use;
+    Tickets last_use;
   };
   bool in_use(const Deferred& block) const;
   void free_deferred();

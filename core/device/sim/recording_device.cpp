@@ -79,8 +79,8 @@ void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket
 void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                                   const CollectiveInfo& info, Event ticket) {
   if (keep_) {
-    Record& record = keep(Record::Kind::transfer, info.operation + " " + info.axis + " " + info.tensor,
-                          info.bytes, ticket.queue);
+    const std::string text = keep_waits_ ? "" : info.operation + " " + info.axis + " " + info.tensor;
+    Record& record = keep(Record::Kind::transfer, text, info.bytes, ticket.queue);
     record.op = "collective";
     record.phase = info.phase;
     record.info = info;

@@ -47,7 +47,7 @@ class RecordingDevice final : public Device {
   void clear() { records_.clear(); }
   // Off: calls are only passed on.
   void keep_records(bool keep) { keep_ = keep; }
-  // For players: what queues wait for as well, and no texts of operators.
+  // For players: what queues wait for as well, and no texts.
   void keep_waits() { keep_waits_ = true; }
 
  protected:

@@ -173,7 +173,7 @@ Seconds AsynchronousDevice::elapsed(Event from, Event to) const {
 void AsynchronousDevice::on_allocate(Block& block) {
   const DeviceArena::Piece piece = arena_.allocate(block.bytes, block.holder);
   block.address = memory_.closed(piece.offset);
-  block.written = piece.tickets;
+  block.parts.front().written = piece.tickets;
   fresh_[piece.offset] = piece.bytes;
   const int64_t end = piece.offset + piece.bytes;
   const std::lock_guard lock(mutex_);
@@ -185,10 +185,7 @@ void AsynchronousDevice::on_allocate(Block& block) {
 void AsynchronousDevice::on_free(const Block& block) {
   const int64_t offset = memory_.offset(block.address);
   fresh_.erase(offset);
-  Tickets last_use{};
-  for (size_t queue = 0; queue < kQueues; ++queue) {
-    last_use[queue] = std::max(block.read[queue], block.written[queue]);
-  }
+  const Tickets last_use = block.last_use();
   arena_.free(offset, last_use);
   const std::lock_guard lock(mutex_);
   freed_.push_back({{offset, block.bytes}, last_use});

@@ -83,6 +83,26 @@ TEST(AsynchronousDevice, issues_while_a_queue_is_held_and_frees_without_waiting)
   EXPECT_EQ(read(device, z.tensor), (std::vector<float>{7}));
 }
 
+TEST(AsynchronousDevice, who_uses_one_part_of_a_block_waits_for_the_users_of_that_part_alone) {
+  AsynchronousDevice device(reference());
+  std::atomic<bool> may_end{false};
+  const Array x = vector_of(device, {1, 2, 3, 4, 5, 6}), y = vector_of(device, {0, 0}),
+              z = vector_of(device, {0, 0});
+  x.owner.block()->cut(3);
+  const auto part = [&](int64_t i) { return x.tensor.slice_rows(2 * i, 2); };
+  hold(device, Queue::gather, {part(1), Access::inout}, may_end);
+  device.launch(op::add(part(0), y.tensor));
+  EXPECT_EQ(read(device, y.tensor), (std::vector<float>{1, 2})) << "part 1 is held";
+  device.launch(op::add(y.tensor, part(2)));
+  EXPECT_EQ(read(device, part(2)), (std::vector<float>{6, 8}));
+  device.launch(op::add(part(1), z.tensor));  // and what follows on its queue
+  EXPECT_THROW(device.synchronize(device.record(Queue::compute), Seconds(0.05)), SystemError);
+  may_end = true;
+  EXPECT_EQ(read(device, z.tensor), (std::vector<float>{3, 4}));
+  EXPECT_EQ(read(device, x.tensor), (std::vector<float>{1, 2, 3, 4, 6, 8}))
+      << "all of it waits for all users";
+}
+
 TEST(AsynchronousDevice, times_what_lies_between_events_once_both_have_passed) {
   AsynchronousDevice device(reference());
   std::atomic<bool> may_end{false};

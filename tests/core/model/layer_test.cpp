@@ -162,7 +162,12 @@ TEST(Keep, is_a_set_of_slots) {
   EXPECT_FALSE(Keep::input().has(Slot::mid));
   EXPECT_FALSE(Keep::cheap().has(Slot::h1));
   EXPECT_TRUE(Keep::cheap().has(Slot::pre));
-  for (size_t slot = 0; slot < kSlots; ++slot) EXPECT_TRUE(Keep::all().has(static_cast<Slot>(slot)));
+  for (size_t slot = 0; slot < kSlots; ++slot) {
+    const bool gathered = static_cast<Slot>(slot) == Slot::all_h1 || static_cast<Slot>(slot) == Slot::all_h2;
+    EXPECT_EQ(Keep::all().has(static_cast<Slot>(slot)), !gathered) << slot;
+  }
+  EXPECT_TRUE(Keep::input().gathered().has(Slot::all_h2));
+  EXPECT_FALSE(Keep::all().gathered().has(Slot::h1)) << "a part of what is gathered";
   EXPECT_FALSE(Keep::all().without(Slot::lse).has(Slot::lse));
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -188,6 +189,73 @@ void check_messages(Communicator& group, Device& device) {
       [&](int64_t i) { return static_cast<float>(value_at(previous, i)); }, "receive");
 }
 
+// The rows that a group calls work with: all of them once.
+class Rows {
+ public:
+  void take(const Tensor& rows, int64_t first) { calls_.emplace_back(first, rows.rows()); }
+  void expect_all(int64_t rows, size_t calls, const std::string& what) {
+    EXPECT_EQ(calls_.size(), calls) << what;
+    std::sort(calls_.begin(), calls_.end());
+    int64_t next = 0;
+    for (const auto& [first, count] : calls_) {
+      EXPECT_EQ(first, next) << what;
+      next = first + count;
+    }
+    EXPECT_EQ(next, rows) << what;
+  }
+
+ private:
+  std::vector<std::pair<int64_t, int64_t>> calls_;
+};
+
+void check_beside(Communicator& group, Device& device, int64_t rows, int64_t columns, Wire wire, bool cut) {
+  const auto [rank_now, size_now] = group.place();
+  const int rank = rank_now, size = size_now;
+  const std::string what = std::to_string(rows) + " x " + std::to_string(columns) + ", rank " +
+                           std::to_string(rank) + " of " + std::to_string(size);
+  const CollectiveLabel label{what.substr(0, what.find(',')), "test"};
+  const int64_t share = rows * columns;
+  const size_t calls = cut && size > 1 ? static_cast<size_t>(size) : 1;
+  const auto at = [](int of, int64_t i) { return static_cast<float>(value_at(of, i)); };
+
+  const Array seen = device.array(DType::f32, {size * rows, columns}, "test");
+  Rows used;
+  const Array gathered = group.all_gather_beside(
+      filled<float>(device, DType::f32, {rows, columns}, [&](int64_t i) { return at(rank, i); }),
+      [&](const Tensor& some, int64_t first) {
+        used.take(some, first);
+        device.copy(seen.tensor.slice_rows(first, some.rows()), some, Queue::compute);
+      },
+      label);
+  used.expect_all(size * rows, calls, "all_gather " + what);
+
+  const Array source =
+      filled<float>(device, DType::f32, {size * rows, columns}, [&](int64_t i) { return at(rank, i); });
+  Rows made;
+  const Array summed = group.reduce_scatter_beside(
+      device.array(DType::f32, {size * rows, columns}, "test"), wire,
+      [&](const Tensor& some, int64_t first) {
+        made.take(some, first);
+        device.copy(some, source.tensor.slice_rows(first, some.rows()), Queue::compute);
+      },
+      label);
+  made.expect_all(size * rows, calls, "reduce_scatter " + what);
+  EXPECT_EQ(summed.tensor.shape, (Shape{rows, columns}));
+
+  const auto gathered_at = [&](int64_t i) { return at(static_cast<int>(i / share), i % share); };
+  expect_values<float>(values_of<float>(device, gathered.tensor), gathered_at, "all_gather " + what);
+  expect_values<float>(values_of<float>(device, seen.tensor), gathered_at, "rows of all_gather " + what);
+  // Whole numbers below 256 are exact in bf16 too.
+  expect_values<float>(
+      values_of<float>(device, summed.tensor),
+      [&](int64_t i) {
+        float sum = 0;
+        for (int r = 0; r < size; ++r) sum += at(r, rank * share + i);
+        return sum;
+      },
+      "reduce_scatter " + what);
+}
+
 float random_at(int rank, int64_t index) {
   return normal(random_key(5, Purpose::synthetic, "comm", static_cast<uint64_t>(rank)),
                 static_cast<uint64_t>(index));
@@ -221,28 +289,34 @@ void check_sums_in_order(Communicator& group, Device& device) {
   }
 }
 
+void check_operations(Communicator& group, Device& device) {
+  const std::vector<int64_t> many{0, 1, 3, 67};
+  const std::vector<int64_t> few{0, 1, 19};
+  for (const int64_t rows : group.place().size > 4 ? few : many) {
+    for (const int64_t columns : {1, 5}) {
+      check_type<float>(group, device, DType::f32, rows, columns);
+      check_type<uint16_t>(group, device, DType::bf16, rows, columns);
+      check_type<uint8_t>(group, device, DType::u8, rows, columns);
+      check_type<int32_t>(group, device, DType::i32, rows, columns);
+      check_type<int64_t>(group, device, DType::i64, rows, columns);
+    }
+  }
+  check_messages(group, device);
+}
+
+// Arrays of several segments, with lengths that nothing divides.
+void check_large(Communicator& group, Device& device) {
+  const int size = group.place().size;
+  check_type<float>(group, device, DType::f32, 10007, 37 / size + 1);
+  check_type<uint16_t>(group, device, DType::bf16, 65537, 8 / size + 1);
+}
+
 }  // namespace
 
 void check_operations(World& world, Device& device, const GroupOptions& options) {
   const auto group = group_of_all(world, device, options);
-  const std::vector<int64_t> many{0, 1, 3, 67};
-  const std::vector<int64_t> few{0, 1, 19};
-  for (const int64_t rows : world.size() > 4 ? few : many) {
-    for (const int64_t columns : {1, 5}) {
-      check_type<float>(*group, device, DType::f32, rows, columns);
-      check_type<uint16_t>(*group, device, DType::bf16, rows, columns);
-      check_type<uint8_t>(*group, device, DType::u8, rows, columns);
-      check_type<int32_t>(*group, device, DType::i32, rows, columns);
-      check_type<int64_t>(*group, device, DType::i64, rows, columns);
-    }
-  }
-  check_messages(*group, device);
-}
-
-void check_large(World& world, Device& device, const GroupOptions& options) {
-  const auto group = group_of_all(world, device, options);
-  check_type<float>(*group, device, DType::f32, 10007, 37 / world.size() + 1);
-  check_type<uint16_t>(*group, device, DType::bf16, 65537, 8 / world.size() + 1);
+  check_operations(*group, device);
+  check_large(*group, device);
 }
 
 void check_streamed(World& world, Device& device, Method method) {
@@ -299,6 +373,29 @@ void check_bf16_wire(World& world, Device& device, Method method) {
       "bf16 all_reduce");
 }
 
+void check_beside(World& world, Device& device) {
+  const auto ring = [&](Cut cut, bool wraps = true) {
+    GroupOptions options;
+    options.cut = cut;
+    // What the rule looks for: messages by a ring, between two ranks directly, and rows enough.
+    if (cut == Cut::by_rule)
+      options.method = world.size() == 2 ? Algorithm::direct : Algorithm::bidirectional_ring;
+    return world.group(device, Queue::model, "model", everyone(world), {1, world.size(), true, wraps},
+                       options);
+  };
+  for (const bool wraps : {true, false}) {
+    const auto group = ring(Cut::always, wraps);
+    for (const int64_t rows : {0, 1, 3, 67}) {
+      for (const int64_t columns : {1, 5}) check_beside(*group, device, rows, columns, Wire::exact, true);
+    }
+    check_beside(*group, device, 67, 1031, Wire::bf16, true);
+  }
+  const auto by_rule = ring(Cut::by_rule);
+  check_beside(*by_rule, device, 67, 5, Wire::exact, true);
+  check_beside(*by_rule, device, 3, 5, Wire::exact, false);
+  check_beside(*ring(Cut::never), device, 67, 5, Wire::bf16, false);
+}
+
 void check_many_groups(World& world, Device& device) {
   const int size = world.size();
   std::vector<std::unique_ptr<Communicator>> groups;
@@ -340,13 +437,11 @@ void check_many_groups(World& world, Device& device) {
 void check_all(World& world, Device& device) {
   const bool power_of_two = std::has_single_bit(static_cast<unsigned>(world.size()));
   check_operations(world, device, {});
-  check_large(world, device, {});
   for (const Method& method : kMethods) {
     const bool messages = method.by == Method::By::messages;
     if (messages && method.algorithm == Algorithm::halving_doubling && !power_of_two) continue;
     SCOPED_TRACE(std::string(name(method)));
     check_operations(world, device, {false, method});
-    check_large(world, device, {false, method});
     if (messages && world.size() > 1) check_bf16_wire(world, device, method);
   }
   if (power_of_two && world.size() > 1) {
@@ -354,6 +449,7 @@ void check_all(World& world, Device& device) {
     check_tree(world, device, Method::By::relay);
     check_tree(world, device, Algorithm::ring);  // sums go another way all the same
   }
+  check_beside(world, device);
   check_many_groups(world, device);
 }
 

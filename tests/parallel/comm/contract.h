@@ -9,14 +9,16 @@
 
 namespace toroid::testing {
 
-// Every operation, element type and many sizes, by one way of moving the bytes.
+// Every operation, element type and many sizes, by one way of moving the bytes; arrays of several segments
+// among them, with lengths that nothing divides.
 void check_operations(World& world, Device& device, const GroupOptions& options);
-// Arrays of several segments, with lengths that nothing divides.
-void check_large(World& world, Device& device, const GroupOptions& options);
 // Sums of numbers that do not add up exactly are the balanced tree's, bit for bit.
 void check_tree(World& world, Device& device, std::optional<Method> method);
 // Within the bound of scheduled_communicator.h, and the same on all ranks.
 void check_bf16_wire(World& world, Device& device, Method method);
+// Collectives with work beside them, cut into the rounds of a ring or a line and whole: odd sizes, fewer rows
+// than a round has halves, none; each row is worked on once, and the sums are the serial ones.
+void check_beside(World& world, Device& device);
 // Several groups on several queues, issued in turn and read at the end. One of them sums in the order of its
 // ranks, bit for bit.
 void check_many_groups(World& world, Device& device);

@@ -7,6 +7,7 @@
 
 #include "contract.h"
 #include "core/device/cpu/cpu_device.h"
+#include "tests/core/device/asynchronous_device.h"
 #include "tests/parallel/local_world.h"
 
 namespace toroid {
@@ -41,7 +42,6 @@ TEST_P(Ranks, FulfilItByCopiesOfEachOthersMemory) {
   LocalJob job(GetParam(), options);
   run_ranks(job, [](World& world, Device& device) {
     testing::check_operations(world, device, {});
-    testing::check_large(world, device, {});
     if (world.size() > 1 && std::has_single_bit(static_cast<unsigned>(world.size())))
       testing::check_tree(world, device, std::nullopt);
   });
@@ -67,9 +67,9 @@ TEST_P(Ranks, FulfilItHostByHost) {
     run_ranks(job, [](World& world, Device& device) {
       const GroupOptions method{false, Method::By::hierarchical};
       testing::check_operations(world, device, method);
-      testing::check_large(world, device, method);
       testing::check_bf16_wire(world, device, Method::By::hierarchical);
       testing::check_tree(world, device, Method::By::hierarchical);
+      testing::check_beside(world, device);
       testing::check_many_groups(world, device);
     });
   }
@@ -82,7 +82,7 @@ TEST_P(Ranks, FulfilItByMessagesAlone) {
   LocalJob job(GetParam(), options);
   run_ranks(job, [](World& world, Device& device) {
     testing::check_operations(world, device, {});
-    testing::check_large(world, device, {});
+    testing::check_beside(world, device);
     testing::check_many_groups(world, device);
   });
 }
@@ -175,6 +175,103 @@ TEST_P(Faults, OneRankThatDoesNotComeIsNamedAtTheDeadline) {
 INSTANTIATE_TEST_SUITE_P(Ways, Faults,
                          ::testing::Values(Method::By::read, Method::By::relay, schedule::Algorithm::ring),
                          [](const auto& method) { return std::string(name(method.param)); });
+
+// Its second transfer goes before its first, or alone.
+class OutOfOrder final : public testing::AsynchronousDevice {
+ public:
+  explicit OutOfOrder(bool left_out)
+      : AsynchronousDevice(std::make_shared<DeviceKernels>()), left_out_(left_out) {}
+
+ protected:
+  void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                   const CollectiveInfo& info, Event ticket) override {
+    if (++issued_ == 1) {
+      first_ = std::move(transfer);
+      operands_ = {operands.begin(), operands.end()};
+      ticket_ = ticket;
+      return;
+    }
+    if (issued_ == 2) {
+      if (left_out_) {
+        first_ = std::make_unique<Nothing>();
+      } else {
+        std::swap(first_, transfer);
+      }
+      std::vector<Operand> all = operands_;  // of both, so that what they touch is open
+      all.insert(all.end(), operands.begin(), operands.end());
+      AsynchronousDevice::on_transfer(std::move(first_), all, info, ticket_);
+      AsynchronousDevice::on_transfer(std::move(transfer), all, info, ticket);
+      return;
+    }
+    AsynchronousDevice::on_transfer(std::move(transfer), operands, info, ticket);
+  }
+
+ private:
+  class Nothing final : public Transfer {
+    bool advance() override { return true; }
+  };
+  bool left_out_;
+  int issued_ = 0;
+  std::unique_ptr<Transfer> first_;
+  std::vector<Operand> operands_;
+  Event ticket_;
+};
+
+// Collectives that are cut into the rounds of a ring.
+class FaultsBesideWork : public ::testing::Test {
+ protected:
+  static std::unique_ptr<Communicator> ring_of_four(World& world, Device& device, Cut cut) {
+    GroupOptions options;
+    options.cut = cut;
+    return world.group(device, Queue::model, "model", {0, 1, 2, 3}, {1, 4}, options);
+  }
+  static void gather(Communicator& group, Device& device, const std::string& tensor) {
+    const Array whole = group.all_gather_beside(device.array(DType::f32, {8, 4}, "test"),
+                                                [](const Tensor&, int64_t) {}, {tensor, "test"});
+    device.synchronize(device.record(Queue::model), Seconds(60));
+  }
+  // Each rank's failure says `expected`.
+  template <class Work>
+  static void expect_failures(const std::string& expected, const Work& work) {
+    LocalJob::Options options;
+    options.deadline = Seconds(1);
+    LocalJob job(4, options);
+    for (const std::string& failure : failures_of(job, work))
+      EXPECT_NE(failure.find(expected), std::string::npos) << failure;
+  }
+};
+
+TEST_F(FaultsBesideWork, ARankThatDoesNotCutIsNamed) {
+  expect_failures(
+      "sequence number 1: rank 2 issued all_gather of 'input' (512 bytes) where ranks 0, 1, 3 issued "
+      "all_gather of "
+      "'input, round 1 of 2' (256 bytes)",
+      [](World& world, Device& device) {
+        const auto group = ring_of_four(world, device, world.rank() == 2 ? Cut::never : Cut::always);
+        gather(*group, device, "input");
+      });
+}
+
+TEST_F(FaultsBesideWork, ARankThatIsOneCollectiveAheadIsNamed) {
+  expect_failures("rank 1 issued all_gather of 'second, round 1 of 2'", [](World& world, Device& device) {
+    const auto group = ring_of_four(world, device, Cut::always);
+    if (world.rank() != 1) gather(*group, device, "first");
+    gather(*group, device, "second");
+  });
+}
+
+// No rank takes the rows of one round for those of another.
+TEST_F(FaultsBesideWork, RoundsInAnotherOrderAndRoundsLeftOutEndTheCall) {
+  for (const bool left_out : {false, true}) {
+    SCOPED_TRACE(left_out);
+    expect_failures("has waited 1.0 s in all_gather of 'input, round ", [&](World& world, Device& right) {
+      OutOfOrder wrong(left_out);
+      Device& device = world.rank() == 3 ? wrong : right;
+      const auto group = ring_of_four(world, device, Cut::always);
+      gather(*group, device, "input");
+    });
+  }
+}
 
 class FaultsElsewhere : public ::testing::TestWithParam<Method> {
  protected:

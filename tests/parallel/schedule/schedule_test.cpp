@@ -239,8 +239,8 @@ TEST(Schedule, rounds_are_few) {
     return plan(algorithm, operation, square, 0).rounds;
   };
   EXPECT_EQ(rounds(Algorithm::ring, Operation::all_gather), 255);
-  EXPECT_EQ(rounds(Algorithm::torus, Operation::all_gather), 30);
-  EXPECT_EQ(rounds(Algorithm::torus, Operation::all_reduce), 60);
+  EXPECT_EQ(rounds(Algorithm::torus, Operation::all_gather), 16);
+  EXPECT_EQ(rounds(Algorithm::torus, Operation::all_reduce), 32);
   EXPECT_EQ(rounds(Algorithm::halving_doubling, Operation::all_gather), 8);
   EXPECT_EQ(rounds(Algorithm::halving_doubling, Operation::broadcast), 8);
   EXPECT_EQ(rounds(Algorithm::direct, Operation::all_reduce), 2);

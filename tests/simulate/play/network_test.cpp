@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "parallel/comm/round_by_round.h"
 #include "tests/simulate/play/message.h"
 #include "tests/simulate/play/simulated_chip.h"
 
@@ -42,28 +43,28 @@ CollectiveInfo note_of(const std::string& operation, const std::string& axis, in
   return info;
 }
 
-// (n - 1) h + (n - 1)/n V/W.
+// floor(n / 2) h + (n - 1)/n V/W; one way, all n - 1 hops and half the rate.
 TEST(Network, WrappedRing) {
   for (const int n : {3, 4, 5, 8, 16}) {
     for (const GroupShape& shape : {GroupShape{1, n}, GroupShape{n, 1}}) {
       SCOPED_TRACE(std::to_string(shape.rows) + " x " + std::to_string(shape.columns));
-      const double latency = (n - 1) * kHop, transfer = kBytes * (n - 1) / n / (2 * kRate);
+      const double latency = (n / 2) * kHop, transfer = kBytes * (n - 1) / n / (2 * kRate);
       expect_time(on_torus(Algorithm::bidirectional_ring, Operation::all_gather, shape), latency, transfer);
       expect_time(on_torus(Algorithm::bidirectional_ring, Operation::reduce_scatter, shape), latency,
                   transfer);
       expect_time(on_torus(Algorithm::bidirectional_ring, Operation::all_reduce, shape), 2 * latency,
                   2 * transfer);
-      expect_time(on_torus(Algorithm::ring, Operation::all_gather, shape), latency, 2 * transfer);
+      expect_time(on_torus(Algorithm::ring, Operation::all_gather, shape), (n - 1) * kHop, 2 * transfer);
     }
   }
 }
 
-// Both axes at once: (n - 1)/n V/(2 W) on a square of n chips, in twice (side - 1) hops.
+// Both axes at once: (n - 1)/n V/(2 W) on a square of n chips, in twice half a side of hops.
 TEST(Network, WrappedTorus) {
   for (const int side : {3, 4, 8, 16}) {
     SCOPED_TRACE(side);
     const int n = side * side;
-    const double latency = 2 * (side - 1) * kHop, transfer = kBytes * (n - 1) / n / (4 * kRate);
+    const double latency = 2 * (side / 2) * kHop, transfer = kBytes * (n - 1) / n / (4 * kRate);
     const GroupShape shape{side, side};
     expect_time(on_torus(Algorithm::torus, Operation::all_gather, shape), latency, transfer);
     expect_time(on_torus(Algorithm::torus, Operation::reduce_scatter, shape), latency, transfer);
@@ -71,12 +72,13 @@ TEST(Network, WrappedTorus) {
   }
 }
 
-// Where the dimensions differ, a round waits for the longer message: in the first phase a piece (of 4 n), in
-// the second a line of them, along the shorter dimension's for as long as that one has rounds.
+// Where the dimensions differ, a round waits for the longer message: in the first phase two pieces (of 4 n),
+// in the second two lines of them, along the shorter dimension's for as long as that one has rounds; half of
+// that in the last round of each.
 TEST(Network, OblongTorus) {
   const double pieces = 4.0 * 4 * 8;
   const Flow flow = on_torus(Algorithm::torus, Operation::all_gather, {4, 8});
-  expect_time(flow, 2 * 7 * kHop, kBytes / kRate * (7 + 3 * 8 + 4 * 4) / pieces);
+  expect_time(flow, 2 * 4 * kHop, kBytes / kRate * (7 + 2 * 8 + 8 + 2 * 4 + 4) / pieces);
   EXPECT_NEAR(flow.bytes[0], kBytes * (7 + 7 * 4) / pieces, 1e-6);
   EXPECT_NEAR(flow.bytes[2], kBytes * (3 + 3 * 8) / pieces, 1e-6);
 }
@@ -96,14 +98,55 @@ TEST(Network, Line) {
   }
 }
 
+// Issued round by round a collective takes what it takes as one, on rings, on lines, and by a switch.
+TEST(Network, RoundsAddUpToTheWhole) {
+  for (const int n : {2, 3, 4, 5, 8, 16}) {
+    for (const bool wraps : {true, false}) {
+      for (const Operation operation : {Operation::all_gather, Operation::reduce_scatter}) {
+        SCOPED_TRACE(std::to_string(n) + (wraps ? " on a ring, " : " on a line, ") +
+                     std::string(name(operation)));
+        const GroupShape shape{1, n, true, wraps};
+        const Algorithm algorithm = n == 2 ? Algorithm::direct : Algorithm::bidirectional_ring;
+        const Flow whole = on_torus(algorithm, operation, shape);
+        const Flow by_switch = play_on_switch(algorithm, operation, n, kBytes, kLane);
+        Flow sum, switched;
+        for (int round = 0; round < schedule::plan(algorithm, operation, shape, 0).rounds; ++round) {
+          const Flow one = play_on_torus(algorithm, operation, shape, kBytes, kLane, kLane, round);
+          sum.latency += one.latency, sum.transfer += one.transfer;
+          for (size_t link = 0; link < sum.bytes.size(); ++link) sum.bytes[link] += one.bytes[link];
+        }
+        for (int round = 0; round < schedule::plan(algorithm, operation, {1, n}, 0).rounds; ++round)
+          switched.transfer += play_on_switch(algorithm, operation, n, kBytes, kLane, round).transfer;
+        expect_time(sum, whole.latency.count(), whole.transfer.count());
+        EXPECT_NEAR(switched.transfer.count(), by_switch.transfer.count(), 1e-9);
+        for (size_t link = 0; link < sum.bytes.size(); ++link)
+          EXPECT_NEAR(sum.bytes[link], whole.bytes[link], 1e-6);
+      }
+    }
+  }
+}
+
+// A round as the communicator says it: its share of the bytes, and the sum behind it takes nothing.
+TEST(Network, ARoundOfACollective) {
+  Network network(mesh_of("torus: [16] data: 1 model: 16"), chip_of());
+  CollectiveInfo whole = note_of("all_gather", "model", 16, Algorithm::bidirectional_ring, 16000);
+  CollectiveInfo round = whole;
+  round.bytes = round.wire_bytes = whole.bytes / 8;
+  Seconds sum{0};
+  for (round.round = 0; round.round < 8; ++round.round) sum += network.flow(round).alone();
+  EXPECT_NEAR(sum.count(), network.flow(whole).alone().count(), 1e-12);
+  round.operation = kSum;
+  EXPECT_EQ(network.flow(round).alone().count(), 0);
+}
+
 // The second dimension of 8x16 wraps: the ends of the first carry all of a line's both ways.
 TEST(Network, OneDimensionWrapped) {
   const GroupShape shape{8, 16, false, true};
   const Flow flow = on_torus(Algorithm::torus, Operation::all_gather, shape);
   const double pieces = 4.0 * 8 * 16;
   const double busiest = kBytes / kRate * (7 * 2 + 7 * 32) / pieces;
-  const double rounds_apart = kBytes / kRate * (7 * 2 + 8 * 1 + 7 * 32 + 8 * 8) / pieces;
-  EXPECT_NEAR(flow.latency.count(), 2 * 15 * kHop, 1e-12);
+  const double rounds_apart = kBytes / kRate * (7 * 2 + 1 + 7 * 32 + 8) / pieces;
+  EXPECT_NEAR(flow.latency.count(), 2 * 8 * kHop, 1e-12);
   EXPECT_GE(flow.transfer.count(), busiest);
   EXPECT_LE(flow.transfer.count(), rounds_apart * (1 + 1e-9));
   EXPECT_NEAR(*std::max_element(flow.busy.begin(), flow.busy.end()), busiest, 1e-9);
@@ -174,7 +217,7 @@ TEST(Network, Switch) {
     };
     const int rounds = n == 2 ? 1 : n == 4 ? 2 : 3;
     expect_time(play(Algorithm::ring, Operation::all_gather), (n - 1) * kHop, transfer);
-    expect_time(play(Algorithm::bidirectional_ring, Operation::all_reduce), 2 * (n - 1) * kHop, 2 * transfer);
+    expect_time(play(Algorithm::bidirectional_ring, Operation::all_reduce), 2 * (n / 2) * kHop, 2 * transfer);
     expect_time(play(Algorithm::halving_doubling, Operation::reduce_scatter), rounds * kHop, transfer);
     expect_time(play(Algorithm::direct, Operation::all_to_all), kHop, transfer);
     EXPECT_NEAR(play(Algorithm::direct, Operation::all_gather).bytes[0], kBytes * (n - 1) / n, 1e-6);
@@ -219,8 +262,8 @@ TEST(Network, AxesHaveTheirDimensionsLinks) {
   Network network(mesh_of("torus: [4, 8] data: 4 model: 8"), chip);
   const Flow data = network.flow(note_of("all_gather", "data", 4, Algorithm::bidirectional_ring));
   const Flow model = network.flow(note_of("all_gather", "model", 8, Algorithm::bidirectional_ring));
-  expect_time(data, 3 * kHop, kBytes * 3 / 4 / (2 * kRate));
-  expect_time(model, 7 * kHop, kBytes * 7 / 8 / (2 * kRate));
+  expect_time(data, 2 * kHop, kBytes * 3 / 4 / (2 * kRate));
+  expect_time(model, 4 * kHop, kBytes * 7 / 8 / (2 * kRate));
   for (const size_t link : {0, 1}) {
     EXPECT_NEAR(data.busy[link], data.transfer.count(), 1e-12) << link;
     EXPECT_NEAR(model.busy[link + 2], model.transfer.count(), 1e-12) << link;
@@ -237,7 +280,7 @@ TEST(Network, AnAxisThatIsARunWithinADimension) {
   const Flow model = network.flow(note_of("all_gather", "model", 4, Algorithm::bidirectional_ring));
   const Flow data = network.flow(note_of("all_gather", "data", 4, Algorithm::bidirectional_ring));
   expect_time(model, 3 * kHop, kBytes * 3 / 4 / kRate);
-  expect_time(data, 3 * 4 * kHop, kBytes * 3 / 4 / (2 * kRate / 4));
+  expect_time(data, 2 * 4 * kHop, kBytes * 3 / 4 / (2 * kRate / 4));
   for (const size_t link : {0, 1}) {
     EXPECT_NEAR(data.busy[link], data.transfer.count(), 1e-12) << "of a link, by all four groups";
     EXPECT_NEAR(data.bytes[link], 4 * kBytes * 3 / 4 / 2, 1e-6) << "a chip passes on what it is no end of";
@@ -253,7 +296,7 @@ TEST(Network, ThreeDimensionsOfOneAxis) {
   const Flow flat = play_on_torus(Algorithm::torus, Operation::all_gather, {16, 4}, kBytes, kLane,
                                   {kRate, Seconds(1.25 * kHop)});
   EXPECT_NEAR(flow.alone() / flat.alone(), 1, 1e-9);
-  EXPECT_NEAR(flow.latency.count(), 2 * 15 * 1.25 * kHop, 1e-12);
+  EXPECT_NEAR(flow.latency.count(), 2 * 8 * 1.25 * kHop, 1e-12);
   for (const size_t way : {0, 1}) {
     EXPECT_NEAR(flow.busy[4 + way], flat.busy[way], 1e-12);
     EXPECT_NEAR(flow.busy[2 + way], flat.busy[2 + way], 1e-12);

@@ -181,11 +181,11 @@ TEST(Player, LatenciesAreNotStretched) {
   Script script;
   script.gather(1);
   script.gather(1, "data", Queue::reduce);
-  EXPECT_NEAR(step_of(script, 0.1), 3 * 0.1 + 2, 1e-9);
+  EXPECT_NEAR(step_of(script, 0.1), 2 * 0.1 + 2, 1e-9);
   Script small;
   small.gather(0);
   small.gather(0, "data", Queue::reduce);
-  EXPECT_NEAR(step_of(small, 0.1), 3 * 0.1, 1e-9);
+  EXPECT_NEAR(step_of(small, 0.1), 2 * 0.1, 1e-9);
 }
 
 TEST(Player, ACollectiveWaitsForTheLastOfItsGroup) {

@@ -133,6 +133,41 @@ class LocalNorm final : public PassedOn {
   Count& count_;
 };
 
+// 6. and 7. Of the collectives that go beside products: the rows of one rank are left out of a sum, or taken
+// for those of its neighbour where they are gathered.
+class OfOneRank final : public PassedOn {
+ public:
+  OfOneRank(std::unique_ptr<Communicator> inner, Device& device, Count& count, std::string dropped,
+            std::string misplaced)
+      : PassedOn(std::move(inner), device),
+        count_(count),
+        dropped_(std::move(dropped)),
+        misplaced_(std::move(misplaced)) {}
+  Array reduce_scatter_beside(Array in, Wire wire, const RowWork& make,
+                              const CollectiveLabel& label) override {
+    const RowWork spoiled = [&](const Tensor& rows, int64_t first) {
+      make(rows, first);
+      if (label.tensor != dropped_ || first != 0 || place().rank != 1) return;
+      device_.launch(op::fill(rows, {0}));
+      ++count_;
+    };
+    return inner_->reduce_scatter_beside(std::move(in), wire, spoiled, label);
+  }
+  Array all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label) override {
+    const int64_t all = in.tensor.rows() * place().size;
+    const RowWork spoiled = [&](const Tensor& rows, int64_t first) {
+      const bool wrong = label.tensor == misplaced_;
+      use(rows, wrong ? (first + rows.rows()) % all : first);
+      count_ += wrong ? 1 : 0;
+    };
+    return inner_->all_gather_beside(std::move(in), spoiled, label);
+  }
+
+ private:
+  Count& count_;
+  std::string dropped_, misplaced_;
+};
+
 class InjectedFaults : public ::testing::Test {
  protected:
   // Two microbatches on each of four replicas. One step shows them all but a wrong clipping factor, which
@@ -204,6 +239,36 @@ TEST_F(InjectedFaults, ClippingOnTheLocalNorm) {
     groups.gather = std::make_unique<LocalNorm>(std::move(groups.gather), device, count_);
     return groups;
   });
+}
+
+// Fast mode has no bits to compare: one rank's losses and norms in fp32, whose bound a spoiled sum leaves far
+// behind.
+TEST_F(InjectedFaults, RowsOfOneRankBesideProducts) {
+  config::RunConfig run = run_;
+  run.mutable_model()->mutable_init()->set_linear(0.3);  // so that every product matters
+  run.mutable_train()->set_deterministic(false);
+  run.mutable_train()->set_precision(config::TrainConfig::FP32);
+  run.mutable_mesh()->set_overlap(config::MeshConfig::ALWAYS);
+  const LayoutRun one = run_locally(run, parse_layouts("1x1")[0]);
+  for (const char* const text : {"model 2 of 2x1", "model 4 of 4x1"}) {
+    SCOPED_TRACE(text);
+    const Layout layout = parse_layouts(text)[0];
+    EXPECT_LT(deviation(one, run_locally(run, layout)), 1e-4) << "without a fault";
+    const auto with_fault = [&](const std::string& dropped, const std::string& misplaced) {
+      count_ = 0;
+      const LayoutRun spoiled = run_locally(run, layout, [&](AxisGroups groups, Device& device) {
+        groups.model =
+            std::make_unique<OfOneRank>(std::move(groups.model), device, count_, dropped, misplaced);
+        return groups;
+      });
+      EXPECT_GT(count_.load(), 0) << "the fault was there";
+      return deviation(one, spoiled);
+    };
+    EXPECT_GT(with_fault("layer.1 MLP output", ""), 1e-3);
+    EXPECT_GT(with_fault("layer.0 gradient of the attention input", ""), 1e-3);
+    EXPECT_GT(with_fault("", "layer.1 MLP input"), 1e-3);
+    EXPECT_GT(with_fault("", "layer.0 gradient of the MLP output"), 1e-3);
+  }
 }
 
 // The faults above spoil what they are meant to: handed on without one, a collective is what it was.

@@ -42,6 +42,24 @@ INSTANTIATE_TEST_SUITE_P(Layouts, RunsAhead,
                            return name;
                          });
 
+// Collectives of the model axis round by round beside products, in fast mode: the bits of ranks on the CPU,
+// which have finished when a call returns, with the same kernels.
+TEST(RunsAhead, givesTheBitsOfTheCpuRoundByRound) {
+  for (const std::string gathered : {"false", "true"}) {
+    SCOPED_TRACE(gathered);
+    const config::RunConfig run = small_config(
+        "heads: 4 kv_heads: 1", {"train.deterministic=false", "mesh.overlap=ALWAYS", "mesh.model_wire=BF16",
+                                 "train.remat=FULL", "train.keep_gathered=" + gathered});
+    for (const char* const text : {"model 2 of 2x1", "model 4 of 4x1"}) {
+      const Layout layout = parse_layouts(text)[0];
+      const Verdict verdict = compare_bits(run_locally(run, layout), run_locally(run, layout, {}, [](int) {
+                                             return std::make_unique<AsynchronousDevice>(fast_kernels());
+                                           }));
+      EXPECT_TRUE(verdict.passed) << text << ::testing::PrintToString(verdict.findings);
+    }
+  }
+}
+
 // What a peer sends comes late.
 class LateTransfer final : public Transfer {
  public:

@@ -115,11 +115,14 @@ void run_rank(const Case& c, const StepOptions& options, Device& device, ZeroGro
   }
 }
 
-Trained train(const Case& c, LocalLayout layout, const StepOptions& options) {
+Trained train(const Case& c, LocalLayout layout, const StepOptions& options, Cut cut = Cut::never) {
   std::vector<Trained> results(static_cast<size_t>(layout.size()));
-  testing::run_local_ranks(layout, options.deterministic, [&](int rank, Device& device, ZeroGroups groups) {
-    run_rank(c, options, device, groups, results[static_cast<size_t>(rank)]);
-  });
+  testing::run_local_ranks(
+      layout, options.deterministic,
+      [&](int rank, Device& device, ZeroGroups groups) {
+        run_rank(c, options, device, groups, results[static_cast<size_t>(rank)]);
+      },
+      cut);
   Trained out = results[0];
   for (const Trained& rank : results) {
     EXPECT_EQ(rank.losses, out.losses) << "ranks agree on the loss";
@@ -235,6 +238,47 @@ TEST_P(ModelAxis, FastModeAgreesWithOneRank) {
   expect_close(run({2, 2}, 3), one);
 }
 
+// Collectives that go round by round beside products, and inputs that are kept, gathered again with what is
+// computed again, or once more.
+TEST_P(ModelAxis, RoundByRoundAgreesWithOneRank) {
+  const auto run = [&](LocalLayout layout, Remat remat, bool keep_gathered, Cut cut) {
+    StepOptions options = options_of(GetParam(), DType::f32, false, 3);
+    options.remat = remat;
+    options.keep_gathered = keep_gathered;
+    return train(GetParam(), layout, options, cut);
+  };
+  const Trained one = run({1, 1}, Remat::none, false, Cut::never);
+  expect_close(run({1, 2}, Remat::none, false, Cut::always), one);
+  expect_close(run({1, 4}, Remat::cheap, true, Cut::always), one);
+  expect_close(run({1, 4}, Remat::full, false, Cut::always), one);
+  expect_close(run({1, 4}, Remat::none, true, Cut::never), one);
+  expect_close(run({2, 2}, Remat::full, true, Cut::always), one);
+}
+
+// Partial sums that travel as bf16 are rounded where they are sent, by at most 2^-9 of what the ranks'
+// summands come to (scheduled_communicator.h); bf16 runs round every product's result by as much, so that
+// their bound holds.
+TEST_P(ModelAxis, Bf16SumsStayWithinTheBoundOfBf16) {
+  const auto run = [&](LocalLayout layout, DType type, Wire wire, Cut cut) {
+    StepOptions options = options_of(GetParam(), type, false, 3);
+    options.model_wire = wire;
+    return train(GetParam(), layout, options, cut);
+  };
+  const Trained exact = run({1, 1}, DType::f32, Wire::exact, Cut::never),
+                one = run({1, 1}, DType::bf16, Wire::exact, Cut::never);
+  double rounding = 0;
+  for (size_t s = 0; s < one.losses.size(); ++s)
+    rounding = std::max(rounding, std::abs(one.losses[s] - exact.losses[s]));
+  for (const int ranks : {2, 4}) {
+    const Trained split = run({1, ranks}, DType::bf16, Wire::bf16, Cut::always);
+    const Trained same = run({1, ranks}, DType::bf16, Wire::exact, Cut::always);
+    EXPECT_NE(split.logits, same.logits) << "something was rounded";
+    for (size_t s = 0; s < one.losses.size(); ++s) {
+      EXPECT_NEAR(split.losses[s], one.losses[s], 2 * rounding) << "model " << ranks << ", step " << s;
+    }
+  }
+}
+
 // In bf16 a layout may be off by twice what rounding to bf16 costs one rank.
 TEST_P(ModelAxis, FastBf16StaysWithinItsBound) {
   const auto run = [&](LocalLayout layout, DType type) {
@@ -255,16 +299,21 @@ TEST_P(ModelAxis, FastBf16StaysWithinItsBound) {
 
 TEST_P(ModelAxis, DeterministicModeHasOneRanksBits) {
   for (const DType type : {DType::f32, DType::bf16}) {
-    const auto run = [&](LocalLayout layout, int stage, Remat remat) {
+    // What changes bits elsewhere is asked for, and changes none.
+    const auto run = [&](LocalLayout layout, int stage, Remat remat, bool keep_gathered = false) {
       StepOptions options = options_of(GetParam(), type, true, stage);
       options.remat = remat;
-      return train(GetParam(), layout, options);
+      options.keep_gathered = keep_gathered;
+      options.model_wire = Wire::bf16;
+      return train(GetParam(), layout, options, Cut::always);
     };
     const std::string name(name_of(type));
     const Trained one = run({1, 1}, 3, Remat::none);
     EXPECT_TRUE(std::isfinite(one.losses.back()));
     expect_same_bits(run({1, 2}, 3, Remat::none), one, name + ", model 2");
     expect_same_bits(run({1, 4}, 3, Remat::full), one, name + ", model 4");
+    expect_same_bits(run({1, 4}, 3, Remat::full, true), one, name + ", model 4, inputs kept");
+    expect_same_bits(run({1, 2}, 3, Remat::cheap, true), one, name + ", model 2, inputs kept");
     expect_same_bits(run({2, 1}, 3, Remat::none), one, name + ", data 2");
     expect_same_bits(run({2, 2}, 3, Remat::cheap), one, name + ", data 2, model 2");
     expect_same_bits(run({2, 2}, 1, Remat::none), one, name + ", data 2, model 2, stage 1");
@@ -278,7 +327,8 @@ INSTANTIATE_TEST_SUITE_P(Family, ModelAxis, ::testing::ValuesIn(cases()),
 TEST_P(ModelAxis, ARecorderSeesWhatARankDoes) {
   const Case& c = GetParam();
   const LocalLayout layout{2, 2};
-  for (const bool deterministic : {false, true}) {
+  for (const auto& [deterministic, cut] :
+       {std::pair(false, Cut::never), std::pair(false, Cut::always), std::pair(true, Cut::never)}) {
     const StepOptions options = options_of(c, DType::bf16, deterministic, 3);
     const auto record = [&](RecordingDevice& recorder, ZeroGroups groups) {
       StepProgram program(recorder, groups, c.decoder, options, optim::make_adamw(config::OptimConfig()));
@@ -292,15 +342,17 @@ TEST_P(ModelAxis, ARecorderSeesWhatARankDoes) {
     };
     const auto world = make_recorded_world(1, layout.size());
     RecordingDevice dry(make_cpu_kernels(1));
-    const testing::LocalGroups groups(*world, dry, layout, deterministic);
+    const testing::LocalGroups groups(*world, dry, layout, deterministic, cut);
     const auto expected = record(dry, groups.groups());
     LocalJob job(layout.size(), {});
     std::vector<std::string> found;
+    const bool trees = deterministic;
+    const Cut of_model = cut;
     const std::string failures = testing::run_rank_threads(layout.size(), [&](int rank) {
       const auto local = job.world(rank);
       CpuDevice device(make_cpu_kernels(1), local->transfers());
       RecordingDevice recorder(device);
-      const testing::LocalGroups real(*local, recorder, layout, deterministic);
+      const testing::LocalGroups real(*local, recorder, layout, trees, of_model);
       const auto seen = record(recorder, real.groups());
       if (rank == 1) found = seen;
     });

@@ -1,5 +1,8 @@
-#include "core/base/error.h"
 #include "core/comm/communicator.h"
+
+#include <utility>
+
+#include "core/base/error.h"
 
 namespace toroid {
 namespace {
@@ -24,6 +27,18 @@ class GroupOfOne final : public Communicator {
 };
 
 }  // namespace
+
+Array Communicator::all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label) {
+  Array out = all_gather(std::move(in), label);
+  use(out.tensor, 0);
+  return out;
+}
+
+Array Communicator::reduce_scatter_beside(Array in, Wire wire, const RowWork& make,
+                                          const CollectiveLabel& label) {
+  make(in.tensor, 0);
+  return reduce_scatter(std::move(in), wire, label);
+}
 
 std::unique_ptr<Communicator> make_group_of_one() {
   return std::make_unique<GroupOfOne>();

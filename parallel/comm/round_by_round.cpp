@@ -1,0 +1,223 @@
+#include "parallel/comm/round_by_round.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "core/base/error.h"
+#include "parallel/comm/combine.h"
+#include "parallel/comm/scheduled_communicator.h"
+#include "parallel/comm/traffic.h"
+
+namespace toroid {
+namespace {
+
+using schedule::Algorithm;
+using schedule::Move;
+using schedule::Operation;
+using schedule::Plan;
+
+constexpr int64_t kFewestRows = 64;  // of a rank: a product of fewer is slower than what it hides
+
+}  // namespace
+
+std::vector<Round> rounds_of(const Plan& plan, int ranks) {
+  const int64_t each = plan.chunks / ranks;
+  std::vector<Round> rounds(static_cast<size_t>(plan.rounds));
+  for (Round& round : rounds) round.plan = {plan.chunks, 1, {}};
+  for (Move move : plan.moves) {
+    Round& round = rounds[static_cast<size_t>(move.round)];
+    const int64_t rank = move.first / each;
+    require(move.blocks == 1 && move.first + move.count <= (rank + 1) * each, "a move is of one rank's rows");
+    (move.receive ? round.received : round.sent).push_back(static_cast<int>(rank));
+    move.round = 0;
+    round.plan.moves.push_back(move);
+  }
+  return rounds;
+}
+
+SumTransfer::SumTransfer(DType type, std::vector<Part> parts, Part copy)
+    : type_(type), parts_(std::move(parts)), copy_(copy) {}
+
+// A part at a time, so that other queues go on in between.
+bool SumTransfer::advance() {
+  if (at_ < parts_.size()) {
+    const Part& part = parts_[at_++];
+    combine(type_, Combine::sum, part.to, part.to, part.from, part.elements);
+    return false;
+  }
+  if (copy_.elements > 0) std::memcpy(copy_.to, copy_.from, static_cast<size_t>(copy_.elements * bytes_of(type_)));
+  return true;
+}
+
+std::optional<Algorithm> ScheduledCommunicator::cut_by(Operation operation, const Tensor& whole) const {
+  const int size = members().size();
+  if (options_.cut == Cut::never || options_.deterministic) return std::nullopt;
+  if (shape_.rows > 1 && shape_.columns > 1) return std::nullopt;
+  const Algorithm ring = size == 2 ? Algorithm::direct : Algorithm::bidirectional_ring;
+  if (options_.cut == Cut::always) return ring;
+  const Method method = method_of(operation, whole.bytes(), whole.type);
+  const bool rings = method.by == Method::By::messages && method.algorithm == ring;
+  return rings && whole.rows() / size >= kFewestRows ? std::optional(ring) : std::nullopt;
+}
+
+// What all ranks say alike of a round of a collective on `whole`.
+CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algorithm algorithm, const Tensor& whole,
+                                                     int round, int rounds, const CollectiveLabel& label) {
+  ++sequence_;
+  const auto until = [&](int64_t r) { return whole.bytes() * r / rounds; };
+  CollectiveInfo said = describe(std::move(operation), until(round + 1) - until(round), label);
+  said.tensor += ", round " + std::to_string(round + 1) + " of " + std::to_string(rounds);
+  said.method = schedule::name(algorithm);
+  said.round = round;
+  return said;
+}
+
+void ScheduledCommunicator::issue_round(MessageJob job, std::vector<Operand> operands, Algorithm algorithm,
+                                        CollectiveInfo said) {
+  job.segment_bytes = segment_bytes_for(algorithm, members().size());
+  if (job.bf16_wire) said.wire_bytes = said.bytes / bytes_of(job.type) * bytes_of(DType::bf16);
+  count(job, members(), *group_->traffic);
+  const Tensor scratch = staging(staging_bytes(job));
+  if (scratch) operands.push_back({scratch, Access::inout});
+  job.staging = scratch.data();
+  std::unique_ptr<Transfer> transfer;
+  if (transports_.transport != nullptr) {
+    const int channel = channel_of(said);
+    transfer = std::make_unique<MessageTransfer>(group_, sequence_, said, *transports_.transport, channel,
+                                                 std::move(job));
+  }
+  device_.transfer(std::move(transfer), operands, said, queue_);
+}
+
+Array ScheduledCommunicator::all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label) {
+  require(in.tensor.dense(), "what is gathered is dense");
+  const int size = members().size(), place = members().place;
+  const int64_t rows = in.tensor.rows();
+  Tensor whole = in.tensor;  // for its shape
+  whole.shape = in.tensor.shape.with_rows(rows * size);
+  const std::optional<Algorithm> algorithm = cut_by(Operation::all_gather, whole);
+  if (!algorithm) return Communicator::all_gather_beside(std::move(in), use, label);
+  Array out;
+  out.owner = device_.allocate(whole.bytes(), label.holder, queue_);
+  out.owner.block()->cut(size);
+  out.tensor = out.owner.view(whole.type, whole.shape);
+  const auto rows_of = [&](int rank) { return out.tensor.slice_rows(rank * rows, rows); };
+  const std::vector<Round> rounds =
+      rounds_of(schedule::plan(*algorithm, Operation::all_gather, shape_, place), size);
+  for (size_t r = 0; r < rounds.size(); ++r) {
+    MessageJob job;
+    job.plan = rounds[r].plan;
+    job.type = whole.type;
+    job.elements = whole.elements();
+    job.sent = job.received = out.tensor.data();
+    std::vector<Operand> operands;
+    if (r == 0) {
+      job.before = {rows_of(place).data(), in.tensor.data(), in.tensor.bytes()};
+      operands.push_back({in.tensor, Access::in});
+      operands.push_back({rows_of(place), Access::out});
+    }
+    for (const int rank : rounds[r].sent) operands.push_back({rows_of(rank), Access::in});
+    for (const int rank : rounds[r].received) operands.push_back({rows_of(rank), Access::out});
+    issue_round(std::move(job), std::move(operands), *algorithm,
+                describe_round("all_gather", *algorithm, whole, static_cast<int>(r),
+                               static_cast<int>(rounds.size()), label));
+  }
+  std::set<int> used{place};
+  use(in.tensor, place * rows);  // the same numbers, without waiting for their copy
+  for (const Round& round : rounds) {
+    for (const int rank : round.received) {
+      if (used.insert(rank).second) use(rows_of(rank), rank * rows);
+    }
+  }
+  return out;
+}
+
+Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const RowWork& make,
+                                                   const CollectiveLabel& label) {
+  const int size = members().size(), place = members().place;
+  require(in.tensor.dense() && in.tensor.rows() % size == 0,
+          "what is scattered is dense and has as many rows for each rank");
+  const Tensor whole = in.tensor;
+  const std::optional<Algorithm> algorithm = cut_by(Operation::reduce_scatter, whole);
+  if (!algorithm) return Communicator::reduce_scatter_beside(std::move(in), wire, make, label);
+  require(in.owner.block() == whole.block && in.owner.bytes() == whole.bytes(), "what is scattered has memory of its own");
+  in.owner.block()->cut(size);
+  const int64_t rows = whole.rows() / size;
+  const auto rows_of = [&](int rank) { return whole.slice_rows(rank * rows, rows); };
+  const Tensor own = rows_of(place);
+  const Plan plan = schedule::plan(*algorithm, Operation::reduce_scatter, shape_, place);
+  const std::vector<Round> rounds = rounds_of(plan, size);
+  const int64_t each = plan.chunks / size;
+  size_t most = 0;
+  for (const Round& round : rounds) most = std::max(most, round.received.size());
+  Array out;
+  out.owner = device_.allocate(own.bytes(), label.holder, queue_);
+  out.tensor = out.owner.view(whole.type, own.shape);
+  // A place for the rows of each receive of a round.
+  const Buffer landing = device_.allocate(static_cast<int64_t>(most) * own.bytes(), "transfer", queue_);
+  const auto landed = [&](size_t slot) {
+    return landing.view(whole.type, own.shape, static_cast<int64_t>(slot) * own.bytes());
+  };
+  std::set<int> made;
+  const auto make_rows = [&](const std::vector<int>& ranks) {
+    for (const int rank : ranks) {
+      if (made.insert(rank).second) make(rows_of(rank), rank * rows);
+    }
+  };
+  for (size_t r = 0; r < rounds.size(); ++r) {
+    const Round& round = rounds[r];
+    const auto describe_part = [&](std::string_view operation) {
+      return describe_round(std::string(operation), *algorithm, whole, static_cast<int>(r), static_cast<int>(rounds.size()),
+                            label);
+    };
+    make_rows(round.sent);
+    MessageJob job;
+    job.plan = round.plan;
+    job.type = whole.type;
+    job.elements = whole.elements();
+    job.sent = whole.data();
+    job.received = landing.view(DType::u8, {landing.bytes()}).data();
+    job.bf16_wire = wire == Wire::bf16 && whole.type == DType::f32;
+    std::vector<Operand> operands;
+    // Rounding for the wire rounds what is sent as well.
+    for (const int rank : round.sent) operands.push_back({rows_of(rank), Access::inout});
+    std::vector<SumTransfer::Part> parts;
+    std::vector<Operand> sums;
+    size_t slot = 0;
+    for (Move& move : job.plan.moves) {
+      if (!move.receive) continue;
+      const int64_t in_rank = move.first % each, rank = move.first / each;
+      const auto element = [&](int64_t chunk) { return own.elements() * chunk / each; };
+      const int64_t first = element(in_rank), elements = element(in_rank + move.count) - first;
+      const Tensor to = rows_of(static_cast<int>(rank)), from = landed(slot);
+      operands.push_back({from, Access::out});
+      sums.push_back({from, Access::in});
+      sums.push_back({to, Access::inout});
+      if (to.data() != nullptr) {
+        const int64_t offset = first * bytes_of(whole.type);
+        parts.push_back({to.data() + offset, from.data() + offset, elements});
+      }
+      move.combine = false;
+      move.first = static_cast<int64_t>(slot++) * each + in_rank;
+    }
+    issue_round(std::move(job), std::move(operands), *algorithm, describe_part(schedule::name(Operation::reduce_scatter)));
+    make_rows(round.received);
+    SumTransfer::Part copy;
+    if (r + 1 == rounds.size()) {
+      make_rows({place});
+      sums.push_back({own, Access::in});
+      sums.push_back({out.tensor, Access::out});
+      copy = {out.tensor.data(), own.data(), own.elements()};
+    }
+    CollectiveInfo said = describe_part(kSum);
+    said.wire_bytes = 0;
+    std::unique_ptr<Transfer> sum;
+    if (transports_.transport != nullptr) sum = std::make_unique<SumTransfer>(whole.type, std::move(parts), copy);
+    device_.transfer(std::move(sum), sums, said, queue_);
+  }
+  return out;
+}
+
+}  // namespace toroid
