@@ -11,6 +11,8 @@
 #include "launch/toroid/verb.h"
 #include "simulate/answer/advice.h"
 #include "simulate/answer/report.h"
+#include "simulate/answer/search.h"
+#include "simulate/draw/layer_picture.h"
 #include "simulate/draw/timeline.h"
 #include "simulate/fit/select_chip.h"
 #include "train/engine/plugins.h"
@@ -21,7 +23,8 @@ namespace {
 
 struct SimulateFlags {
   ConfigFlags config;
-  std::string chip, constants, dispatch, trace;
+  std::string chip, constants, dispatch, trace, picture;
+  int64_t layer = -1;
   std::vector<std::string> stragglers, faults;
   double tokens = 0, jitter = 0;
   int64_t seed = 1;
@@ -69,9 +72,11 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   config::Resolved resolved = load_config(flags.config);
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
-  if (!flags.trace.empty() && !run.simulate().program().empty())
+  const bool shows = !flags.trace.empty() || !flags.picture.empty();
+  if (shows && !run.simulate().program().empty())
     throw UserError(
-        "--trace shows queues, and a step that is played as another program has none; leave one out");
+        "--trace and --picture show queues, and a step that is played as another program has none; leave one "
+        "out");
   const auto [chip, constants] =
       train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
   if (chip.measured) train::add_collective_table(resolved);
@@ -79,7 +84,7 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   answering.constants = constants;
   train::SimulateOptions options;
   options.variation = variation_of(flags);
-  options.play.spans = !flags.trace.empty();
+  options.play.spans = shows;
   const train::Simulation simulation = train::simulate(run, chip, plugins, options);
   train::require_room(run, chip, simulation, plugins);
   train::Answer answer = train::answer(run, chip, simulation, answering);
@@ -88,6 +93,12 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
     std::cout << train::to_json(answer) << "\n";
   } else {
     train::print_answer(std::cout, answer);
+  }
+  if (!flags.picture.empty()) {
+    const int64_t layer = flags.layer < 0 ? run.model().layers() / 2 : flags.layer;
+    const std::string title = "Simulated: " + train::layout_of(run).text();
+    write_file(flags.picture, train::layer_svg(simulation.played, layer, title));
+    std::cerr << "the picture of layer " << layer << " is in " << printable(flags.picture) << "\n";
   }
   if (flags.trace.empty()) return;
   sim::Network network = train::network_of(run, chip, options.variation);
@@ -100,10 +111,10 @@ ExitCode simulate_verb(const SimulateFlags& flags, const train::Plugins& plugins
     simulate_one(flags, plugins);
     return ExitCode::done;
   }
-  if (variation_of(flags).any() || !flags.trace.empty() || flags.json) {
+  if (variation_of(flags).any() || !flags.trace.empty() || !flags.picture.empty() || flags.json) {
     throw UserError(
         "--sweep and --search are of chips that are alike, and print tables; give them without --jitter, "
-        "--straggler, --link-fault, --trace and --json");
+        "--straggler, --link-fault, --trace, --picture and --json");
   }
   train::AnswerOptions answering = answer_options(flags);
   answering.constants = flags.constants;
@@ -165,6 +176,12 @@ void add_simulate(Verbs& verbs, const train::Plugins& plugins) {
   app.add_option("--trace", flags->trace,
                  "Write the first chip's queues and links to FILE, for ui.perfetto.dev")
       ->type_name("FILE");
+  app.add_option("--picture", flags->picture,
+                 "Draw one layer's passes on the first chip's queues to FILE, an SVG; needs a model axis")
+      ->type_name("FILE");
+  app.add_option("--layer", flags->layer, "Which one, from 0; the middle one if not given")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
   add_variation_flags(app, *flags);
   add_many_flags(app, flags->many);
 }

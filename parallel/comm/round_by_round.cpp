@@ -47,7 +47,8 @@ bool SumTransfer::advance() {
     combine(type_, Combine::sum, part.to, part.to, part.from, part.elements);
     return false;
   }
-  if (copy_.elements > 0) std::memcpy(copy_.to, copy_.from, static_cast<size_t>(copy_.elements * bytes_of(type_)));
+  if (copy_.elements > 0)
+    std::memcpy(copy_.to, copy_.from, static_cast<size_t>(copy_.elements * bytes_of(type_)));
   return true;
 }
 
@@ -63,8 +64,9 @@ std::optional<Algorithm> ScheduledCommunicator::cut_by(Operation operation, cons
 }
 
 // What all ranks say alike of a round of a collective on `whole`.
-CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algorithm algorithm, const Tensor& whole,
-                                                     int round, int rounds, const CollectiveLabel& label) {
+CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algorithm algorithm,
+                                                     const Tensor& whole, int round, int rounds,
+                                                     const CollectiveLabel& label) {
   ++sequence_;
   const auto until = [&](int64_t r) { return whole.bytes() * r / rounds; };
   CollectiveInfo said = describe(std::move(operation), until(round + 1) - until(round), label);
@@ -142,7 +144,8 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   const Tensor whole = in.tensor;
   const std::optional<Algorithm> algorithm = cut_by(Operation::reduce_scatter, whole);
   if (!algorithm) return Communicator::reduce_scatter_beside(std::move(in), wire, make, label);
-  require(in.owner.block() == whole.block && in.owner.bytes() == whole.bytes(), "what is scattered has memory of its own");
+  require(in.owner.block() == whole.block && in.owner.bytes() == whole.bytes(),
+          "what is scattered has memory of its own");
   in.owner.block()->cut(size);
   const int64_t rows = whole.rows() / size;
   const auto rows_of = [&](int rank) { return whole.slice_rows(rank * rows, rows); };
@@ -169,8 +172,8 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   for (size_t r = 0; r < rounds.size(); ++r) {
     const Round& round = rounds[r];
     const auto describe_part = [&](std::string_view operation) {
-      return describe_round(std::string(operation), *algorithm, whole, static_cast<int>(r), static_cast<int>(rounds.size()),
-                            label);
+      return describe_round(std::string(operation), *algorithm, whole, static_cast<int>(r),
+                            static_cast<int>(rounds.size()), label);
     };
     make_rows(round.sent);
     MessageJob job;
@@ -202,7 +205,8 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
       move.combine = false;
       move.first = static_cast<int64_t>(slot++) * each + in_rank;
     }
-    issue_round(std::move(job), std::move(operands), *algorithm, describe_part(schedule::name(Operation::reduce_scatter)));
+    issue_round(std::move(job), std::move(operands), *algorithm,
+                describe_part(schedule::name(Operation::reduce_scatter)));
     make_rows(round.received);
     SumTransfer::Part copy;
     if (r + 1 == rounds.size()) {
@@ -214,7 +218,8 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
     CollectiveInfo said = describe_part(kSum);
     said.wire_bytes = 0;
     std::unique_ptr<Transfer> sum;
-    if (transports_.transport != nullptr) sum = std::make_unique<SumTransfer>(whole.type, std::move(parts), copy);
+    if (transports_.transport != nullptr)
+      sum = std::make_unique<SumTransfer>(whole.type, std::move(parts), copy);
     device_.transfer(std::move(sum), sums, said, queue_);
   }
   return out;

@@ -32,7 +32,8 @@ std::vector<Round> rounds_of(const schedule::Plan& plan, int ranks);
 // The operation, in records, of what adds up a round of a sum.
 inline constexpr std::string_view kSum = "sum";
 
-// Adds to rows what has come, and then copies some, on the thread that serves transfers; no peer has a part in it.
+// Adds to rows what has come, and then copies some, on the thread that serves transfers; no peer has a part
+// in it.
 class SumTransfer final : public Transfer {
  public:
   struct Part {

@@ -6,7 +6,10 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "simulate/draw/layer_picture.h"
 #include "simulate/draw/svg.h"
+#include "simulate/play/simulate.h"
+#include "tests/simulate/answers.h"
 
 namespace toroid::test {
 namespace {
@@ -130,6 +133,37 @@ TEST(Chart, more_lines_than_can_be_told_apart_are_refused) {
   EXPECT_THROW(train::check_chart({{"mesh.pods", many}}), UserError);
   EXPECT_THROW(train::check_chart({}), UserError);
   EXPECT_NO_THROW(train::check_chart({{"mesh.pods", ten}, {"zero.stage", {"1", "2", "3"}}}));
+}
+
+// A layer of 4 model ranks: both passes, each with its queues, and a waiting that the round-by-round schedule
+// shortens.
+TEST(LayerPicture, shows_both_passes_of_one_layer) {
+  const auto picture = [](const std::string& overlap) {
+    const config::RunConfig run =
+        test::load(kGemma7b, {"mesh={ torus: [16] data: 1 model: 16 }", "model.layers=3",
+                              "batch.global_sequences=1", "mesh.overlap=" + overlap});
+    train::SimulateOptions options;
+    options.play.spans = true;
+    const train::Simulation simulation = train::simulate(run, test::v5e(), test::plugins(), options);
+    return train::layer_svg(simulation.played, 1, "one <layer>");
+  };
+  const std::string cut = picture("AUTO"), whole = picture("OFF");
+  expect_well_formed(cut);
+  expect_has(cut, "one &lt;layer&gt;");
+  expect_has(cut, "layer 1 forward: ");
+  expect_has(cut, "layer 1 backward, with what it computes again: ");
+  expect_has(cut, "all_gather layer.1 MLP input, round 8 of 8");
+  expect_has(whole, "reduce_scatter layer.1 MLP output, ");
+  EXPECT_GT(count(cut, "<rect"), count(whole, "<rect")) << "a box a round";
+}
+
+TEST(LayerPicture, wants_a_model_axis) {
+  train::SimulateOptions options;
+  options.play.spans = true;
+  const config::RunConfig run =
+      test::load(kGemma2b, {"mesh.pods=1", "model.layers=2", "batch.global_sequences=256"});
+  const train::Simulation simulation = train::simulate(run, test::v5e(), test::plugins(), options);
+  EXPECT_THROW(train::layer_svg(simulation.played, 1, "none"), UserError);
 }
 
 TEST(Chart, ticks_are_round_numbers_that_reach_the_largest_value) {

@@ -1,9 +1,8 @@
 // What is played is what happens: ranks whose operators sleep for as long as the player says they take, and
-// whose messages take as long as on its links, need the time that it plays, with collectives of the model axis
-// beside products and without. A second of sleep a step, so that what this machine adds is small.
-#include <gtest/gtest.h>
-
+// whose messages take as long as on its links, need the time that it plays, with collectives of the model
+// axis beside products and without. A second of sleep a step, so that what this machine adds is small.
 #include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <barrier>
@@ -31,7 +30,8 @@ const sim::Chip& slow_chip() {
   static const sim::Chip chip = [] {
     config::ChipConfig config;
     const std::string text =
-        "name: 'slow' peak { type: 'bf16' flops_per_s: 1.5e9 } memory { bytes: 1000000000 bytes_per_s: 1e10 } "
+        "name: 'slow' peak { type: 'bf16' flops_per_s: 1.5e9 } memory { bytes: 1000000000 bytes_per_s: 1e10 "
+        "} "
         "torus { pod: 16 wrap: MULTIPLES wrap_size: 4 link_bytes_per_s: 2e6 hop_latency_s: 1e-4 } "
         "host { chips: 8 cards: 2 card_bytes_per_s: 1e9 pcie_bytes_per_s: 4e9 }";
     EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &config));
@@ -46,8 +46,8 @@ void sleep_for_its_cost(const Call& call, const LaunchContext&) {
   thread_local Clock::time_point due;
   const Clock::time_point now = Clock::now();
   const Clock::time_point begin = now - due < kWakesWithin ? due : now;
-  due = begin + std::chrono::duration_cast<Clock::duration>(
-                    sim::time_of(slow_chip(), call.kind->cost(call)).total);
+  due = begin +
+        std::chrono::duration_cast<Clock::duration>(sim::time_of(slow_chip(), call.kind->cost(call)).total);
   std::this_thread::sleep_until(due);
 }
 
@@ -110,8 +110,9 @@ TEST_P(Slept, takesThePlayedTime) {
           "model { d_model: 64 layers: 3 heads: 8 kv_heads: 8 head_dim: 16 ffn: 512 vocab: 256 }\n"
           "batch { tokens_per_sequence: 512 global_sequences: 1 }\n"
           "optim { adamw { weight_decay: 0.1 } schedule { constant { peak: 1e-2 } } }\n"
-          "mesh { torus: " + std::to_string(GetParam().model) + " model: " +
-              std::to_string(GetParam().model) + " overlap: " + GetParam().overlap +
+          "mesh { torus: " +
+              std::to_string(GetParam().model) + " model: " + std::to_string(GetParam().model) +
+              " overlap: " + GetParam().overlap +
               " }\n"
               "train { steps: 4 precision: BF16 remat: FULL }\n",
           "slept")
@@ -123,16 +124,19 @@ TEST_P(Slept, takesThePlayedTime) {
   const double slept = sleep_a_step(run).count();
   RecordProperty("played", std::to_string(played));
   RecordProperty("slept", std::to_string(slept));
-  std::printf("model %d, overlap %s: played %.3f s, of which %.3f s waiting; slept %.3f s, %+.1f %%\n", GetParam().model,
-              GetParam().overlap.c_str(), played, simulation.played.waited[static_cast<size_t>(Queue::model)].count(),
-              slept, 100 * (slept / played - 1));
+  std::printf("model %d, overlap %s: played %.3f s, of which %.3f s waiting; slept %.3f s, %+.1f %%\n",
+              GetParam().model, GetParam().overlap.c_str(), played,
+              simulation.played.waited[static_cast<size_t>(Queue::model)].count(), slept,
+              100 * (slept / played - 1));
   EXPECT_NEAR(slept, played, 0.05 * played);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, Slept,
-                         ::testing::Values(Case{2, "OFF"}, Case{2, "ALWAYS"}, Case{4, "OFF"}, Case{4, "ALWAYS"},
-                                           Case{8, "OFF"}, Case{8, "ALWAYS"}),
-                         [](const auto& c) { return "model_" + std::to_string(c.param.model) + "_" + c.param.overlap; });
+                         ::testing::Values(Case{2, "OFF"}, Case{2, "ALWAYS"}, Case{4, "OFF"},
+                                           Case{4, "ALWAYS"}, Case{8, "OFF"}, Case{8, "ALWAYS"}),
+                         [](const auto& c) {
+                           return "model_" + std::to_string(c.param.model) + "_" + c.param.overlap;
+                         });
 
 }  // namespace
 }  // namespace toroid::train

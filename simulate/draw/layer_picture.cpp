@@ -1,0 +1,146 @@
+#include "simulate/draw/layer_picture.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "core/base/error.h"
+#include "parallel/mesh/mesh.h"
+#include "simulate/draw/svg.h"
+
+namespace toroid::train {
+namespace {
+
+constexpr double kWidth = 1000, kLeft = 78, kRight = 16, kRow = 22, kHead = 64, kGap = 44;
+
+struct Row {
+  Queue queue;
+  const char* name;
+};
+constexpr std::array<Row, 5> kRows = {{{Queue::compute, "compute"},
+                                       {Queue::model, "model"},
+                                       {Queue::gather, "gather"},
+                                       {Queue::reduce, "reduce"},
+                                       {Queue::pod, "pods"}}};
+constexpr double kPanel = kRow * kRows.size();
+
+struct Kind {
+  const char *name, *color;
+};
+constexpr Kind kProducts{"products", "#4477aa"}, kOthers{"other operators", "#66ccee"},
+    kWaits{"waiting", "#ee6677"}, kGathers{"gathers", "#ccbb44"}, kSums{"sums", "#228833"};
+
+const Kind& kind_of(const Record& record) {
+  if (record.kind == Record::Kind::wait) return kWaits;
+  if (record.kind == Record::Kind::transfer)
+    return record.info.operation == "all_gather" ? kGathers : kSums;
+  return record.cost.products.empty() ? kOthers : kProducts;
+}
+
+struct Window {
+  Seconds begin{0}, end{0};
+  bool empty() const { return end <= begin; }
+};
+
+// From the first collective of the layer on the model axis to the first one after it that is not the layer's.
+Window pass_of(const sim::Played& played, const std::string& layer, bool forward) {
+  Window out;
+  bool inside = false;
+  for (const sim::TimeSpan& span : played.spans) {
+    const Record& record = *span.record;
+    if (record.kind != Record::Kind::transfer || record.info.axis != mesh::name(mesh::Axis::model)) continue;
+    const bool of_layer = record.info.tensor.starts_with(layer) && (record.info.phase == Phase::forward) == forward;
+    if (of_layer && !inside) out.begin = span.begin;
+    if (of_layer) out.end = span.end;
+    if (inside && !of_layer) {
+      out.end = std::max(out.end, span.begin);
+      break;
+    }
+    inside = of_layer;
+  }
+  return out;
+}
+
+// 1, 2 or 5 times a power of ten.
+double tick_of(double most) {
+  const double power = std::pow(10, std::floor(std::log10(most / 4)));
+  for (const double step : {1.0, 2.0, 5.0}) {
+    if (step * power * 8 >= most) return step * power;
+  }
+  return 10 * power;
+}
+
+void draw_panel(Svg& svg, const sim::Played& played, const Window& window, double pixels_a_second, double top,
+                const std::string& title) {
+  svg.text(kLeft, top - 8, title, {13, "start", "#111", true});
+  const double length = (window.end - window.begin).count();
+  for (size_t r = 0; r < kRows.size(); ++r) {
+    const double y = top + kRow * static_cast<double>(r);
+    svg.text(kLeft - 8, y + 15, kRows[r].name, {12, "end"});
+    for (const sim::TimeSpan& span : played.spans) {
+      if (span.queue != kRows[r].queue) continue;
+      // Elsewhere a wait is no work that is held up.
+      if (span.record->kind == Record::Kind::wait && span.queue != Queue::compute) continue;
+      const double begin = std::max((span.begin - window.begin).count(), 0.0),
+                   end = std::min((span.end - window.begin).count(), length);
+      if (end <= begin) continue;
+      const Kind& kind = kind_of(*span.record);
+      const bool transfer = span.record->kind == Record::Kind::transfer;
+      const std::string what = transfer ? span.record->info.operation + " " + span.record->info.tensor
+                                        : std::string(span.record->kind == Record::Kind::wait ? "wait" : span.record->op);
+      svg.box(kLeft + begin * pixels_a_second, y + 2, (end - begin) * pixels_a_second, kRow - 4, kind.color,
+              fmt::format("{}, {:.3f} ms", what, (span.end - span.begin).count() * 1e3), "#ffffff");
+    }
+  }
+  const double bottom = top + kPanel, step = tick_of(length * 1e3);
+  svg.line(kLeft, bottom, kLeft + length * pixels_a_second, bottom, "#999");
+  for (double at = 0; at <= length * 1e3 * (1 + 1e-9); at += step) {
+    const double x = kLeft + at * 1e-3 * pixels_a_second;
+    svg.line(x, bottom, x, bottom + 4, "#999");
+    svg.text(x, bottom + 16, fmt::format("{:g}", at), {11, "middle"});
+  }
+  svg.text(kLeft - 8, bottom + 16, "ms", {11, "end"});
+}
+
+// Where the compute queue's time goes within the window.
+std::string split_of(const sim::Played& played, const Window& window) {
+  Seconds waiting{0};
+  for (const sim::TimeSpan& span : played.spans) {
+    if (span.queue != Queue::compute || span.record->kind != Record::Kind::wait) continue;
+    waiting += std::max(Seconds(0), std::min(span.end, window.end) - std::max(span.begin, window.begin));
+  }
+  const Seconds length = window.end - window.begin;
+  return fmt::format("{:.2f} ms, {:.2f} ms of them waiting", length.count() * 1e3, waiting.count() * 1e3);
+}
+
+}  // namespace
+
+std::string layer_svg(const sim::Played& played, int64_t layer, const std::string& title) {
+  const std::string prefix = "layer." + std::to_string(layer) + " ";
+  const Window forward = pass_of(played, prefix, true), backward = pass_of(played, prefix, false);
+  if (forward.empty() || backward.empty()) {
+    throw UserError("--picture: layer " + std::to_string(layer) +
+                    " has no collectives on the model axis; choose a layer of the model with --layer, and a config "
+                    "with mesh.model above 1");
+  }
+  const double longest = std::max(forward.end - forward.begin, backward.end - backward.begin).count();
+  const double pixels = (kWidth - kLeft - kRight) / longest;
+  Svg svg(kWidth, kHead + 2 * kPanel + kGap + 40);
+  svg.text(kLeft, 20, title, {15, "start", "#111", true});
+  double x = kLeft;
+  for (const Kind& kind : {kProducts, kOthers, kWaits, kGathers, kSums}) {
+    svg.box(x, 30, 12, 12, kind.color);
+    svg.text(x + 17, 40, kind.name, {12});
+    x += 40 + 7.0 * static_cast<double>(std::string_view(kind.name).size());
+  }
+  const std::string of = "layer " + std::to_string(layer);
+  draw_panel(svg, played, forward, pixels, kHead + 12, of + " forward: " + split_of(played, forward));
+  draw_panel(svg, played, backward, pixels, kHead + 12 + kPanel + kGap,
+             of + " backward, with what it computes again: " + split_of(played, backward));
+  return svg.whole();
+}
+
+}  // namespace toroid::train
