@@ -438,8 +438,7 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
   Saved& saved = pass.saved;
   const Weights& w = pass.weights;
   const ModelShare& share = pass.share;
-  const int64_t D = config_.d_model, q = share.heads * config_.head_dim,
-                kv = share.kv_heads * config_.head_dim;
+  const int64_t q = share.heads * config_.head_dim, kv = share.kv_heads * config_.head_dim;
   c.phase = Phase::recompute;
   const Pass::Heads heads = pass.attention_inputs();
   if (config_.qk_norm) pass.value(Slot::rstd_qk);

@@ -35,8 +35,7 @@ constexpr Kind kProducts{"products", "#4477aa"}, kOthers{"other operators", "#66
 
 const Kind& kind_of(const Record& record) {
   if (record.kind == Record::Kind::wait) return kWaits;
-  if (record.kind == Record::Kind::transfer)
-    return record.info.operation == "all_gather" ? kGathers : kSums;
+  if (record.kind == Record::Kind::transfer) return record.info.operation == "all_gather" ? kGathers : kSums;
   return record.cost.products.empty() ? kOthers : kProducts;
 }
 
@@ -52,7 +51,8 @@ Window pass_of(const sim::Played& played, const std::string& layer, bool forward
   for (const sim::TimeSpan& span : played.spans) {
     const Record& record = *span.record;
     if (record.kind != Record::Kind::transfer || record.info.axis != mesh::name(mesh::Axis::model)) continue;
-    const bool of_layer = record.info.tensor.starts_with(layer) && (record.info.phase == Phase::forward) == forward;
+    const bool of_layer =
+        record.info.tensor.starts_with(layer) && (record.info.phase == Phase::forward) == forward;
     if (of_layer && !inside) out.begin = span.begin;
     if (of_layer) out.end = span.end;
     if (inside && !of_layer) {
@@ -89,8 +89,9 @@ void draw_panel(Svg& svg, const sim::Played& played, const Window& window, doubl
       if (end <= begin) continue;
       const Kind& kind = kind_of(*span.record);
       const bool transfer = span.record->kind == Record::Kind::transfer;
-      const std::string what = transfer ? span.record->info.operation + " " + span.record->info.tensor
-                                        : std::string(span.record->kind == Record::Kind::wait ? "wait" : span.record->op);
+      const std::string what =
+          transfer ? span.record->info.operation + " " + span.record->info.tensor
+                   : std::string(span.record->kind == Record::Kind::wait ? "wait" : span.record->op);
       svg.box(kLeft + begin * pixels_a_second, y + 2, (end - begin) * pixels_a_second, kRow - 4, kind.color,
               fmt::format("{}, {:.3f} ms", what, (span.end - span.begin).count() * 1e3), "#ffffff");
     }
@@ -122,9 +123,10 @@ std::string layer_svg(const sim::Played& played, int64_t layer, const std::strin
   const std::string prefix = "layer." + std::to_string(layer) + " ";
   const Window forward = pass_of(played, prefix, true), backward = pass_of(played, prefix, false);
   if (forward.empty() || backward.empty()) {
-    throw UserError("--picture: layer " + std::to_string(layer) +
-                    " has no collectives on the model axis; choose a layer of the model with --layer, and a config "
-                    "with mesh.model above 1");
+    throw UserError(
+        "--picture: layer " + std::to_string(layer) +
+        " has no collectives on the model axis; choose a layer of the model with --layer, and a config "
+        "with mesh.model above 1");
   }
   const double longest = std::max(forward.end - forward.begin, backward.end - backward.begin).count();
   const double pixels = (kWidth - kLeft - kRight) / longest;

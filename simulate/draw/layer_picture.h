@@ -8,8 +8,8 @@
 
 namespace toroid::train {
 
-// `played` with spans, whose records still exist; the first microbatch's. UserError where layer `layer` has no
-// collectives on the model axis, by which its pass is found.
+// `played` with spans, whose records still exist; the first microbatch's. UserError where layer `layer` has
+// no collectives on the model axis, by which its pass is found.
 std::string layer_svg(const sim::Played& played, int64_t layer, const std::string& title);
 
 }  // namespace toroid::train
