@@ -19,6 +19,7 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "train.threads",
     "train.bf16_products",
     "train.remat",
+    "train.keep_gathered",
     "train.validate",
     "train.checkpoint",
     "train.log",

@@ -46,6 +46,7 @@ TEST(RunIdentity, SaysWhichValuesArePlacesOrOfARank) {
     EXPECT_FALSE(config::may_differ(path)) << path;
   }
   EXPECT_TRUE(config::may_change("mesh.torus[1]"));
+  EXPECT_TRUE(config::may_change("train.keep_gathered"));
   EXPECT_FALSE(config::may_change("train.seed"));
 }
 
