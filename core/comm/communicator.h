@@ -42,11 +42,13 @@ class Communicator {
   virtual Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) = 0;
   // The same beside work on parts of the array. A group that can cuts the collective into the rounds of its
   // schedule, so that work on the rows of one rank goes on while others travel; one that cannot calls the
-  // work once, with all rows.
+  // work once, with all rows. The work is launched on the compute queue; calls come in the order in which
+  // rows travel.
   //
-  // Calls use() with rows of the result, each when it is sure that they come before those of later calls.
+  // Calls use() with rows of the result, its own ones where they were.
   virtual Array all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label);
-  // Calls make() with rows of `in`, which it is to write; each before they are sent.
+  // Calls make() with rows of `in`, which it is to write, before they are sent. `in` is used up and has its
+  // memory to itself; InternalError where not.
   virtual Array reduce_scatter_beside(Array in, Wire wire, const RowWork& make, const CollectiveLabel& label);
   virtual void all_reduce(const Tensor& in_place, Combine combine, Wire wire,
                           const CollectiveLabel& label) = 0;

@@ -18,8 +18,8 @@ struct CollectiveInfo {
   std::string method;      // how it is carried out: a schedule's name, "read" ...
   int64_t wire_bytes = 0;  // of the whole array as it travels: fewer where a wire rounds
   Phase phase = Phase::forward;
-  // Of a collective whose rounds are issued one by one: which one this is. Its bytes are those of this round:
-  // over all rounds, those of the whole array. -1: all of them at once.
+  // Of a collective whose rounds are issued one by one: which one this is. `bytes` and `wire_bytes` are then
+  // this round's share of the array's. -1: all of them at once.
   int round = -1;
 };
 

@@ -36,9 +36,10 @@ struct Block {
   std::vector<Uses> parts = std::vector<Uses>(1);
 
   Tickets last_use() const;
-  // From now on, who uses one of `count` equal parts waits for those who use that part alone.
+  // From now on, who uses one of `count` equal parts waits for those who use that part alone. InternalError
+  // the second time, and where parts would not be equal.
   void cut(int64_t count);
-  // Those that the bytes [first, end) lie in.
+  // Those that the bytes [first, end) lie in; none for no bytes of a block that is cut.
   std::span<Uses> parts_of(int64_t first, int64_t end);
 };
 

@@ -176,12 +176,14 @@ void add_simulate(Verbs& verbs, const train::Plugins& plugins) {
   app.add_option("--trace", flags->trace,
                  "Write the first chip's queues and links to FILE, for ui.perfetto.dev")
       ->type_name("FILE");
-  app.add_option("--picture", flags->picture,
-                 "Draw one layer's passes on the first chip's queues to FILE, an SVG; needs a model axis")
-      ->type_name("FILE");
+  CLI::Option* const picture = app.add_option(
+      "--picture", flags->picture,
+      "Draw one layer's passes on the first chip's queues to FILE, an SVG; needs a model axis");
+  picture->type_name("FILE");
   app.add_option("--layer", flags->layer, "Which one, from 0; the middle one if not given")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::NonNegativeNumber)
+      ->needs(picture);
   add_variation_flags(app, *flags);
   add_many_flags(app, flags->many);
 }

@@ -18,33 +18,46 @@ using schedule::Move;
 using schedule::Operation;
 using schedule::Plan;
 
+constexpr int64_t kBytesAStep = int64_t{4} << 20;
 constexpr int64_t kFewestRows = 64;  // of a rank: a product of fewer is slower than what it hides
 
-}  // namespace
+// One round of a plan that moves whole ranks' rows or halves of them.
+struct Round {
+  Plan plan;
+  std::vector<int> sent;      // the rank whose rows a move carries, of the sends in their order
+  std::vector<int> received;  // and of the receives
+};
 
 std::vector<Round> rounds_of(const Plan& plan, int ranks) {
   const int64_t each = plan.chunks / ranks;
   std::vector<Round> rounds(static_cast<size_t>(plan.rounds));
-  for (Round& round : rounds) round.plan = {plan.chunks, 1, {}};
-  for (Move move : plan.moves) {
-    Round& round = rounds[static_cast<size_t>(move.round)];
-    const int64_t rank = move.first / each;
-    require(move.blocks == 1 && move.first + move.count <= (rank + 1) * each, "a move is of one rank's rows");
-    (move.receive ? round.received : round.sent).push_back(static_cast<int>(rank));
-    move.round = 0;
-    round.plan.moves.push_back(move);
+  for (size_t r = 0; r < rounds.size(); ++r) {
+    Round& round = rounds[r];
+    round.plan = schedule::round_of(plan, static_cast<int>(r));
+    for (const Move& move : round.plan.moves) {
+      const int64_t rank = move.first / each;
+      require(move.blocks == 1 && move.first + move.count <= (rank + 1) * each,
+              "a move is of one rank's rows");
+      (move.receive ? round.received : round.sent).push_back(static_cast<int>(rank));
+    }
   }
   return rounds;
 }
 
+}  // namespace
+
 SumTransfer::SumTransfer(DType type, std::vector<Part> parts, Part copy)
     : type_(type), parts_(std::move(parts)), copy_(copy) {}
 
-// A part at a time, so that other queues go on in between.
+// About a millisecond's work at a time: other queues go on in between.
 bool SumTransfer::advance() {
   if (at_ < parts_.size()) {
-    const Part& part = parts_[at_++];
-    combine(type_, Combine::sum, part.to, part.to, part.from, part.elements);
+    Part& part = parts_[at_];
+    const int64_t elements = std::min(part.elements, kBytesAStep / bytes_of(type_)),
+                  bytes = elements * bytes_of(type_);
+    combine(type_, Combine::sum, part.to, part.to, part.from, elements);
+    part = {part.to + bytes, part.from + bytes, part.elements - elements};
+    if (part.elements == 0) ++at_;
     return false;
   }
   if (copy_.elements > 0)
@@ -63,13 +76,13 @@ std::optional<Algorithm> ScheduledCommunicator::cut_by(Operation operation, cons
   return rings && whole.rows() / size >= kFewestRows ? std::optional(ring) : std::nullopt;
 }
 
-// What all ranks say alike of a round of a collective on `whole`.
+// What all ranks say alike of a round of a collective on `whole`, which travels as `wire`.
 CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algorithm algorithm,
-                                                     const Tensor& whole, int round, int rounds,
-                                                     const CollectiveLabel& label) {
-  ++sequence_;
-  const auto until = [&](int64_t r) { return whole.bytes() * r / rounds; };
-  CollectiveInfo said = describe(std::move(operation), until(round + 1) - until(round), label);
+                                                     const Tensor& whole, DType wire, int round, int rounds,
+                                                     const CollectiveLabel& label) const {
+  const auto share = [&](int64_t bytes) { return bytes * (round + 1) / rounds - bytes * round / rounds; };
+  CollectiveInfo said = describe(std::move(operation), share(whole.bytes()), label);
+  said.wire_bytes = share(whole.elements() * bytes_of(wire));
   said.tensor += ", round " + std::to_string(round + 1) + " of " + std::to_string(rounds);
   said.method = schedule::name(algorithm);
   said.round = round;
@@ -78,8 +91,8 @@ CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algo
 
 void ScheduledCommunicator::issue_round(MessageJob job, std::vector<Operand> operands, Algorithm algorithm,
                                         CollectiveInfo said) {
+  ++sequence_;
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
-  if (job.bf16_wire) said.wire_bytes = said.bytes / bytes_of(job.type) * bytes_of(DType::bf16);
   count(job, members(), *group_->traffic);
   const Tensor scratch = staging(staging_bytes(job));
   if (scratch) operands.push_back({scratch, Access::inout});
@@ -123,7 +136,7 @@ Array ScheduledCommunicator::all_gather_beside(Array in, const RowWork& use, con
     for (const int rank : rounds[r].sent) operands.push_back({rows_of(rank), Access::in});
     for (const int rank : rounds[r].received) operands.push_back({rows_of(rank), Access::out});
     issue_round(std::move(job), std::move(operands), *algorithm,
-                describe_round("all_gather", *algorithm, whole, static_cast<int>(r),
+                describe_round("all_gather", *algorithm, whole, whole.type, static_cast<int>(r),
                                static_cast<int>(rounds.size()), label));
   }
   std::set<int> used{place};
@@ -150,6 +163,7 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   const int64_t rows = whole.rows() / size;
   const auto rows_of = [&](int rank) { return whole.slice_rows(rank * rows, rows); };
   const Tensor own = rows_of(place);
+  const bool rounds_sums = wire == Wire::bf16 && whole.type == DType::f32;
   const Plan plan = schedule::plan(*algorithm, Operation::reduce_scatter, shape_, place);
   const std::vector<Round> rounds = rounds_of(plan, size);
   const int64_t each = plan.chunks / size;
@@ -172,8 +186,8 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   for (size_t r = 0; r < rounds.size(); ++r) {
     const Round& round = rounds[r];
     const auto describe_part = [&](std::string_view operation) {
-      return describe_round(std::string(operation), *algorithm, whole, static_cast<int>(r),
-                            static_cast<int>(rounds.size()), label);
+      return describe_round(std::string(operation), *algorithm, whole, rounds_sums ? DType::bf16 : whole.type,
+                            static_cast<int>(r), static_cast<int>(rounds.size()), label);
     };
     make_rows(round.sent);
     MessageJob job;
@@ -182,7 +196,7 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
     job.elements = whole.elements();
     job.sent = whole.data();
     job.received = landing.view(DType::u8, {landing.bytes()}).data();
-    job.bf16_wire = wire == Wire::bf16 && whole.type == DType::f32;
+    job.bf16_wire = rounds_sums;
     std::vector<Operand> operands;
     // Rounding for the wire rounds what is sent as well.
     for (const int rank : round.sent) operands.push_back({rows_of(rank), Access::inout});
@@ -216,7 +230,7 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
       copy = {out.tensor.data(), own.data(), own.elements()};
     }
     CollectiveInfo said = describe_part(kSum);
-    said.wire_bytes = 0;
+    said.bytes = said.wire_bytes = 0;
     std::unique_ptr<Transfer> sum;
     if (transports_.transport != nullptr)
       sum = std::make_unique<SumTransfer>(whole.type, std::move(parts), copy);

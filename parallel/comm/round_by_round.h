@@ -9,7 +9,6 @@
 
 #include "core/comm/communicator.h"
 #include "core/device/transfer.h"
-#include "parallel/schedule/schedule.h"
 
 namespace toroid {
 
@@ -20,16 +19,7 @@ enum class Cut : uint8_t {
   always,   // and by messages, where the group's shape lets them
 };
 
-// One round of a plan that moves whole ranks' rows or halves of them.
-struct Round {
-  schedule::Plan plan;        // its moves alone, as the first round; chunks as in the whole plan
-  std::vector<int> sent;      // the rank whose rows a move carries, of the sends in their order
-  std::vector<int> received;  // and of the receives
-};
-// `ranks` of the group. InternalError where a move carries rows of several ranks.
-std::vector<Round> rounds_of(const schedule::Plan& plan, int ranks);
-
-// The operation, in records, of what adds up a round of a sum.
+// The operation, in records, of what adds up a round of a sum: no bytes travel.
 inline constexpr std::string_view kSum = "sum";
 
 // Adds to rows what has come, and then copies some, on the thread that serves transfers; no peer has a part

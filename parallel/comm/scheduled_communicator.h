@@ -1,4 +1,5 @@
-// One axis of the mesh over any transport. Each operation becomes a transfer on the group's queue:
+// One axis of the mesh over any transport. Each operation becomes a transfer on the group's queue, or, where
+// there is work beside it, one for each round of a ring (round_by_round.h):
 //   read      ranks of one host read each other's arrays (host_transfer.h);
 //   relay     a few ranks of one host, through memory that all map (relay_transfer.h);
 //   hierarchical  ranks of a host read, and each exchanges its part with those that have its place on the
@@ -10,8 +11,9 @@
 // there is neither; the collective is only recorded.
 //
 // reduce_scatter uses up its input. A bf16 wire rounds the partial sums of fp32 arrays once a hop: with n
-// ranks the result is off by at most h 2^-9 (|x1| + ... + |xn|), h = n - 1 hops on a ring, log2 n in a tree,
-// one more where the sum is handed round; within a host nothing is rounded, since partial sums do not travel.
+// ranks the result is off by at most h 2^-9 (|x1| + ... + |xn|), h = n - 1 hops one way round or on a line,
+// n/2 both ways round a ring, log2 n in a tree, one more where the sum is handed round; within a host nothing
+// is rounded, since partial sums do not travel.
 #pragma once
 
 #include <memory>
@@ -98,7 +100,7 @@ class ScheduledCommunicator final : public Communicator {
   // In round_by_round.cpp. The algorithm whose rounds are issued one by one, where they are.
   std::optional<schedule::Algorithm> cut_by(schedule::Operation operation, const Tensor& whole) const;
   CollectiveInfo describe_round(std::string operation, schedule::Algorithm algorithm, const Tensor& whole,
-                                int round, int rounds, const CollectiveLabel& label);
+                                DType wire, int round, int rounds, const CollectiveLabel& label) const;
   void issue_round(MessageJob job, std::vector<Operand> operands, schedule::Algorithm algorithm,
                    CollectiveInfo said);
   bool serves(const Method& method, schedule::Operation operation, int64_t bytes, DType type,

@@ -81,6 +81,16 @@ Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int
   throw InternalError("an unknown operation");
 }
 
+Plan round_of(const Plan& plan, int round) {
+  Plan out{plan.chunks, 1, {}};
+  for (Move move : plan.moves) {
+    if (move.round != round) continue;
+    move.round = 0;
+    out.moves.push_back(move);
+  }
+  return out;
+}
+
 Plan plan_in_order(Operation operation, int size, int rank) {
   require(operation == Operation::reduce_scatter || operation == Operation::all_reduce, "sums have an order");
   Plan out = scatter(Algorithm::direct, {1, size}, rank);

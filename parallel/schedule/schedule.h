@@ -74,6 +74,9 @@ bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape);
 // `root` is for broadcast. UserError where the algorithm does not serve it.
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root = 0);
 
+// The moves of one round alone, as a plan of one round; of the same chunks.
+Plan round_of(const Plan& plan, int round);
+
 // A reduce_scatter or an all_reduce as `direct` has them, but that sums are taken in the order of the ranks,
 // ((0 + 1) + 2) + ...: their bits follow neither from who makes them nor from how the array is cut.
 Plan plan_in_order(Operation operation, int size, int rank);

@@ -128,7 +128,8 @@ class Searcher {
       const std::string reason = does_not_fit(ranked.memory);
       refuse(layout, kMemory, kMemory + (": " + reason));
       too_large_as_kept_[key_of(layout)].push_back(
-          {layout.remat, layout.keep_gathered, kMemory + (": keeping less, this layout " + reason)});
+          {layout.remat, layout.keep_gathered,
+           kMemory + (": without kept gathered inputs this layout " + reason)});
       const double above =
           static_cast<double>(ranked.memory.peak_bytes) / static_cast<double>(ranked.memory.chip_bytes);
       if (!saves_all(layout) || above < kFarAbove) return;
@@ -141,14 +142,12 @@ class Searcher {
     }
   }
 
-  // Why a layout that differs from this one in keeping less from the forward pass did not fit; nullptr: none
-  // did not.
+  // Why this layout without kept gathered inputs did not fit; nullptr: nothing is known of that.
   const std::string* refused_with_less(const LayoutChoice& layout) const {
     const auto found = too_large_as_kept_.find(key_of(layout));
     if (found == too_large_as_kept_.end()) return nullptr;
     for (const Kept& less : found->second) {
-      // Of NONE, CHEAP and FULL the last keeps the least.
-      if (less.remat >= layout.remat && less.gathered <= layout.keep_gathered) return &less.message;
+      if (less.remat == layout.remat && less.gathered <= layout.keep_gathered) return &less.message;
     }
     return nullptr;
   }

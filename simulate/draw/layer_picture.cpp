@@ -14,39 +14,40 @@
 namespace toroid::train {
 namespace {
 
-constexpr double kWidth = 1000, kLeft = 78, kRight = 16, kRow = 22, kHead = 64, kGap = 44;
+constexpr double kAcross = 1000, kNames = 78, kMargin = 16, kQueueHeight = 22, kTitleHeight = 64,
+                 kBetweenPasses = 44;
 
-struct Row {
+struct ShownQueue {
   Queue queue;
   const char* name;
 };
-constexpr std::array<Row, 5> kRows = {{{Queue::compute, "compute"},
-                                       {Queue::model, "model"},
-                                       {Queue::gather, "gather"},
-                                       {Queue::reduce, "reduce"},
-                                       {Queue::pod, "pods"}}};
-constexpr double kPanel = kRow * kRows.size();
+constexpr std::array<ShownQueue, 5> kShownQueues = {{{Queue::compute, "compute"},
+                                                     {Queue::model, "model"},
+                                                     {Queue::gather, "gather"},
+                                                     {Queue::reduce, "reduce"},
+                                                     {Queue::pod, "pods"}}};
+constexpr double kPassHeight = kQueueHeight * kShownQueues.size();
 
-struct Kind {
+struct SpanKind {
   const char *name, *color;
 };
-constexpr Kind kProducts{"products", "#4477aa"}, kOthers{"other operators", "#66ccee"},
+constexpr SpanKind kProducts{"products", "#4477aa"}, kOthers{"other operators", "#66ccee"},
     kWaits{"waiting", "#ee6677"}, kGathers{"gathers", "#ccbb44"}, kSums{"sums", "#228833"};
 
-const Kind& kind_of(const Record& record) {
+const SpanKind& span_kind(const Record& record) {
   if (record.kind == Record::Kind::wait) return kWaits;
   if (record.kind == Record::Kind::transfer) return record.info.operation == "all_gather" ? kGathers : kSums;
   return record.cost.products.empty() ? kOthers : kProducts;
 }
 
-struct Window {
+struct Pass {
   Seconds begin{0}, end{0};
   bool empty() const { return end <= begin; }
 };
 
 // From the first collective of the layer on the model axis to the first one after it that is not the layer's.
-Window pass_of(const sim::Played& played, const std::string& layer, bool forward) {
-  Window out;
+Pass pass_of(const sim::Played& played, const std::string& layer, bool forward) {
+  Pass out;
   bool inside = false;
   for (const sim::TimeSpan& span : played.spans) {
     const Record& record = *span.record;
@@ -73,41 +74,42 @@ double tick_of(double most) {
   return 10 * power;
 }
 
-void draw_panel(Svg& svg, const sim::Played& played, const Window& window, double pixels_a_second, double top,
+void draw_panel(Svg& svg, const sim::Played& played, const Pass& window, double pixels_a_second, double top,
                 const std::string& title) {
-  svg.text(kLeft, top - 8, title, {13, "start", "#111", true});
+  svg.text(kNames, top - 8, title, {13, "start", "#111", true});
   const double length = (window.end - window.begin).count();
-  for (size_t r = 0; r < kRows.size(); ++r) {
-    const double y = top + kRow * static_cast<double>(r);
-    svg.text(kLeft - 8, y + 15, kRows[r].name, {12, "end"});
+  for (size_t r = 0; r < kShownQueues.size(); ++r) {
+    const double y = top + kQueueHeight * static_cast<double>(r);
+    svg.text(kNames - 8, y + 15, kShownQueues[r].name, {12, "end"});
     for (const sim::TimeSpan& span : played.spans) {
-      if (span.queue != kRows[r].queue) continue;
+      if (span.queue != kShownQueues[r].queue) continue;
       // Elsewhere a wait is no work that is held up.
       if (span.record->kind == Record::Kind::wait && span.queue != Queue::compute) continue;
       const double begin = std::max((span.begin - window.begin).count(), 0.0),
                    end = std::min((span.end - window.begin).count(), length);
       if (end <= begin) continue;
-      const Kind& kind = kind_of(*span.record);
+      const SpanKind& kind = span_kind(*span.record);
       const bool transfer = span.record->kind == Record::Kind::transfer;
       const std::string what =
           transfer ? span.record->info.operation + " " + span.record->info.tensor
                    : std::string(span.record->kind == Record::Kind::wait ? "wait" : span.record->op);
-      svg.box(kLeft + begin * pixels_a_second, y + 2, (end - begin) * pixels_a_second, kRow - 4, kind.color,
-              fmt::format("{}, {:.3f} ms", what, (span.end - span.begin).count() * 1e3), "#ffffff");
+      svg.box(kNames + begin * pixels_a_second, y + 2, (end - begin) * pixels_a_second, kQueueHeight - 4,
+              kind.color, fmt::format("{}, {:.3f} ms", what, (span.end - span.begin).count() * 1e3),
+              "#ffffff");
     }
   }
-  const double bottom = top + kPanel, step = tick_of(length * 1e3);
-  svg.line(kLeft, bottom, kLeft + length * pixels_a_second, bottom, "#999");
+  const double bottom = top + kPassHeight, step = tick_of(length * 1e3);
+  svg.line(kNames, bottom, kNames + length * pixels_a_second, bottom, "#999");
   for (double at = 0; at <= length * 1e3 * (1 + 1e-9); at += step) {
-    const double x = kLeft + at * 1e-3 * pixels_a_second;
+    const double x = kNames + at * 1e-3 * pixels_a_second;
     svg.line(x, bottom, x, bottom + 4, "#999");
     svg.text(x, bottom + 16, fmt::format("{:g}", at), {11, "middle"});
   }
-  svg.text(kLeft - 8, bottom + 16, "ms", {11, "end"});
+  svg.text(kNames - 8, bottom + 16, "ms", {11, "end"});
 }
 
 // Where the compute queue's time goes within the window.
-std::string split_of(const sim::Played& played, const Window& window) {
+std::string split_of(const sim::Played& played, const Pass& window) {
   Seconds waiting{0};
   for (const sim::TimeSpan& span : played.spans) {
     if (span.queue != Queue::compute || span.record->kind != Record::Kind::wait) continue;
@@ -121,7 +123,7 @@ std::string split_of(const sim::Played& played, const Window& window) {
 
 std::string layer_svg(const sim::Played& played, int64_t layer, const std::string& title) {
   const std::string prefix = "layer." + std::to_string(layer) + " ";
-  const Window forward = pass_of(played, prefix, true), backward = pass_of(played, prefix, false);
+  const Pass forward = pass_of(played, prefix, true), backward = pass_of(played, prefix, false);
   if (forward.empty() || backward.empty()) {
     throw UserError(
         "--picture: layer " + std::to_string(layer) +
@@ -129,18 +131,18 @@ std::string layer_svg(const sim::Played& played, int64_t layer, const std::strin
         "with mesh.model above 1");
   }
   const double longest = std::max(forward.end - forward.begin, backward.end - backward.begin).count();
-  const double pixels = (kWidth - kLeft - kRight) / longest;
-  Svg svg(kWidth, kHead + 2 * kPanel + kGap + 40);
-  svg.text(kLeft, 20, title, {15, "start", "#111", true});
-  double x = kLeft;
-  for (const Kind& kind : {kProducts, kOthers, kWaits, kGathers, kSums}) {
+  const double pixels = (kAcross - kNames - kMargin) / longest;
+  Svg svg(kAcross, kTitleHeight + 2 * kPassHeight + kBetweenPasses + 40);
+  svg.text(kNames, 20, title, {15, "start", "#111", true});
+  double x = kNames;
+  for (const SpanKind& kind : {kProducts, kOthers, kWaits, kGathers, kSums}) {
     svg.box(x, 30, 12, 12, kind.color);
     svg.text(x + 17, 40, kind.name, {12});
     x += 40 + 7.0 * static_cast<double>(std::string_view(kind.name).size());
   }
   const std::string of = "layer " + std::to_string(layer);
-  draw_panel(svg, played, forward, pixels, kHead + 12, of + " forward: " + split_of(played, forward));
-  draw_panel(svg, played, backward, pixels, kHead + 12 + kPanel + kGap,
+  draw_panel(svg, played, forward, pixels, kTitleHeight + 12, of + " forward: " + split_of(played, forward));
+  draw_panel(svg, played, backward, pixels, kTitleHeight + 12 + kPassHeight + kBetweenPasses,
              of + " backward, with what it computes again: " + split_of(played, backward));
   return svg.whole();
 }

@@ -97,12 +97,8 @@ class TorusPlay {
 };
 
 Plan plan_of(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int round) {
-  Plan plan = schedule::plan(algorithm, operation, shape, rank);
-  if (round < 0) return plan;
-  std::erase_if(plan.moves, [&](const Move& move) { return move.round != round; });
-  for (Move& move : plan.moves) move.round = 0;
-  plan.rounds = 1;
-  return plan;
+  const Plan whole = schedule::plan(algorithm, operation, shape, rank);
+  return round < 0 ? whole : schedule::round_of(whole, round);
 }
 
 Operation operation_of(const std::string& name) {
@@ -299,7 +295,11 @@ Flow Network::make(const CollectiveInfo& info) const {
   if (info.operation == kSum) return {};  // the chip adds beside what travels, as in a whole collective
   if (measured_) {
     Flow out;
-    out.transfer = measured_->collective_time(info.operation, info.method, info.ranks, info.wire_bytes);
+    const GroupShape shape{1, info.ranks};  // a round takes its share of the time of all
+    const double share = static_cast<double>(info.wire_bytes) / std::max(array_bytes(info, shape), 1.0);
+    const auto whole = static_cast<int64_t>(array_bytes(info, shape));
+    out.transfer = (info.round < 0 ? 1 : share) *
+                   measured_->collective_time(info.operation, info.method, info.ranks, whole);
     out.lost = measured_->lost(out.transfer);
     out.busy[0] = out.transfer.count();
     out.bytes[0] = static_cast<double>(info.wire_bytes);

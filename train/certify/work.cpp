@@ -12,7 +12,6 @@
 #include "core/base/round_up.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
-#include "parallel/comm/round_by_round.h"
 
 namespace toroid::train {
 namespace {
@@ -384,7 +383,7 @@ int64_t RankWork::all_flops() const {
 RankWork recorded_work(std::span<const Record> records) {
   RankWork work;
   for (const Record& record : records) {
-    if (record.kind == Record::Kind::transfer && record.info.operation != kSum) {
+    if (record.kind == Record::Kind::transfer && record.info.bytes > 0) {
       work.bytes[record.info.axis + " " + record.info.operation] += record.info.bytes;
     }
     for (const Product& product : record.cost.products) {

@@ -19,7 +19,7 @@ class RankLayout {
   const mesh::Mesh& mesh() const { return mesh_; }
   // The groups of this rank of the same world. `cut`: whether those of the model axis go round by round
   // beside products. `choices`: by which collectives are carried out, the same on all ranks.
-  AxisGroups groups(World& world, Device& device, bool deterministic, Cut cut = Cut::by_rule,
+  AxisGroups groups(World& world, Device& device, bool deterministic, Cut cut,
                     std::vector<Choice> choices = {}) const;
   std::string text(int rank) const { return mesh_.text(rank); }
 

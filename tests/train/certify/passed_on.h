@@ -9,7 +9,7 @@
 
 namespace toroid::train {
 
-// Hands every call on.
+// Hands every call on, cut ones too.
 class PassedOn : public Communicator {
  public:
   PassedOn(std::unique_ptr<Communicator> inner, Device& device) : inner_(std::move(inner)), device_(device) {}
@@ -18,6 +18,13 @@ class PassedOn : public Communicator {
   }
   Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) override {
     return inner_->reduce_scatter(std::move(in), wire, label);
+  }
+  Array all_gather_beside(Array in, const RowWork& use, const CollectiveLabel& label) override {
+    return inner_->all_gather_beside(std::move(in), use, label);
+  }
+  Array reduce_scatter_beside(Array in, Wire wire, const RowWork& make,
+                              const CollectiveLabel& label) override {
+    return inner_->reduce_scatter_beside(std::move(in), wire, make, label);
   }
   void all_reduce(const Tensor& in_place, Combine combine, Wire wire, const CollectiveLabel& label) override {
     inner_->all_reduce(in_place, combine, wire, label);

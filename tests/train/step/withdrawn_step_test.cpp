@@ -55,7 +55,7 @@ class Rank {
         world_(std::move(world)),
         device_(local_device(plugins_)),
         groups_(RankLayout(mesh::Mesh(run.mesh()), *world_)
-                    .groups(*world_, *device_, run.train().deterministic())) {
+                    .groups(*world_, *device_, run.train().deterministic(), Cut::by_rule)) {
     StepOptions options = step_options(run);
     options.zero.make_pods = [this](Device& device, Communicator& pod, const pathways::Options& of,
                                     std::vector<pathways::Shard> shards) {
