@@ -109,7 +109,7 @@ void draw_panel(Svg& svg, const sim::Played& played, const Pass& window, double 
 }
 
 // Where the compute queue's time goes within the window.
-std::string split_of(const sim::Played& played, const Pass& window) {
+std::string title_with_waits(const sim::Played& played, const Pass& window) {
   Seconds waiting{0};
   for (const sim::TimeSpan& span : played.spans) {
     if (span.queue != Queue::compute || span.record->kind != Record::Kind::wait) continue;
@@ -141,9 +141,10 @@ std::string layer_svg(const sim::Played& played, int64_t layer, const std::strin
     x += 40 + 7.0 * static_cast<double>(std::string_view(kind.name).size());
   }
   const std::string of = "layer " + std::to_string(layer);
-  draw_panel(svg, played, forward, pixels, kTitleHeight + 12, of + " forward: " + split_of(played, forward));
+  draw_panel(svg, played, forward, pixels, kTitleHeight + 12,
+             of + " forward: " + title_with_waits(played, forward));
   draw_panel(svg, played, backward, pixels, kTitleHeight + 12 + kPassHeight + kBetweenPasses,
-             of + " backward, with what it computes again: " + split_of(played, backward));
+             of + " backward, with what it computes again: " + title_with_waits(played, backward));
   return svg.whole();
 }
 
