@@ -90,7 +90,7 @@ CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algo
 }
 
 void ScheduledCommunicator::issue_round(MessageJob job, std::vector<Operand> operands, Algorithm algorithm,
-                                        CollectiveInfo said) {
+                                        const CollectiveInfo& said) {
   ++sequence_;
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
   count(job, members(), *group_->traffic);

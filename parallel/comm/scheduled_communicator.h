@@ -102,7 +102,7 @@ class ScheduledCommunicator final : public Communicator {
   CollectiveInfo describe_round(std::string operation, schedule::Algorithm algorithm, const Tensor& whole,
                                 DType wire, int round, int rounds, const CollectiveLabel& label) const;
   void issue_round(MessageJob job, std::vector<Operand> operands, schedule::Algorithm algorithm,
-                   CollectiveInfo said);
+                   const CollectiveInfo& said);
   bool serves(const Method& method, schedule::Operation operation, int64_t bytes, DType type,
               Combine how) const;
   // Whether the order of its sums is that of the ranks.

@@ -100,8 +100,9 @@ void draw_panel(Svg& svg, const sim::Played& played, const Pass& window, double 
   }
   const double bottom = top + kPassHeight, step = tick_of(length * 1e3);
   svg.line(kNames, bottom, kNames + length * pixels_a_second, bottom, "#999");
-  for (double at = 0; at <= length * 1e3 * (1 + 1e-9); at += step) {
-    const double x = kNames + at * 1e-3 * pixels_a_second;
+  const auto ticks = static_cast<int>(length * 1e3 / step * (1 + 1e-9));
+  for (int tick = 0; tick <= ticks; ++tick) {
+    const double at = tick * step, x = kNames + at * 1e-3 * pixels_a_second;
     svg.line(x, bottom, x, bottom + 4, "#999");
     svg.text(x, bottom + 16, fmt::format("{:g}", at), {11, "middle"});
   }

@@ -169,6 +169,7 @@ Flow play_on_torus(Algorithm algorithm, Operation operation, const GroupShape& s
     return flow;
   }
   std::vector<Plan> plans;
+  plans.reserve(static_cast<size_t>(shape.size()));
   for (int rank = 0; rank < shape.size(); ++rank)
     plans.push_back(plan_of(algorithm, operation, shape, rank, round));
   flow.latency = Seconds(play.all_ranks(plans, 0, empty));
