@@ -1,6 +1,6 @@
 // What is played is what happens: ranks whose operators sleep for as long as the player says they take, and
 // whose messages take as long as on its links, need the time that it plays, with collectives of the model
-// axis beside products and without. A second of sleep a step, so that what this machine adds is small.
+// axis beside products and without. Seconds of sleep a step, so that what this machine adds is small.
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
@@ -23,16 +23,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kBytesPerS = 2e6;
+constexpr double kBytesPerS = 1e6;
 constexpr Seconds kLatency{1e-4};
 
 const sim::Chip& slow_chip() {
   static const sim::Chip chip = [] {
     config::ChipConfig config;
     const std::string text =
-        "name: 'slow' peak { type: 'bf16' flops_per_s: 1.5e9 } memory { bytes: 1000000000 bytes_per_s: 1e10 "
+        "name: 'slow' peak { type: 'bf16' flops_per_s: 0.75e9 } memory { bytes: 1000000000 bytes_per_s: 1e10 "
         "} "
-        "torus { pod: 16 wrap: MULTIPLES wrap_size: 4 link_bytes_per_s: 2e6 hop_latency_s: 1e-4 } "
+        "torus { pod: 16 wrap: MULTIPLES wrap_size: 4 link_bytes_per_s: 1e6 hop_latency_s: 1e-4 } "
         "host { chips: 8 cards: 2 card_bytes_per_s: 1e9 pcie_bytes_per_s: 4e9 }";
     EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &config));
     return sim::make_chip(config);
@@ -84,7 +84,7 @@ Seconds sleep_a_step(const config::RunConfig& run) {
         engine.device->synchronize(engine.device->record(static_cast<Queue>(queue)), Seconds(60));
       meeting.arrive_and_wait();
     };
-    for (int step = 0; step < 4; ++step) {
+    for (int step = 0; step < 3; ++step) {
       engine.program->upload({}, 0);
       finish();
       const Stopwatch watch;
@@ -107,7 +107,7 @@ class Slept : public ::testing::TestWithParam<Case> {};
 TEST_P(Slept, takesThePlayedTime) {
   const config::RunConfig run =
       config::load_text(
-          "model { d_model: 64 layers: 3 heads: 8 kv_heads: 8 head_dim: 16 ffn: 512 vocab: 256 }\n"
+          "model { d_model: 128 layers: 2 heads: 8 kv_heads: 8 head_dim: 16 ffn: 512 vocab: 256 }\n"
           "batch { tokens_per_sequence: 512 global_sequences: 1 }\n"
           "optim { adamw { weight_decay: 0.1 } schedule { constant { peak: 1e-2 } } }\n"
           "mesh { torus: " +
