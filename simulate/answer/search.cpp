@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/round_up.h"
@@ -111,7 +112,8 @@ class Searcher {
       refuse(layout, kMemory, known->second);
       return;
     }
-    if (const std::string* const known = refused_with_less(layout); known != nullptr && !(layout == own_)) {
+    if (const std::string* const known = refused_without_gathered(layout);
+        known != nullptr && !(layout == own_)) {
       ++out_.not_recorded;
       refuse(layout, kMemory, *known);
       return;
@@ -127,9 +129,9 @@ class Searcher {
       }
       const std::string reason = does_not_fit(ranked.memory);
       refuse(layout, kMemory, kMemory + (": " + reason));
-      too_large_as_kept_[key_of(layout)].push_back(
-          {layout.remat, layout.keep_gathered,
-           kMemory + (": without kept gathered inputs this layout " + reason)});
+      if (!layout.keep_gathered)
+        too_large_without_gathered_.emplace_back(
+            layout, kMemory + (": without kept gathered inputs this layout " + reason));
       const double above =
           static_cast<double>(ranked.memory.peak_bytes) / static_cast<double>(ranked.memory.chip_bytes);
       if (!saves_all(layout) || above < kFarAbove) return;
@@ -142,12 +144,11 @@ class Searcher {
     }
   }
 
-  // Why this layout without kept gathered inputs did not fit; nullptr: nothing is known of that.
-  const std::string* refused_with_less(const LayoutChoice& layout) const {
-    const auto found = too_large_as_kept_.find(key_of(layout));
-    if (found == too_large_as_kept_.end()) return nullptr;
-    for (const Kept& less : found->second) {
-      if (less.remat == layout.remat && less.gathered <= layout.keep_gathered) return &less.message;
+  // Why this layout without kept gathered inputs, which comes before it, did not fit; nullptr: it did.
+  const std::string* refused_without_gathered(LayoutChoice layout) const {
+    if (!std::exchange(layout.keep_gathered, false)) return nullptr;
+    for (const auto& [known, message] : too_large_without_gathered_) {
+      if (known == layout) return &message;
     }
     return nullptr;
   }
@@ -290,17 +291,7 @@ class Searcher {
   LayoutChoice own_;
   Search out_;
   std::map<GroupKey, std::string> too_large_;
-  // What a layout keeps of the forward pass, and why it does not fit; by all else of it.
-  struct Kept {
-    config::TrainConfig::Remat remat;
-    bool gathered;
-    std::string message;
-  };
-  using KeptKey = std::tuple<GroupKey, int64_t, int64_t>;  // and stage, prefetch
-  static KeptKey key_of(const LayoutChoice& layout) {
-    return {{layout.model, layout.sequences_per_replica, layout.torus}, layout.stage, layout.prefetch};
-  }
-  std::map<KeptKey, std::vector<Kept>> too_large_as_kept_;
+  std::vector<std::pair<LayoutChoice, std::string>> too_large_without_gathered_;
 };
 
 }  // namespace

@@ -116,11 +116,15 @@ Algorithm algorithm_of(const CollectiveInfo& info) {
   throw InternalError("a simulated " + info.operation + " goes by messages, not by " + info.method);
 }
 
+// Of which this is one; 1 where all of them are.
+int rounds_of_whole(const CollectiveInfo& info, const GroupShape& shape) {
+  if (info.round < 0) return 1;
+  return schedule::plan(algorithm_of(info), operation_of(info.operation), shape, 0).rounds;
+}
+
 // Of the whole array as it travels; a round says its share.
 double array_bytes(const CollectiveInfo& info, const GroupShape& shape) {
-  const auto bytes = static_cast<double>(info.wire_bytes);
-  if (info.round < 0) return bytes;
-  return bytes * schedule::plan(algorithm_of(info), operation_of(info.operation), shape, 0).rounds;
+  return static_cast<double>(info.wire_bytes) * rounds_of_whole(info, shape);
 }
 
 int parts_of(const mesh::Mesh::Dimension& dimension, mesh::Axis axis) {
@@ -296,11 +300,10 @@ Flow Network::make(const CollectiveInfo& info) const {
   if (info.operation == kSum) return {};  // the chip adds beside what travels, as in a whole collective
   if (measured_) {
     Flow out;
-    const GroupShape shape{1, info.ranks};  // a round takes its share of the time of all
-    const double share = static_cast<double>(info.wire_bytes) / std::max(array_bytes(info, shape), 1.0);
-    const auto whole = static_cast<int64_t>(array_bytes(info, shape));
-    out.transfer = (info.round < 0 ? 1 : share) *
-                   measured_->collective_time(info.operation, info.method, info.ranks, whole);
+    const int rounds = rounds_of_whole(info, {1, info.ranks});  // each takes its share of the time of all
+    out.transfer =
+        measured_->collective_time(info.operation, info.method, info.ranks, info.wire_bytes * rounds) /
+        rounds;
     out.lost = measured_->lost(out.transfer);
     out.busy[0] = out.transfer.count();
     out.bytes[0] = static_cast<double>(info.wire_bytes);

@@ -23,9 +23,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kBytesPerS = 1e6;
-constexpr Seconds kLatency{1e-4};
-
 const sim::Chip& slow_chip() {
   static const sim::Chip chip = [] {
     config::ChipConfig config;
@@ -65,8 +62,8 @@ Seconds sleep_a_step(const config::RunConfig& run) {
   LocalJob::Options options;
   options.reads_memory = options.relays = false;
   options.hosts = ranks;
-  options.link_bytes_per_s = kBytesPerS;
-  options.link_latency = kLatency;
+  options.link_bytes_per_s = slow_chip().topology.bytes_per_s;
+  options.link_latency = slow_chip().topology.hop_latency;
   LocalJob job(ranks, options);
   std::barrier meeting(ranks);
   std::vector<Seconds> steps;
