@@ -36,19 +36,29 @@ op::LossPartSpec part_spec(const DecoderConfig& config, const ModelShare& share,
   return {config.logit_softcap, block_tokens, share.first_token, share.vocab_valid};
 }
 
-// The loss of a vocabulary in parts: h of all tokens -> token_loss; returns the normalisers, f32[2, M].
-Array loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& share, const Tensor& h,
-                    const PackedMatrix& table, const Microbatch& batch, const Tensor& token_loss,
-                    int64_t block_tokens) {
-  const int64_t slices = c.tiles.deterministic ? share.slices : 1;
-  Array own = c.array_f32({3 * slices, h.rows()}, kTemporary);
-  c.launch(op::loss_statistics(h, table.forward, batch.targets, own.tensor,
-                               part_spec(config, share, block_tokens)),
-           slices);
+// The loss of a vocabulary in parts.
+struct LossByParts {
+  Array h;            // of all tokens, [M, D]
+  Array normalisers;  // f32[2, M]
+};
+// h of the own tokens -> token_loss of all.
+LossByParts loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& share,
+                          const Tensor& own_h, const PackedMatrix& table, const Microbatch& batch,
+                          const Tensor& token_loss, int64_t block_tokens) {
+  const int64_t slices = c.tiles.deterministic ? share.slices : 1, tokens = batch.targets.rows();
+  Array own = c.array_f32({3 * slices, tokens}, kTemporary);
+  const RowWork statistics = [&](const Tensor& h, int64_t first) {
+    c.launch(op::loss_statistics(h, table.forward, batch.targets.slice_rows(first, h.rows()),
+                                 own.tensor.slice_columns(first, h.rows()),
+                                 part_spec(config, share, block_tokens)),
+             slices);
+  };
+  LossByParts out;
+  out.h = gather_rows(c, own_h, "head input", statistics);
   const Array all = c.model.all_gather(std::move(own), {"loss statistics", kTemporary, c.phase});
-  Array normalisers = c.array_f32({2, h.rows()}, kTemporary);
-  c.launch(op::loss_merge(all.tensor, batch.targets, token_loss, normalisers.tensor));
-  return normalisers;
+  out.normalisers = c.array_f32({2, tokens}, kTemporary);
+  c.launch(op::loss_merge(all.tensor, batch.targets, token_loss, out.normalisers.tensor));
+  return out;
 }
 
 }  // namespace
@@ -56,16 +66,23 @@ Array loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& s
 Array embed_forward(Context& c, const DecoderConfig& config, const Weights& embedding,
                     const Microbatch& batch) {
   Array x = c.array({batch.rows(), config.d_model}, "activations");
-  c.launch(op::embed(batch.ids, embedding.tensors[0], x.tensor, embed_spec(config, share_of(c, config))));
+  const RowWork embed = [&](const Tensor& rows, int64_t first) {
+    c.launch(op::embed(batch.ids.slice_rows(first, rows.rows()), embedding.tensors[0], rows,
+                       embed_spec(config, share_of(c, config))));
+  };
   // Every row comes from one rank; the others add zeros.
-  return c.model.reduce_scatter(std::move(x), Wire::exact, {"embedding", "activations", c.phase});
+  return c.model.reduce_scatter_beside(std::move(x), Wire::exact, embed,
+                                       {"embedding", "activations", c.phase});
 }
 
 void embed_backward(Context& c, const DecoderConfig& config, const Microbatch& batch, Array d_x,
                     Gradient& d_table) {
   begin_adding(c, d_table);
-  const Array all = gather_rows(c, d_x.tensor, "gradient of the embedding");
-  c.launch(op::embed_grad(batch.ids, all.tensor, d_table.tensor, embed_spec(config, share_of(c, config))));
+  const RowWork add = [&](const Tensor& rows, int64_t first) {
+    c.launch(op::embed_grad(batch.ids.slice_rows(first, rows.rows()), rows, d_table.tensor,
+                            embed_spec(config, share_of(c, config))));
+  };
+  gather_rows(c, d_x.tensor, "gradient of the embedding", add);
 }
 
 void head_forward(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,
@@ -78,8 +95,7 @@ void head_forward(Context& c, const DecoderConfig& config, const Weights& head, 
              share.slices);
     return;
   }
-  const Array h = gather_rows(c, normed.h.tensor, "head input");
-  loss_by_parts(c, config, share, h.tensor, table, batch, token_loss, block_tokens);
+  loss_by_parts(c, config, share, normed.h.tensor, table, batch, token_loss, block_tokens);
 }
 
 Array head_backward(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,
@@ -97,17 +113,20 @@ Array head_backward(Context& c, const DecoderConfig& config, const Weights& head
                            token_loss, dh.tensor, d_table.tensor, {config.logit_softcap, block_tokens}),
              share.slices);
   } else {
-    const Array h = gather_rows(c, normed.h.tensor, "head input");
-    const Array normalisers =
-        loss_by_parts(c, config, share, h.tensor, table, batch, token_loss, block_tokens);
+    const LossByParts loss =
+        loss_by_parts(c, config, share, normed.h.tensor, table, batch, token_loss, block_tokens);
     c.phase = Phase::backward;
-    Array partial = c.array_f32(h.tensor.shape, kTemporary);
     begin_adding(c, d_table);
-    c.launch(op::loss_part_grad(h.tensor, table.forward, table.backward, batch.targets, batch.scale,
-                                normalisers.tensor, partial.tensor, d_table.tensor,
-                                part_spec(config, share, block_tokens)),
-             share.slices);
-    dh = rounded(c, scatter_sum(c, std::move(partial), {}, "gradient of the head input"), kTemporary);
+    const RowWork gradient = [&](const Tensor& partial, int64_t first) {
+      const int64_t rows = partial.rows();
+      c.launch(op::loss_part_grad(loss.h.tensor.slice_rows(first, rows), table.forward, table.backward,
+                                  batch.targets.slice_rows(first, rows), batch.scale,
+                                  loss.normalisers.tensor.slice_columns(first, rows), partial, d_table.tensor,
+                                  part_spec(config, share, block_tokens)),
+               share.slices);
+    };
+    Array partial = c.array_f32(loss.h.tensor.shape, kTemporary);
+    dh = rounded(c, scatter_sum(c, std::move(partial), gradient, "gradient of the head input"), kTemporary);
   }
   normed.h = Array{};
   begin_adding(c, d_norm);

@@ -37,15 +37,16 @@ struct LossPartSpec {
 
 // h[M, D], table packed_forward[V, D], targets i32[M] -> statistics f32[3 S, M]: for each of the table's S
 // slices (deterministic mode: tiles.slices; else one) the largest logit, the sum of exp(logit - largest), and
-// the target's logit, 0 where it lies elsewhere. Without a valid row: -inf, 0, 0.
+// the target's logit, 0 where it lies elsewhere. Without a valid row: -inf, 0, 0. They may be some tokens'
+// columns of a wider matrix.
 Call loss_statistics(const Tensor& h, const Tensor& table, const Tensor& targets, const Tensor& statistics,
                      LossPartSpec spec);
 // The statistics of all slices of all parts, f32[3 S, M], merged as a balanced tree -> token_loss f32[M],
 // normalisers f32[2, M]: the largest of all logits, and the log of the sum of all exponentials.
 Call loss_merge(const Tensor& statistics, const Tensor& targets, const Tensor& token_loss,
                 const Tensor& normalisers);
-// The gradient of loss_grad for the table's rows alone -> dh[M, D] of h's type or f32 (the part of the sum),
-// d_table f32[V, D] (added to; padding gets 0).
+// The gradient of loss_grad for the table's rows alone, normalisers likewise columns of a wider matrix ->
+// dh[M, D] of h's type or f32 (the part of the sum), d_table f32[V, D] (added to; padding gets 0).
 Call loss_part_grad(const Tensor& h, const Tensor& table, const Tensor& table_backward, const Tensor& targets,
                     const Tensor& scale, const Tensor& normalisers, const Tensor& dh, const Tensor& d_table,
                     LossPartSpec spec);

@@ -120,7 +120,7 @@ void part_grad_reference(const Call& call) {
 }
 
 bool is_normalisers(const Tensor& t, DType type, int64_t tokens) {
-  return t.type == type && is_dense_matrix(t) && t.shape == Shape{2, tokens};
+  return t.type == type && is_matrix(t) && t.shape == Shape{2, tokens};
 }
 
 void check_part(std::string_view op, const Tensor& h, const Tensor& table, const Tensor& targets,
@@ -146,7 +146,7 @@ constinit const OpKind loss_part_grad_kind{
 Call loss_statistics(const Tensor& h, const Tensor& table, const Tensor& targets, const Tensor& statistics,
                      LossPartSpec spec) {
   check_part("loss_statistics", h, table, targets, spec);
-  check(is_exact(statistics, h.type) && is_dense_matrix(statistics) && statistics.rows() % 3 == 0 &&
+  check(is_exact(statistics, h.type) && is_matrix(statistics) && statistics.rows() % 3 == 0 &&
             statistics.columns() == h.rows(),
         "loss_statistics", "h [M, D], statistics f32[3 S, M]", {{"h", h}, {"statistics", statistics}});
   return {&loss_statistics_kind,
@@ -163,7 +163,7 @@ Call loss_merge(const Tensor& statistics, const Tensor& targets, const Tensor& t
         "loss_merge", "statistics f32[3 S, M], targets i32[M]",
         {{"statistics", statistics}, {"targets", targets}});
   check(token_loss.type == statistics.type && is_vector(token_loss, statistics.columns()) &&
-            is_normalisers(normalisers, statistics.type, statistics.columns()),
+            is_normalisers(normalisers, statistics.type, statistics.columns()) && normalisers.dense(),
         "loss_merge", "token_loss f32[M], normalisers f32[2, M]",
         {{"token_loss", token_loss}, {"normalisers", normalisers}});
   return {&loss_merge_kind,

@@ -293,7 +293,7 @@ struct LossWork {
         all = cpu::meet(all, {parts.max[piece * rows + r], parts.sum[piece * rows + r]});
       }
       float* const to = result.as<float>() + first + r;
-      to[0] = all.max, to[M] = all.sum, to[2 * M] = parts.target[r];
+      to[0] = all.max, to[result.row_stride] = all.sum, to[2 * result.row_stride] = parts.target[r];
     }
   }
 
@@ -302,7 +302,7 @@ struct LossWork {
   void scale_pieces(const Parts& parts, int64_t first, int64_t rows, Range range) const {
     for (int64_t r = range.first; r < range.last; ++r) {
       const bool masked = targets.as<int32_t>()[first + r] < 0;
-      const float lse = result.as<float>()[M + first + r];
+      const float lse = result.as<float>()[result.row_stride + first + r];
       for (int64_t piece = 0; piece < pieces; ++piece) {
         float& factor = parts.max[piece * rows + r];
         factor = masked ? 0 : *scale.as<float>() * std::exp(factor - lse);

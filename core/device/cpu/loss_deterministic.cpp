@@ -62,7 +62,7 @@ class Loss {
     const int64_t row_blocks = (M_ + kRows - 1) / kRows;
     const int workers = static_cast<int>(std::min<int64_t>(threads, row_blocks));
     if (by_parts_ && gradient_) {
-      std::memcpy(lse_, result_.as<float>() + M_, static_cast<size_t>(M_) * sizeof(float));
+      std::memcpy(lse_, result_.as<float>() + result_.row_stride, static_cast<size_t>(M_) * sizeof(float));
     } else {
       parallel(workers, [&](int index) {
         const Own own(*this, own_ + index * own_bytes_);
@@ -140,13 +140,13 @@ class Loss {
   // The statistics of each slice, for others to merge.
   void tell(int64_t row, int64_t rows) const {
     for (int64_t slice = 0; slice < slices_; ++slice) {
-      float* const to = result_.as<float>() + 3 * slice * M_;
+      float* const to = result_.as<float>() + 3 * slice * result_.row_stride;
       const int64_t begin = first_token_ + begin_of(slice), end = first_token_ + begin_of(slice + 1);
       for (int64_t r = row; r < row + rows; ++r) {
         const int64_t target = targets_.as<int32_t>()[r];
         to[r] = norms_[slice * M_ + r].max;
-        to[M_ + r] = norms_[slice * M_ + r].sum;
-        to[2 * M_ + r] = target >= begin && target < end ? target_[r] : 0;
+        to[result_.row_stride + r] = norms_[slice * M_ + r].sum;
+        to[2 * result_.row_stride + r] = target >= begin && target < end ? target_[r] : 0;
       }
     }
   }
