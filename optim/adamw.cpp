@@ -10,15 +10,13 @@ class AdamW final : public Optimizer {
  public:
   explicit AdamW(op::AdamWSpec spec) : spec_(spec) {}
 
-  std::vector<std::string> states() const override { return {"exp_avg", "exp_avg_sq"}; }
+  std::vector<std::string> states(const UpdatedTensor&) const override { return {"exp_avg", "exp_avg_sq"}; }
 
   void update(Device& device, const StepScalars& scalars, const Tensor& gradient, const Tensor& master,
-              std::span<const Tensor> states, bool decay) const override {
+              std::span<const Tensor> states, const UpdatedTensor& tensor) const override {
     op::AdamWSpec spec = spec_;
-    if (!decay) spec.weight_decay = 0;
-    Call call = op::adamw(gradient, scalars.state, scalars.control, master, states[0], states[1], spec);
-    call.phase = Phase::optimizer;
-    device.launch(call);
+    if (!tensor.decay) spec.weight_decay = 0;
+    device.launch(op::adamw(gradient, scalars.state, scalars.control, master, states[0], states[1], spec));
   }
 
  private:
@@ -27,10 +25,13 @@ class AdamW final : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_adamw(const config::OptimConfig& config) {
-  const auto& adamw = config.adamw();
+std::unique_ptr<Optimizer> make_adamw(const config::AdamwConfig& adamw, double rate_scale) {
   return std::make_unique<AdamW>(
-      op::AdamWSpec{adamw.beta1(), adamw.beta2(), adamw.epsilon(), adamw.weight_decay()});
+      op::AdamWSpec{adamw.beta1(), adamw.beta2(), adamw.epsilon(), adamw.weight_decay(), rate_scale});
+}
+
+std::unique_ptr<Optimizer> make_adamw(const config::OptimConfig& config) {
+  return make_adamw(config.adamw(), 1);
 }
 
 }  // namespace toroid::optim

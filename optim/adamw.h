@@ -6,8 +6,15 @@
 
 #include "optim/optimizer.h"
 
+namespace toroid::config {
+class AdamwConfig;
+}
+
 namespace toroid::optim {
 
 std::unique_ptr<Optimizer> make_adamw(const config::OptimConfig& config);
+
+// For a rule that leaves some tensors to AdamW; its rate is `rate_scale` times the schedule's.
+std::unique_ptr<Optimizer> make_adamw(const config::AdamwConfig& adamw, double rate_scale);
 
 }  // namespace toroid::optim

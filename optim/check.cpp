@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
+#include "optim/bounds.pb.h"
 #include "optim/optim.pb.h"
 
 namespace toroid::optim {
@@ -72,16 +73,40 @@ void check_schedule(const config::ScheduleConfig& schedule) {
   }
 }
 
+const google::protobuf::FieldDescriptor* rule_of(const config::OptimConfig& optim) {
+  return optim.GetReflection()->GetOneofFieldDescriptor(
+      optim, config::OptimConfig::descriptor()->FindOneofByName("rule"));
+}
+
+// The bounds that stand beside the fields of a rule's message, and of those within it.
+void check_bounds(const std::string& path, const google::protobuf::Message& message) {
+  using Field = google::protobuf::FieldDescriptor;
+  const auto* reflection = message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const Field& field = *message.GetDescriptor()->field(i);
+    const std::string name = path + "." + field.name();
+    if (field.cpp_type() == Field::CPPTYPE_MESSAGE) {
+      check_bounds(name, reflection->GetMessage(message, &field));
+      continue;
+    }
+    if (!field.options().HasExtension(config::bounds)) continue;
+    const config::Bounds& bounds = field.options().GetExtension(config::bounds);
+    if (field.cpp_type() == Field::CPPTYPE_INT64) {
+      check_range(name, reflection->GetInt64(message, &field), static_cast<int64_t>(bounds.least()),
+                  static_cast<int64_t>(bounds.most()));
+    } else {
+      check_range(name, reflection->GetDouble(message, &field), bounds.least(), bounds.most());
+    }
+  }
+}
+
 }  // namespace
 
 void check(const config::OptimConfig& optim) {
   if (optim.has_custom()) {
     check_custom("optim.custom", optim.custom());
-  } else {
-    check_range("optim.adamw.beta1", optim.adamw().beta1(), 0.0, kJustBelowOne);
-    check_range("optim.adamw.beta2", optim.adamw().beta2(), 0.0, kJustBelowOne);
-    check_range("optim.adamw.epsilon", optim.adamw().epsilon(), 1e-30, 1.0);
-    check_range("optim.adamw.weight_decay", optim.adamw().weight_decay(), 0.0, 100.0);
+  } else if (const auto* rule = rule_of(optim); rule != nullptr) {
+    check_bounds("optim." + rule->name(), optim.GetReflection()->GetMessage(optim, rule));
   }
   check_schedule(optim.schedule());
   check_range("optim.clip_norm", optim.clip_norm(), 0.0, 1e12);

@@ -1,5 +1,5 @@
-// An optimizer: which states it keeps for a tensor and which update operator it issues. The arithmetic is an
-// operator (core/op/update.h); here stand config, state and order of calls. All tensors are f32 and flat.
+// An optimizer: which states it keeps for a tensor and which update operators it issues. The arithmetic is in
+// operators (core/op/update.h, momentum.h); here stand config, states and order of calls.
 #pragma once
 
 #include <functional>
@@ -26,11 +26,13 @@ class OptimizerRegistry {
   using Make = std::function<std::unique_ptr<Optimizer>(const config::OptimConfig&)>;
   // InternalError where `name` is taken.
   void add(const std::string& name, Make make);
-  // The entry named after the arm that is set or, for `custom`, the entry of that name. UserError where there
-  // is none.
+  // The entry named after the config's arm or, for `custom`, the entry of that name. UserError where no arm
+  // is set or there is no entry.
   std::unique_ptr<Optimizer> make(const config::OptimConfig& config) const;
 
  private:
+  std::string names() const;
+
   std::map<std::string, Make> makers_;
 };
 

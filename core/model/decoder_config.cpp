@@ -75,7 +75,8 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool a
                             model_dim,
                             c.linear_stddev,
                             true,
-                            model_dim < 0 ? 0 : c.canonical_slices()});
+                            model_dim < 0 ? 0 : c.canonical_slices(),
+                            true});
   };
   // The order is fixed: LayerTensor in core/model/layer.cpp names the indices.
   norm("input_layernorm", D);

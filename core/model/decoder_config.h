@@ -47,7 +47,8 @@ struct TensorSpec {
   double init_stddev =
       0;  // of the normal distribution that it is drawn from before step 1; 0: it begins at 0
   bool decay = false;
-  int64_t pieces = 0;  // canonical slices of the split dim, which is padded to equal ones (share.h)
+  int64_t pieces = 0;   // canonical slices of the split dim, which is padded to equal ones (share.h)
+  bool hidden = false;  // a matrix of a layer: neither embedding nor head
 };
 
 // Row-stacked matrices that a layer multiplies with in one product.

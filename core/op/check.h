@@ -3,6 +3,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <string>
 #include <string_view>
 
 #include "core/op/op.h"
@@ -44,6 +45,11 @@ inline bool is_dense_matrix(const Tensor& t) {
 }
 inline bool is_vector(const Tensor& t, int64_t elements) {
   return t.shape == Shape{elements} && t.layout == Layout::plain;
+}
+
+inline void check_f32(std::string_view op, const Tensor& t, std::string_view name, int64_t elements) {
+  check(t.type == DType::f32 && is_vector(t, elements) && t.dense(), op,
+        "f32[" + std::to_string(elements) + "]", {{name, t}});
 }
 
 // Bytes of the operands, each read or written once as its access says.

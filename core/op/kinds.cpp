@@ -4,10 +4,12 @@
 
 #include "core/op/activation.h"
 #include "core/op/attention.h"
+#include "core/op/combine.h"
 #include "core/op/elementwise.h"
 #include "core/op/embedding.h"
 #include "core/op/loss.h"
 #include "core/op/matmul.h"
+#include "core/op/momentum.h"
 #include "core/op/norm.h"
 #include "core/op/outer.h"
 #include "core/op/reduce.h"
@@ -31,6 +33,8 @@ std::span<const OpKind* const> all_kinds() {
       &sum_kind,         &sum_squares_kind,    &loss_statistics_kind,
       &loss_merge_kind,  &loss_part_grad_kind, &compress_kind,
       &sum_wires_kind,   &outer_gradient_kind, &nesterov_kind,
+      &momentum_kind,    &descend_kind,        &lion_kind,
+      &combine_kind,     &unit_norm_kind,
   };
   return kinds;
 }

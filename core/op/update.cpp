@@ -98,7 +98,7 @@ void adamw_reference(const Call& call) {
   const std::vector<double> gradient = load(call[0]), state = load(call[1]), control = load(call[2]);
   if (control[Control::apply] == 0) return;
   std::vector<double> w = load(call[3]), m = load(call[4]), v = load(call[5]);
-  const double t = state[State::update_count], r = control[Control::rate];
+  const double t = state[State::update_count], r = spec.rate_scale * control[Control::rate];
   const double correct1 = 1 - std::pow(spec.beta1, t), correct2 = 1 - std::pow(spec.beta2, t);
   for (size_t i = 0; i < w.size(); ++i) {
     const double g = control[Control::clip] * gradient[i];
@@ -125,11 +125,6 @@ void ema_reference(const Call& call) {
   std::vector<double> average = load(call[2]);
   for (size_t i = 0; i < master.size(); ++i) average[i] = decay * average[i] + (1 - decay) * master[i];
   store(call[2], average);
-}
-
-void check_f32(std::string_view op, const Tensor& t, std::string_view name, int64_t elements) {
-  check(t.type == DType::f32 && is_vector(t, elements) && t.dense(), op,
-        "f32[" + std::to_string(elements) + "]", {{name, t}});
 }
 
 }  // namespace

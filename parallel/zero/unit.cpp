@@ -11,6 +11,18 @@
 namespace toroid {
 namespace {
 
+// What each of `shards` ranks holds. With more ranks than blocks they get halves, quarters ... of one, down
+// to a block of quantisation: whole ones would be mostly padding (for 256 ranks, 4 MiB in fp32 for the
+// smallest unit), and a part that divides a block still holds one tensor only.
+int64_t shard_elements(int64_t blocks, int64_t shards) {
+  if (blocks >= shards) return divide_up(blocks, shards) * op::kReduceBlock;
+  int64_t elements = op::kQuantBlock;
+  while (elements * shards < blocks * op::kReduceBlock) elements *= 2;
+  return elements;
+}
+
+}  // namespace
+
 Slice part_of(const TensorSpec& tensor, Place model) {
   Slice slice;
   slice.shape = tensor.shape;
@@ -28,18 +40,6 @@ Slice part_of(const TensorSpec& tensor, Place model) {
                                          : slice.shape.elements();
   return slice;
 }
-
-// What each of `shards` ranks holds. With more ranks than blocks they get halves, quarters ... of one, down
-// to a block of quantisation: whole ones would be mostly padding (for 256 ranks, 4 MiB in fp32 for the
-// smallest unit), and a part that divides a block still holds one tensor only.
-int64_t shard_elements(int64_t blocks, int64_t shards) {
-  if (blocks >= shards) return divide_up(blocks, shards) * op::kReduceBlock;
-  int64_t elements = op::kQuantBlock;
-  while (elements * shards < blocks * op::kReduceBlock) elements *= 2;
-  return elements;
-}
-
-}  // namespace
 
 Unit make_unit(UnitSpec spec, Place model, int shards) {
   Unit unit;

@@ -20,6 +20,9 @@ struct Slice {
   bool counted = true;   // enters norm, hash and checkpoint: once of each element in a pod
 };
 
+// A model rank's part, not placed in a flat buffer yet.
+Slice part_of(const TensorSpec& tensor, Place model);
+
 // A run of elements that is contiguous both in the flat buffer and in the whole tensor.
 struct Piece {
   int64_t offset = 0;  // in the flat buffer

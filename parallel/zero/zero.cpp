@@ -50,9 +50,7 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
     const Shape shape{share};
     held.master = device_.array(DType::f32, shape, "master weights");
     if (options_.training) {
-      for (size_t i = 0; i < optimizer_.states().size(); ++i) {
-        held.states.push_back(device_.array(DType::f32, shape, "optimizer states"));
-      }
+      make_states(u);
       if (options_.ema_decay > 0) held.ema = device_.array(DType::f32, shape, "weight average");
     }
     live_[u].stays = !sharded_ || options_.stage < 3 || unit.flat_elements < options_.whole_below;
@@ -65,9 +63,50 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
   if (!options_.training) return;
   std::vector<pathways::Shard> shards;
   for (size_t u = 0; u < units_.size(); ++u) shards.push_back({units_[u].spec.name, held_[u].size()});
+  whole_ = std::make_unique<WholeMatrices>(
+      device_, optimizer_, units_, groups_.gather, groups_.model, data,
+      UpdateNumerics{options_.tiles.deterministic ? DType::f32 : options_.compute, options_.tiles});
   pods_ = options_.make_pods(device_, groups_.pod, options_.pods, std::move(shards));
   if (options_.tiles.deterministic) blocks = canonical_blocks().all();
   partials_ = device_.array(DType::f32, {blocks}, "gradients");
+}
+
+// The elements of a tensor that this rank's shard holds.
+Zero::Run Zero::run_of(size_t u, size_t t) const {
+  const Slice& slice = units_[u].slices[t];
+  const int64_t first = std::max(slice.offset, held_[u].begin),
+                last = std::min(slice.offset + slice.elements, held_[u].end);
+  return {first, std::max(first, last)};
+}
+
+// One array a state for the whole shard where all tensors of the unit have the same ones, else one for each
+// tensor's run.
+void Zero::make_states(size_t u) {
+  const Unit& unit = units_[u];
+  Held& held = held_[u];
+  const auto names_of = [&](const TensorSpec& tensor) {
+    return optimizer_.whole(updated(tensor)) ? std::vector<std::string>()
+                                             : optimizer_.states(updated(tensor));
+  };
+  const std::vector<std::string> names = names_of(unit.spec.tensors[0]);
+  const bool alike = std::all_of(unit.spec.tensors.begin(), unit.spec.tensors.end(),
+                                 [&](const TensorSpec& tensor) { return names_of(tensor) == names; });
+  const auto make = [&](int64_t elements) {
+    held.state_memory.push_back(device_.array(DType::f32, {elements}, "optimizer states"));
+    return held.state_memory.back().tensor;
+  };
+  std::vector<Tensor> shared;
+  for (size_t i = 0; alike && i < names.size(); ++i) shared.push_back(make(held.size()));
+  for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
+    const UpdatedTensor told = updated(unit.spec.tensors[t]);
+    Stated& stated = held.stated.emplace_back(Stated{told, optimizer_.whole(told), {}});
+    const auto [first, last] = run_of(u, t);
+    if (first == last) continue;
+    for (size_t i = 0; i < names_of(unit.spec.tensors[t]).size(); ++i) {
+      stated.states.push_back(alike ? shared[i].slice_rows(first - held.begin, last - first)
+                                    : make(last - first));
+    }
+  }
 }
 
 void Zero::launch(Call call, Phase phase) const {
@@ -87,8 +126,9 @@ bool Zero::accumulates_whole() const {
 void Zero::clear() {
   for (const Held& held : held_) {
     launch(op::fill(held.master.tensor, {0}), Phase::setup);  // padding stays zero for good
-    for (const Array& state : held.states) launch(op::fill(state.tensor, {0}), Phase::setup);
+    for (const Array& state : held.state_memory) launch(op::fill(state.tensor, {0}), Phase::setup);
   }
+  if (whole_) whole_->clear();
   if (pods_) pods_->begin(masters());
 }
 
@@ -451,20 +491,24 @@ Tensor Zero::gradient_partials() {
 }
 
 void Zero::update(const StepScalars& scalars) {
+  std::vector<WholeMatrices::Shard> shards;
+  for (const Held& held : held_) {
+    shards.push_back({held.begin, held.end, held.pending[0].tensor, held.master.tensor});
+  }
+  whole_->update(scalars, shards);
   for (size_t u = 0; u < units_.size(); ++u) {
-    const Unit& unit = units_[u];
     const Held& held = held_[u];
-    for (size_t t = 0; t < unit.slices.size(); ++t) {
-      const int64_t first = std::max(unit.slices[t].offset, held.begin);
-      const int64_t last = std::min(unit.slices[t].offset + unit.slices[t].elements, held.end);
-      if (first >= last) continue;
-      const auto run = [&](const Array& array) {
+    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
+      const auto [first, last] = run_of(u, t);
+      if (first == last) continue;
+      const auto run = [&, first = first, last = last](const Array& array) {
         return array.tensor.slice_rows(first - held.begin, last - first);
       };
-      std::vector<Tensor> states;
-      for (const Array& state : held.states) states.push_back(run(state));
-      optimizer_.update(device_, scalars, run(held.pending[0]), run(held.master), states,
-                        unit.spec.tensors[t].decay);
+      const Stated& stated = held.stated[t];
+      if (!stated.whole) {
+        optimizer_.update(device_, scalars, run(held.pending[0]), run(held.master), stated.states,
+                          stated.told);
+      }
       if (held.ema.tensor) {
         launch(op::ema(run(held.master), scalars.control, run(held.ema), {options_.ema_decay}),
                Phase::optimizer);
@@ -488,64 +532,6 @@ void Zero::meet_pods() {
 
 bool Zero::keeps_pods() const {
   return groups_.pod.place().size > 1 && pods_ && !pods_->kept(0).empty();
-}
-
-// By name
-
-NamedTensor Zero::named(size_t u, size_t t, const Piece& piece, const std::string& part,
-                        const Tensor& shard) const {
-  const TensorSpec& spec = units_[u].spec.tensors[t];
-  const Slice& slice = units_[u].slices[t];
-  NamedTensor out{spec.name, part, {}, spec.shape, piece.global, true};
-  out.tensor = shard.slice_rows(piece.offset - held_[u].begin, piece.elements);
-  if (piece.elements == spec.shape.elements()) out.tensor = out.tensor.reshape(spec.shape);
-  const bool alone = sharded_ || groups_.gather.place().rank == 0;
-  out.counted = slice.counted && alone;
-  return out;
-}
-
-std::vector<NamedTensor> Zero::parts() const {
-  std::vector<NamedTensor> out;
-  const std::vector<std::string> states = optimizer_.states();
-  const int pod = groups_.pod.place().rank;
-  const bool apart = pods_ && pods_->apart(), differ = pods_ && pods_->steps_apart() > 0;
-  for (size_t u = 0; u < units_.size(); ++u) {
-    const Held& held = held_[u];
-    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
-      for (const Piece& piece : units_[u].pieces(t, held.begin, held.end)) {
-        // `differs`: from pod to pod, now; `own`: it may do so at some time.
-        const auto add = [&](const std::string& part, const Tensor& tensor, bool own, bool differs) {
-          NamedTensor& added = out.emplace_back(named(u, t, piece, part, tensor));
-          if (own) added.pod = pod;
-          added.counted = added.counted && (pod == 0 || differs);
-          return &added;
-        };
-        add("master", held.master.tensor, apart, differ);
-        for (size_t s = 0; s < held.states.size(); ++s) add(states[s], held.states[s].tensor, apart, apart);
-        if (held.ema.tensor) add("ema", held.ema.tensor, apart, apart);
-        for (const pathways::KeptPart& kept : pods_ ? pods_->kept(u) : std::vector<pathways::KeptPart>()) {
-          NamedTensor* const added = add(std::string(kept.part), kept.values, kept.own, kept.own);
-          added->needed = false;
-          added->counted = added->counted && kept.differs;  // else what stands in for it is the same
-        }
-      }
-    }
-  }
-  return out;
-}
-
-std::vector<NamedTensor> Zero::gradient_tensors() const {
-  std::vector<NamedTensor> out;
-  for (size_t u = 0; u < units_.size(); ++u) {
-    if (held_[u].pending.empty()) continue;
-    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
-      for (const Piece& piece : units_[u].pieces(t, held_[u].begin, held_[u].end)) {
-        out.push_back(named(u, t, piece, "gradient", held_[u].pending[0].tensor));
-        out.back().counted = out.back().counted && groups_.pod.place().rank == 0;
-      }
-    }
-  }
-  return out;
 }
 
 }  // namespace toroid

@@ -16,6 +16,7 @@
 #include "parallel/pathways/in_world.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"
+#include "parallel/zero/whole_matrices.h"
 
 namespace toroid {
 
@@ -106,10 +107,17 @@ class Zero {
   std::vector<NamedTensor> gradient_tensors() const;
 
  private:
+  // What the rule keeps for the run of a tensor that this rank holds.
+  struct Stated {
+    UpdatedTensor told;
+    bool whole = false;          // its owner keeps the states
+    std::vector<Tensor> states;  // f32[run]
+  };
   struct Held {                  // this rank's shard of a unit
     int64_t begin = 0, end = 0;  // in the flat buffer
     Array master, ema, cast;     // cast: the compute type, to be gathered
-    std::vector<Array> states;
+    std::vector<Array> state_memory;
+    std::vector<Stated> stated;  // of each tensor of the unit
     // Reduced gradients: a stack of complete subtrees over the microbatches, the largest at the bottom; one
     // alone in the fast mode.
     std::vector<Array> pending;
@@ -123,6 +131,9 @@ class Zero {
     bool forward = false, backward = false;  // packed
     bool in_place = false;                   // some products read `flat` itself
     Weights weights;
+  };
+  struct Run {  // of a tensor, in the flat buffer
+    int64_t first = 0, last = 0;
   };
   struct Open {  // the gradient of a unit under way
     Array flat;
@@ -144,6 +155,8 @@ class Zero {
   Tensor in_place(std::span<const Tensor> parts, Layout layout) const;
   void drop(size_t unit);
   int64_t live_elements() const;
+  void make_states(size_t unit);
+  Run run_of(size_t unit, size_t tensor) const;
   Array gradient_buffer(size_t unit) const;
   void reduce_unit(size_t unit);
   void absorb(size_t keep);
@@ -157,7 +170,7 @@ class Zero {
   CanonicalBlocks canonical_blocks() const;
   Tensor canonical_partials();
   NamedTensor named(size_t unit, size_t tensor, const Piece& piece, const std::string& part,
-                    const Tensor& shard) const;
+                    const Tensor& values, int64_t begin) const;
 
   Device& device_;
   const UpdateRule& optimizer_;
@@ -167,6 +180,7 @@ class Zero {
   std::vector<Unit> units_;
   std::unique_ptr<pathways::Pods> pods_;  // where the rank trains
   std::vector<Held> held_;
+  std::unique_ptr<WholeMatrices> whole_;  // where the rank trains
   std::vector<Live> live_;
   std::vector<Open> open_;
   std::vector<int> contributions_;  // of a microbatch, by unit

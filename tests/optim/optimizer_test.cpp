@@ -11,6 +11,7 @@
 #include "core/device/sim/recording_device.h"
 #include "core/op/reference.h"
 #include "core/op/update.h"
+#include "optim/bounds.pb.h"
 #include "optim/check.h"
 #include "optim/optim.pb.h"
 #include "tests/core/op/workbench.h"
@@ -26,18 +27,18 @@ config::OptimConfig custom(const std::string& name) {
 
 class Nothing final : public Optimizer {
  public:
-  std::vector<std::string> states() const override { return {}; }
+  std::vector<std::string> states(const UpdatedTensor&) const override { return {}; }
   void update(Device&, const StepScalars&, const Tensor&, const Tensor&, std::span<const Tensor>,
-              bool) const override {}
+              const UpdatedTensor&) const override {}
 };
 
 TEST(OptimizerRegistry, makes_what_the_config_names) {
   OptimizerRegistry registry = builtin_optimizers();
   registry.add("nothing", [](const config::OptimConfig&) { return std::make_unique<Nothing>(); });
-  EXPECT_TRUE(registry.make(custom("nothing"))->states().empty());
+  EXPECT_TRUE(registry.make(custom("nothing"))->states({}).empty());
   config::OptimConfig adamw;
   adamw.mutable_adamw();
-  EXPECT_EQ(registry.make(adamw)->states(), (std::vector<std::string>{"exp_avg", "exp_avg_sq"}));
+  EXPECT_EQ(registry.make(adamw)->states({}), (std::vector<std::string>{"exp_avg", "exp_avg_sq"}));
 }
 
 TEST(OptimizerRegistry, refuses_a_name_that_nobody_registered) {
@@ -48,10 +49,33 @@ TEST(OptimizerRegistry, refuses_a_name_that_nobody_registered) {
     FAIL() << "an unknown optimizer was made";
   } catch (const UserError& error) {
     const std::string text = error.what();
-    EXPECT_NE(text.find("adamw, nothing"), std::string::npos) << text;
+    EXPECT_NE(text.find("adamw, lion, muon, nothing, sgd"), std::string::npos) << text;
     EXPECT_EQ(text.find('\x1b'), std::string::npos)
         << "what a config says does not reach a terminal as it is";
   }
+}
+
+// Whoever adds an arm to the config's schema and forgets its line is told so, and is not given AdamW.
+TEST(OptimizerRegistry, has_a_line_for_every_arm) {
+  const auto* oneof = config::OptimConfig::descriptor()->FindOneofByName("rule");
+  for (int i = 0; i < oneof->field_count(); ++i) {
+    const auto* arm = oneof->field(i);
+    if (arm->name() == "custom") continue;
+    config::OptimConfig config;
+    (void)config.GetReflection()->MutableMessage(&config, arm);
+    EXPECT_NO_THROW((void)builtin_optimizers().make(config)) << arm->name();
+    try {
+      (void)OptimizerRegistry().make(config);
+      FAIL() << arm->name() << " was made without its line";
+    } catch (const UserError& error) {
+      EXPECT_NE(std::string(error.what()).find(arm->name()), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(OptimizerRegistry, refuses_a_config_without_a_rule) {
+  EXPECT_THROW((void)builtin_optimizers().make(config::OptimConfig()), UserError);
+  EXPECT_THROW((void)builtin_optimizers().make(custom("adamw")), UserError) << "it is built in";
 }
 
 TEST(OptimizerRegistry, takes_a_name_once) {
@@ -72,8 +96,36 @@ TEST(OptimizerRegistry, hands_on_the_parameters_of_a_custom_rule) {
 TEST(OptimConfig, is_checked) {
   EXPECT_THROW(check(custom("")), UserError);
   config::OptimConfig config;
-  config.mutable_adamw()->set_beta1(1.5);
+  config.mutable_schedule()->mutable_constant()->set_peak(1e-3);
+  config.mutable_muon();
+  EXPECT_NO_THROW(check(config));
+  config.mutable_muon()->mutable_adamw()->set_beta1(1.5);
+  try {
+    check(config);
+    FAIL() << "a beta above 1 was taken";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("optim.muon.adamw.beta1 is 1.5"), std::string::npos)
+        << error.what();
+  }
+  config.mutable_adamw()->set_weight_decay(NAN);
   EXPECT_THROW(check(config), UserError);
+  config.mutable_muon()->set_iterations(0);
+  EXPECT_THROW(check(config), UserError);
+}
+
+// Every number of every rule has bounds beside it.
+TEST(OptimConfig, every_number_of_a_rule_is_bounded) {
+  using Field = google::protobuf::FieldDescriptor;
+  const auto* oneof = config::OptimConfig::descriptor()->FindOneofByName("rule");
+  for (int i = 0; i < oneof->field_count(); ++i) {
+    if (oneof->field(i)->name() == "custom") continue;
+    const auto* rule = oneof->field(i)->message_type();
+    for (int j = 0; j < rule->field_count(); ++j) {
+      const Field& field = *rule->field(j);
+      if (field.cpp_type() != Field::CPPTYPE_DOUBLE && field.cpp_type() != Field::CPPTYPE_INT64) continue;
+      EXPECT_TRUE(field.options().HasExtension(config::bounds)) << field.full_name();
+    }
+  }
 }
 
 // Loshchilov and Hutter 2019, algorithm 2, for one element, in double.
@@ -130,7 +182,7 @@ TEST_F(AdamWTest, follows_the_formula_of_a_scalar) {
       control[op::rate] = rate;
       const Array g = array(gradient), state_array = array(state), control_array = array(control);
       rule->update(device_, {state_array.tensor, control_array.tensor}, g.tensor, master.tensor, states,
-                   decay);
+                   {"w", {kElements}, decay, false});
       for (size_t i = 0; i < gradient.size(); ++i)
         scalars[i].step(static_cast<float>(gradient[i]), clip, static_cast<float>(rate), t);
     }
@@ -152,7 +204,7 @@ TEST_F(AdamWTest, changes_nothing_where_the_step_is_skipped) {
               state = array(std::vector<double>(op::kStateSize, 1)),
               control = array(std::vector<double>(op::kControlSize, 0));
   rule->update(device_, {state.tensor, control.tensor}, g.tensor, master.tensor,
-               std::vector<Tensor>{m.tensor, v.tensor}, true);
+               std::vector<Tensor>{m.tensor, v.tensor}, {"w", {2}, true, false});
   EXPECT_EQ(op::load(master.tensor), (std::vector<double>{1, 2}));
   EXPECT_EQ(op::load(m.tensor), (std::vector<double>{0.5, 0.25}));
   EXPECT_EQ(op::load(v.tensor), (std::vector<double>{0.125, 1}));
@@ -170,7 +222,7 @@ TEST_F(AdamWTest, is_one_operator_of_the_optimizers_phase) {
   builtin_optimizers()
       .make(settings())
       ->update(recorder, {arrays[4].tensor, arrays[5].tensor}, arrays[0].tensor, arrays[1].tensor,
-               std::vector<Tensor>{arrays[2].tensor, arrays[3].tensor}, true);
+               std::vector<Tensor>{arrays[2].tensor, arrays[3].tensor}, {"w", {8}, true, false});
   ASSERT_EQ(recorder.records().size(), 1u);
   EXPECT_EQ(recorder.records()[0].op, "adamw");
   EXPECT_EQ(recorder.records()[0].phase, Phase::optimizer);

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "core/base/round_up.h"
 #include "core/base/text.h"
@@ -50,6 +52,7 @@ class Plan {
   void add_gradients();
   void add_activations();
   void add_losses_and_norm();
+  void add_update();
   void add_copies();
   int64_t gathers(const std::vector<Read>& reads) const;
   std::vector<Read> reads(size_t unit) const;
@@ -117,6 +120,7 @@ PlannedWork Plan::make() {
   add_gradients();
   add_activations();
   add_losses_and_norm();
+  add_update();
   add_copies();
   return std::move(out_);
 }
@@ -307,6 +311,30 @@ void Plan::add_losses_and_norm() {
   }
 }
 
+// Muon's products, five of its iterations' worth unless told otherwise: over the shorter side n of a matrix
+// with a longer side x the Gram matrix, its square, and their product with the matrix.
+void Plan::add_update() {
+  if (!run_.optim().has_muon()) return;
+  const int64_t D = c_.d_model, q = c_.heads * c_.head_dim, kv = c_.kv_heads * c_.head_dim;
+  const int64_t owners = shards() * m_, products = deterministic_ ? f32_bytes : e_;
+  int64_t flops = 0, parts = 0, split = 0;  // elements of a model rank's parts, and of what is in parts
+  const auto matrix = [&](int64_t side, bool in_parts) {
+    const int64_t n = std::min(side, D), x = std::max(side, D);
+    flops += run_.optim().muon().iterations() * 2 * n * n * (2 * x + n);
+    parts += in_parts ? side / m_ * D : side * D;
+    split += in_parts ? side * D : 0;
+  };
+  for (int i = 0; i < 2; ++i) matrix(q, m_ > 1);
+  for (int i = 0; i < 2; ++i) matrix(kv, m_ > 1 && kv_divide_);
+  for (int i = 0; i < (c_.gated_mlp ? 3 : 2); ++i) matrix(c_.ffn, m_ > 1);
+  out_.shared_flops.push_back({Phase::optimizer, "update", c_.layers * flops * out_.ranks / owners});
+  const auto exchange = [&](const char* axis, int64_t elements) {
+    out_.exchanged.push_back({axis, "all_to_all", "matrices", elements * (f32_bytes + products)});
+  };
+  if (shards() > 1) exchange("data", c_.layers * parts / shards());
+  if (m_ > 1) exchange("model", c_.layers * split / owners);
+}
+
 // What is held or done more than once, and what is there only to make parts equal.
 void Plan::add_copies() {
   const auto say = [&](std::string text) { out_.copies.push_back(std::move(text)); };
@@ -393,6 +421,12 @@ RankWork recorded_work(std::span<const Record> records) {
   return work;
 }
 
+int64_t PlannedWork::flops_of_all() const {
+  int64_t all = ranks * of_a_rank().all_flops();
+  for (const Flops& each : shared_flops) all += each.flops;
+  return all;
+}
+
 RankWork PlannedWork::of_a_rank() const {
   RankWork work;
   for (const Flops& each : flops)
@@ -407,7 +441,7 @@ PlannedWork planned_work(const config::RunConfig& run) {
   alone.clear_mesh();
   alone.mutable_batch()->set_sequences_per_replica(1);
   alone.mutable_train()->set_deterministic(false);
-  planned.needed_flops = Plan(alone).make().of_a_rank().all_flops();
+  planned.needed_flops = Plan(alone).make().flops_of_all();
   return planned;
 }
 
@@ -418,14 +452,36 @@ std::vector<std::string> compare_work(const PlannedWork& planned, std::span<cons
     return {"the layout has " + std::to_string(planned.ranks) + " ranks, and " +
             std::to_string(recorded.size()) + " reported"};
   }
+  std::vector<RankWork> alike(recorded.begin(), recorded.end());
+  for (const PlannedWork::Flops& each : planned.shared_flops) {
+    const std::string key = std::string(name_of(each.phase)) + " " + kind_of_part(each.part);
+    int64_t all = 0;
+    for (RankWork& rank : alike) all += std::exchange(rank.flops[key], 0);
+    if (all != each.flops) {
+      out.push_back("all ranks: " + key + " took " + with_commas(all) + " FLOPs, and the formula gives " +
+                    with_commas(each.flops));
+    }
+  }
+  for (const PlannedWork::Bytes& each : planned.exchanged) {
+    const std::string key = each.axis + " " + each.operation;
+    std::optional<int64_t> first;
+    for (size_t rank = 0; rank < alike.size(); ++rank) {
+      const int64_t bytes = std::exchange(alike[rank].bytes[key], 0);
+      if (bytes < each.bytes || bytes != first.value_or(bytes)) {
+        out.push_back("rank " + std::to_string(rank) + ": " + key + " moved " + with_commas(bytes) +
+                      " bytes, and all ranks alike move at least " + with_commas(each.bytes));
+      }
+      first = first.value_or(bytes);
+    }
+  }
   const RankWork expected = planned.of_a_rank();
-  for (size_t rank = 0; rank < recorded.size(); ++rank) {
+  for (size_t rank = 0; rank < alike.size(); ++rank) {
     const std::string who = "rank " + std::to_string(rank) + ": ";
-    differences(expected.flops, recorded[rank].flops, [&](const std::string& key, int64_t plan, int64_t did) {
+    differences(expected.flops, alike[rank].flops, [&](const std::string& key, int64_t plan, int64_t did) {
       out.push_back(who + key + " took " + with_commas(did) + " FLOPs, and the formula gives " +
                     with_commas(plan));
     });
-    differences(expected.bytes, recorded[rank].bytes, [&](const std::string& key, int64_t plan, int64_t did) {
+    differences(expected.bytes, alike[rank].bytes, [&](const std::string& key, int64_t plan, int64_t did) {
       out.push_back(who + key + " moved " + with_commas(did) + " bytes, and the formula gives " +
                     with_commas(plan));
     });
@@ -464,7 +520,15 @@ std::vector<std::string> describe(const PlannedWork& planned) {
     }
     out.push_back(axis + " axis: " + line);
   }
-  const double all = static_cast<double>(planned.ranks) * static_cast<double>(rank.all_flops());
+  for (const PlannedWork::Flops& each : planned.shared_flops) {
+    out.push_back("all ranks' matmul FLOPs of the update, each matrix's at its owner: " +
+                  flops_text(each.flops));
+  }
+  for (const PlannedWork::Bytes& each : planned.exchanged) {
+    out.push_back(each.axis + " axis: " + each.operation + " of at least " + human_bytes(each.bytes) + " (" +
+                  each.what + " to their owners and back, in blocks of the fullest)");
+  }
+  const auto all = static_cast<double>(planned.flops_of_all());
   out.push_back(
       fmt::format("all {} ranks: {:.4g} matmul FLOPs, {:.2f} % more than one rank needs without padding",
                   planned.ranks, all, 100 * (all / static_cast<double>(planned.needed_flops) - 1)));

@@ -1,7 +1,8 @@
 // What a layout gives each rank to do in one step: FLOPs of matrix products and bytes of collectives, in
 // closed form from the config alone (work.cpp has the formulas). Nothing here asks the step
 // program, the units or the shares of the model axis, so that what the ranks recorded is held against an
-// independent account. All ranks of a layout have the same work: what does not divide is padded.
+// independent account. All ranks of a layout have the same work, since what does not divide is padded, but
+// for what they divide among themselves matrix by matrix.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ RankWork recorded_work(std::span<const Record> records);
 struct PlannedWork {
   struct Flops {
     Phase phase;
-    std::string part;  // "qkv", "attention", "output", "mlp", "head"
+    std::string part;  // "qkv", "attention", "output", "mlp", "head", "update"
     int64_t flops;
   };
   struct Bytes {
@@ -39,11 +40,16 @@ struct PlannedWork {
   };
   std::vector<Flops> flops;
   std::vector<Bytes> bytes;
+  // Of all ranks together: products of the update rule, each matrix's at its owner. Exchanges take matrices
+  // there and back in equal blocks, on all ranks alike: their bytes are at least these.
+  std::vector<Flops> shared_flops;
+  std::vector<Bytes> exchanged;
   std::vector<std::string> copies;  // one sentence for each replica and each padding
   int64_t ranks = 1;
   int64_t needed_flops = 0;  // of all ranks together, were nothing padded or computed again for the layout
 
-  RankWork of_a_rank() const;
+  RankWork of_a_rank() const;    // without what is shared
+  int64_t flops_of_all() const;  // of all ranks together
 };
 
 // `run` has been validated.

@@ -11,9 +11,9 @@ namespace {
 // Weights that are only read.
 class NoUpdates final : public UpdateRule {
  public:
-  std::vector<std::string> states() const override { return {}; }
+  std::vector<std::string> states(const UpdatedTensor&) const override { return {}; }
   void update(Device&, const StepScalars&, const Tensor&, const Tensor&, std::span<const Tensor>,
-              bool) const override {
+              const UpdatedTensor&) const override {
     throw InternalError("a generator does not train");
   }
 };

@@ -92,7 +92,7 @@ void adamw(const Call& call, const LaunchContext& context) {
   const auto& spec = call.get<op::AdamWSpec>();
   const auto *const state = call[1].as<const float>(), *const control = call[2].as<const float>();
   if (control[Control::apply] == 0) return;
-  const double t = state[State::update_count], rate = control[Control::rate];
+  const double t = state[State::update_count], rate = spec.rate_scale * control[Control::rate];
   const AdamWArgs args{
       .gradient = call[0].as<const float>(),
       .w = call[3].as<float>(),

@@ -11,6 +11,7 @@ void add_vector_kernels(KernelRegistry& registry) {
   add_elementwise_kernels(registry);
   add_init_kernels(registry);
   add_update_kernels(registry);
+  add_momentum_kernels(registry);
   add_outer_kernels(registry);
   add_softcap_kernels(registry);
 }

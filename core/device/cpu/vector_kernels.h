@@ -18,6 +18,7 @@ void add_reduce_kernels(KernelRegistry& registry);
 void add_elementwise_kernels(KernelRegistry& registry);
 void add_init_kernels(KernelRegistry& registry);
 void add_update_kernels(KernelRegistry& registry);
+void add_momentum_kernels(KernelRegistry& registry);
 void add_outer_kernels(KernelRegistry& registry);
 void add_softcap_kernels(KernelRegistry& registry);
 

@@ -1,6 +1,8 @@
 // Reductions, the verdict on a step and the update rules: all fp32 vectors of n elements.
 #include <cmath>
 
+#include "core/op/combine.h"
+#include "core/op/momentum.h"
 #include "core/op/outer.h"
 #include "core/op/reduce.h"
 #include "core/op/update.h"
@@ -82,6 +84,92 @@ TEST_P(KernelContract, adamw) {
               return op::adamw(bench.normal(DType::f32, {n}), state, control(bench, apply),
                                bench.normal(DType::f32, {n}), bench.normal(DType::f32, {n}, 0.1),
                                bench.uniform(DType::f32, {n}, 0, 0.1), {});
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, momentum) {
+  if (!has(op::momentum_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const bool nesterov : {true, false}) {
+      for (const bool apply : {true, false}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              return op::momentum(bench.normal(DType::f32, {n}), control(bench, apply),
+                                  bench.normal(DType::f32, {n}), bench.output(DType::f32, {n}),
+                                  {0.95, 0.05, nesterov});
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, descend) {
+  if (!has(op::descend_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const DType type : {DType::f32, DType::bf16}) {
+      for (const bool apply : {true, false}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              return op::descend(bench.normal(type, {n}), control(bench, apply),
+                                 bench.normal(DType::f32, {n}), {0.2, 0.1});
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, lion) {
+  if (!has(op::lion_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const bool apply : {true, false}) {
+      expect_agreement(
+          [&](Workbench& bench) {
+            const Tensor gradient = bench.normal(DType::f32, {n}), exp_avg = bench.normal(DType::f32, {n});
+            if (n > 2) gradient.as<float>()[2] = exp_avg.as<float>()[2] = 0;  // no direction
+            return op::lion(gradient, control(bench, apply), bench.normal(DType::f32, {n}), exp_avg,
+                            {0.9, 0.99, 0.3});
+          },
+          {});
+    }
+  }
+}
+
+TEST_P(KernelContract, combine) {
+  if (!has(op::combine_kind)) GTEST_SKIP();
+  const DType types[] = {DType::f32, DType::bf16};
+  for (const int64_t n : kLengths) {
+    for (const DType x : types) {
+      for (const DType y : types) {
+        for (const DType out : types) {
+          expect_agreement(
+              [&](Workbench& bench) {
+                return op::combine(bench.normal(x, {n}), bench.normal(y, {n}), bench.output(out, {n}),
+                                   {-4.775, 2.0315});
+              },
+              {.scale = 8});
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, unit_norm) {
+  if (!has(op::unit_norm_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const double square : {0.25, 0.0}) {
+      for (const DType out : {DType::f32, DType::bf16}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              const int64_t blocks = op::reduce_blocks(n);
+              const std::vector<double> squares(static_cast<size_t>(blocks), square);
+              return op::unit_norm(bench.normal(DType::f32, {n}), bench.filled(DType::f32, {blocks}, squares),
+                                   bench.output(out, {n}), {1e-3});
             },
             {});
       }

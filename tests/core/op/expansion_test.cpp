@@ -25,38 +25,14 @@ constexpr DType f32 = DType::f32, f64 = DType::f64;
 
 // Every kind is primitive, or fused and then declares its parts.
 constexpr std::string_view kFused[] = {"loss", "loss_grad", "residual_add", "residual_norm"};
-constexpr std::string_view kPrimitive[] = {"activate",
-                                           "activate_grad",
-                                           "adamw",
-                                           "add",
-                                           "attention",
-                                           "attention_grad",
-                                           "cast",
-                                           "compress",
-                                           "decide",
-                                           "ema",
-                                           "embed",
-                                           "embed_grad",
-                                           "fill",
-                                           "init_normal",
-                                           "loss_merge",
-                                           "loss_part_grad",
-                                           "loss_statistics",
-                                           "matmul",
-                                           "matmul_dw",
-                                           "matmul_dx",
-                                           "nesterov",
-                                           "outer_gradient",
-                                           "pack",
-                                           "rms_norm",
-                                           "rms_norm_grad",
-                                           "rope",
-                                           "rope_grad",
-                                           "rope_table",
-                                           "softcap",
-                                           "sum",
-                                           "sum_squares",
-                                           "sum_wires"};
+constexpr std::string_view kPrimitive[] = {
+    "activate",       "activate_grad",   "adamw",    "add",         "attention",     "attention_grad",
+    "cast",           "combine",         "compress", "decide",      "descend",       "ema",
+    "embed",          "embed_grad",      "fill",     "init_normal", "lion",          "loss_merge",
+    "loss_part_grad", "loss_statistics", "matmul",   "matmul_dw",   "matmul_dx",     "momentum",
+    "nesterov",       "outer_gradient",  "pack",     "rms_norm",    "rms_norm_grad", "rope",
+    "rope_grad",      "rope_table",      "softcap",  "sum",         "sum_squares",   "sum_wires",
+    "unit_norm"};
 
 TEST(Expansion, every_kind_is_primitive_or_declares_its_parts) {
   const std::set<std::string_view> fused(std::begin(kFused), std::end(kFused)),

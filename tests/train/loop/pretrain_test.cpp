@@ -178,9 +178,9 @@ const OpKind sign_descent_kind{"sign_descent", sign_descent_cost, sign_descent_r
 
 class SignDescent final : public optim::Optimizer {
  public:
-  std::vector<std::string> states() const override { return {}; }
+  std::vector<std::string> states(const UpdatedTensor&) const override { return {}; }
   void update(Device& device, const StepScalars& scalars, const Tensor& gradient, const Tensor& master,
-              std::span<const Tensor>, bool) const override {
+              std::span<const Tensor>, const UpdatedTensor&) const override {
     Call call;
     call.kind = &sign_descent_kind;
     call.operands = {{gradient, Access::in}, {scalars.control, Access::in}, {master, Access::inout}};

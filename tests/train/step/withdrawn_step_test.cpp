@@ -155,6 +155,14 @@ TEST(WithdrawnStep, LeavesNothingBehindOnOneChip) {
   expect_nothing_left("1x1", kAll);
 }
 
+TEST(WithdrawnStep, LeavesNothingBehindUnderAnyRule) {
+  for (const char* rule : {"optim.muon={}", "optim.lion={}", "optim.sgd={}"}) {
+    std::vector<std::string> sets = kAll;
+    sets.emplace_back(rule);
+    expect_nothing_left("model 2 of 2x2", sets);
+  }
+}
+
 TEST(WithdrawnStep, LeavesTheResidualsOfRoundedWires) {
   std::vector<std::string> sets = kAll;
   sets.emplace_back("pathways.wire=INT8");

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Loss at equal tokens and at equal time under several optimizers and learning rates, on the quick start's text
+# (docs/optimizers.md). Prints a line a run as it ends: model, optimizer, peak rate, steps, seed, validation loss, seconds
+# of training; and at the end the table, best first. Runs that a file already holds are not made again.
+#
+#   bench/optimizers.sh MODEL [RUN...]
+#
+#   MODEL       small: 1.5 M parameters, half of it embedding, one rank; 200 steps take 1.5 to 2 minutes on two cores
+#               quickstart: the quick start's, four ranks; 400 steps take 7 to 14 minutes
+#   RUN         OPTIMIZER:RATE:STEPS[:SEED]; without one, the sweep of docs/optimizers.md (small: 12 runs, some 25
+#               minutes; quickstart: 7 runs, some 80 minutes)
+#
+# Needs ./launch/quickstart.sh to have prepared the text. Results: .cache/optimizers/MODEL.tsv
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+[ $# -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+model=$1
+shift
+toroid=${TOROID:-build/release/bin/toroid}
+out=.cache/optimizers
+mkdir -p "$out"
+table=$out/$model.tsv
+touch "$table"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # mpirun asks root twice
+
+sets=(--config configs/quickstart.textproto --set train.validate.every=100 --set train.checkpoint.every=0)
+case $model in
+  small)
+    run=("$toroid" train)
+    sets+=(--set 'mesh={}' --set batch.sequences_per_replica=8 --set model.d_model=128 --set model.layers=2
+      --set model.heads=2 --set model.ffn=384)
+    runs=(adamw:1.25e-3:200 adamw:2.5e-3:200 adamw:5e-3:200 adamw:1e-2:200 muon:2.5e-3:200 muon:5e-3:200 muon:1e-2:200
+      muon:2e-2:200 lion:1.25e-4:200 lion:2.5e-4:200 lion:5e-4:200 lion:1e-3:200)
+    ;;
+  quickstart)
+    run=("$toroid" launch)
+    runs=(adamw:2.5e-3:600 adamw:5e-3:600 muon:5e-3:300 muon:1e-2:300 muon:1e-2:400 muon:2e-2:400 lion:5e-4:600)
+    ;;
+  *)
+    echo "optimizers: no model '$model'; there are small and quickstart" >&2
+    exit 2
+    ;;
+esac
+[ $# -eq 0 ] || runs=("$@")
+
+for spec in "${runs[@]}"; do
+  IFS=: read -r optimizer rate steps seed <<<"$spec"
+  seed=${seed:-1}
+  if grep -q "^$model	$optimizer	$rate	$steps	$seed	" "$table"; then continue; fi
+  rule="optim.$optimizer={ weight_decay: 0.1 }"
+  # Under Muon the embedding, the head and the norms have AdamW's own best rate.
+  [ "$optimizer" != muon ] ||
+    rule="optim.muon={ weight_decay: 0.1 adamw_rate: $(awk -v r="$rate" 'BEGIN { print 2.5e-3 / r }') }"
+  begin=$(date +%s.%N)
+  "${run[@]}" "${sets[@]}" --set "$rule" --set "optim.schedule.cosine.peak=$rate" --set train.steps="$steps" \
+    --set train.seed="$seed" --out "$out/run" --again >"$out/log" 2>&1 ||
+    { tail -5 "$out/log" >&2; exit 1; }
+  seconds=$(awk -v a="$begin" -v b="$(date +%s.%N)" 'BEGIN { printf "%.0f", b - a }')
+  cp "$out/run/metrics.jsonl" "$out/$model-$optimizer-$rate-$steps-$seed.jsonl"
+  loss=$(grep -o '"validation_loss": *[0-9.]*' "$out/run/metrics.jsonl" | tail -1 | grep -o '[0-9.]*$')
+  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$model" "$optimizer" "$rate" "$steps" "$seed" "$loss" "$seconds" | tee -a "$table"
+done
+
+echo
+printf '%-12s %-8s %8s %6s %5s %9s %8s\n' model rule peak steps seed loss seconds
+sort -t'	' -k4,4n -k6,6g "$table" | awk -F'\t' '{ printf "%-12s %-8s %8s %6s %5s %9s %8s\n", $1, $2, $3, $4, $5, $6, $7 }'

@@ -1,0 +1,81 @@
+// What a rank holds of each tensor, by name: for checkpoints, certificates and tests.
+#include <optional>
+
+#include "parallel/zero/zero.h"
+
+namespace toroid {
+
+// `values` begin at element `begin` of the flat buffer.
+NamedTensor Zero::named(size_t u, size_t t, const Piece& piece, const std::string& part, const Tensor& values,
+                        int64_t begin) const {
+  const TensorSpec& spec = units_[u].spec.tensors[t];
+  const Slice& slice = units_[u].slices[t];
+  NamedTensor out{spec.name, part, {}, spec.shape, piece.global, true};
+  out.tensor = values.slice_rows(piece.offset - begin, piece.elements);
+  if (piece.elements == spec.shape.elements()) out.tensor = out.tensor.reshape(spec.shape);
+  const bool alone = sharded_ || groups_.gather.place().rank == 0;
+  out.counted = slice.counted && alone;
+  return out;
+}
+
+std::vector<NamedTensor> Zero::parts() const {
+  std::vector<NamedTensor> out;
+  const int pod = groups_.pod.place().rank;
+  const bool apart = pods_ && pods_->apart(), differ = pods_ && pods_->steps_apart() > 0;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    const Held& held = held_[u];
+    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
+      for (const Piece& piece : units_[u].pieces(t, held.begin, held.end)) {
+        // `differs`: from pod to pod, now; `own`: it may do so at some time.
+        const auto add = [&](const std::string& part, const Tensor& tensor, bool own, bool differs,
+                             std::optional<int64_t> begin = {}) {
+          NamedTensor& added =
+              out.emplace_back(named(u, t, piece, part, tensor, begin.value_or(held.begin)));
+          if (own) added.pod = pod;
+          added.counted = added.counted && (pod == 0 || differs);
+          return &added;
+        };
+        add("master", held.master.tensor, apart, differ);
+        if (options_.training) {
+          const Stated& stated = held.stated[t];
+          const std::vector<std::string> names = optimizer_.states(stated.told);
+          const int64_t begin = run_of(u, t).first;
+          for (size_t s = 0; s < stated.states.size(); ++s) {
+            add(names[s], stated.states[s], apart, apart, begin);
+          }
+        }
+        if (held.ema.tensor) add("ema", held.ema.tensor, apart, apart);
+        for (const pathways::KeptPart& kept : pods_ ? pods_->kept(u) : std::vector<pathways::KeptPart>()) {
+          NamedTensor* const added = add(std::string(kept.part), kept.values, kept.own, kept.own);
+          added->needed = false;
+          added->counted = added->counted && kept.differs;  // else what stands in for it is the same
+        }
+      }
+    }
+  }
+  if (!whole_) return out;
+  const bool alone = sharded_ || groups_.gather.place().rank == 0;
+  for (const WholeMatrices::Kept& kept : whole_->kept()) {
+    const TensorSpec& spec = units_[kept.unit].spec.tensors[kept.tensor];
+    NamedTensor& added = out.emplace_back(NamedTensor{spec.name, kept.name, kept.values, spec.shape});
+    if (apart) added.pod = pod;
+    added.counted = alone && (pod == 0 || apart);
+  }
+  return out;
+}
+
+std::vector<NamedTensor> Zero::gradient_tensors() const {
+  std::vector<NamedTensor> out;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    if (held_[u].pending.empty()) continue;
+    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
+      for (const Piece& piece : units_[u].pieces(t, held_[u].begin, held_[u].end)) {
+        out.push_back(named(u, t, piece, "gradient", held_[u].pending[0].tensor, held_[u].begin));
+        out.back().counted = out.back().counted && groups_.pod.place().rank == 0;
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace toroid
