@@ -134,9 +134,9 @@ class Muon final : public Optimizer {
   void descend(Device& device, const StepScalars& scalars, const Tensor& direction, const Tensor& master,
                const UpdatedTensor& tensor) const override {
     const int64_t longer = std::max(tensor.shape[0], tensor.shape[1]);
-    device.launch(op::descend(
-        direction, scalars.control, master,
-        {kScale * std::sqrt(static_cast<double>(longer)), tensor.decay ? weight_decay_ : 0}));
+    device.launch(
+        op::descend(direction, scalars.control, master,
+                    {kScale * std::sqrt(static_cast<double>(longer)), tensor.decay ? weight_decay_ : 0}));
   }
 
  private:

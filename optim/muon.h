@@ -1,5 +1,5 @@
-// Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; scale and decay of Liu
-// et al., "Muon is scalable for LLM training", 2025), as torch.optim.Muon computes it with adjust_lr_fn
+// Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; scale and decay of
+// Liu et al., "Muon is scalable for LLM training", 2025), as torch.optim.Muon computes it with adjust_lr_fn
 // "match_rms_adamw". For every matrix W [out, in] of a layer, g its clipped gradient:
 //   b = mu b + (1 - mu) g;  u = nesterov ? (1 - mu) g + mu b : b
 //   X = u / max(|u|, eps), |u| the Frobenius norm;  then `iterations` times, with A = X X^T:

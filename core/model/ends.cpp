@@ -12,56 +12,23 @@
 #include "core/op/rope.h"
 
 namespace toroid {
+ModelShare share_of(const Context& c, const DecoderConfig& config) {
+  return {config, c.model.place(), c.tiles.deterministic};
+}
+
 namespace {
 
 op::EmbedSpec embed_spec(const DecoderConfig& config, const ModelShare& share) {
   return {std::sqrt(static_cast<double>(config.d_model)), share.first_token};
 }
 
-ModelShare share_of(const Context& c, const DecoderConfig& config) {
-  return {config, c.model.place(), c.tiles.deterministic};
-}
-
-struct Normed {
-  Array h, rstd;
-};
+}  // namespace
 
 Normed final_norm(Context& c, const DecoderConfig& config, const Weights& head, const Tensor& x) {
   Normed out{c.array(x.shape, kTemporary), c.array_f32({x.rows()}, kTemporary)};
   c.launch(op::rms_norm(x, head.tensors[0], out.h.tensor, out.rstd.tensor, {config.norm_eps}));
   return out;
 }
-
-op::LossPartSpec part_spec(const DecoderConfig& config, const ModelShare& share, int64_t block_tokens) {
-  return {config.logit_softcap, block_tokens, share.first_token, share.vocab_valid};
-}
-
-// The loss of a vocabulary in parts.
-struct LossByParts {
-  Array h;            // of all tokens, [M, D]
-  Array normalisers;  // f32[2, M]
-};
-// h of the own tokens -> token_loss of all.
-LossByParts loss_by_parts(Context& c, const DecoderConfig& config, const ModelShare& share,
-                          const Tensor& own_h, const PackedMatrix& table, const Microbatch& batch,
-                          const Tensor& token_loss, int64_t block_tokens) {
-  const int64_t slices = c.tiles.deterministic ? share.slices : 1, tokens = batch.targets.rows();
-  Array own = c.array_f32({3 * slices, tokens}, kTemporary);
-  const RowWork statistics = [&](const Tensor& h, int64_t first) {
-    c.launch(op::loss_statistics(h, table.forward, batch.targets.slice_rows(first, h.rows()),
-                                 own.tensor.slice_columns(first, h.rows()),
-                                 part_spec(config, share, block_tokens)),
-             slices);
-  };
-  LossByParts out;
-  out.h = gather_rows(c, own_h, "head input", statistics);
-  const Array all = c.model.all_gather(std::move(own), {"loss statistics", kTemporary, c.phase});
-  out.normalisers = c.array_f32({2, tokens}, kTemporary);
-  c.launch(op::loss_merge(all.tensor, batch.targets, token_loss, out.normalisers.tensor));
-  return out;
-}
-
-}  // namespace
 
 Array embed_forward(Context& c, const DecoderConfig& config, const Weights& embedding,
                     const Microbatch& batch) {
@@ -83,57 +50,6 @@ void embed_backward(Context& c, const DecoderConfig& config, const Microbatch& b
                             embed_spec(config, share_of(c, config))));
   };
   gather_rows(c, d_x.tensor, "gradient of the embedding", add);
-}
-
-void head_forward(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,
-                  const Microbatch& batch, const Tensor& x, const Tensor& token_loss, int64_t block_tokens) {
-  const ModelShare share = share_of(c, config);
-  const Normed normed = final_norm(c, config, head, x);
-  if (share.place.size == 1) {
-    c.launch(op::loss(normed.h.tensor, table.forward, batch.targets, token_loss,
-                      {config.logit_softcap, block_tokens}),
-             share.slices);
-    return;
-  }
-  loss_by_parts(c, config, share, normed.h.tensor, table, batch, token_loss, block_tokens);
-}
-
-Array head_backward(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,
-                    const Microbatch& batch, Array x, const Tensor& token_loss, Gradient& d_norm,
-                    Gradient& d_table, int64_t block_tokens) {
-  const ModelShare share = share_of(c, config);
-  c.phase = Phase::forward;
-  Normed normed = final_norm(c, config, head, x.tensor);
-  Array dh;
-  if (share.place.size == 1) {
-    c.phase = Phase::backward;
-    dh = c.array(x.tensor.shape, kTemporary);
-    begin_adding(c, d_table);
-    c.launch(op::loss_grad(normed.h.tensor, table.forward, table.backward, batch.targets, batch.scale,
-                           token_loss, dh.tensor, d_table.tensor, {config.logit_softcap, block_tokens}),
-             share.slices);
-  } else {
-    const LossByParts loss =
-        loss_by_parts(c, config, share, normed.h.tensor, table, batch, token_loss, block_tokens);
-    c.phase = Phase::backward;
-    begin_adding(c, d_table);
-    const RowWork gradient = [&](const Tensor& partial, int64_t first) {
-      const int64_t rows = partial.rows();
-      c.launch(op::loss_part_grad(loss.h.tensor.slice_rows(first, rows), table.forward, table.backward,
-                                  batch.targets.slice_rows(first, rows), batch.scale,
-                                  loss.normalisers.tensor.slice_columns(first, rows), partial, d_table.tensor,
-                                  part_spec(config, share, block_tokens)),
-               share.slices);
-    };
-    Array partial = c.array_f32(loss.h.tensor.shape, kTemporary);
-    dh = rounded(c, scatter_sum(c, std::move(partial), gradient, "gradient of the head input"), kTemporary);
-  }
-  normed.h = Array{};
-  begin_adding(c, d_norm);
-  Array d_x = c.array(x.tensor.shape, kTemporary);
-  c.launch(op::rms_norm_grad(dh.tensor, x.tensor, head.tensors[0], normed.rstd.tensor, {}, d_x.tensor,
-                             d_norm.tensor, {}, {config.norm_eps}));
-  return d_x;
 }
 
 Array head_logits(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,

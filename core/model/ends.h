@@ -1,8 +1,10 @@
-// The two ends of the decoder: the scaled embedding, and the final norm with the head. M = B T tokens, o = M
+// The two ends of the decoder: the scaled embedding, and the final norm with the head; what is made of the
+// head in training is the objective's (objective.h). M = B T tokens, o = M
 // / m of them a rank's own where a model axis of m ranks cuts the vocabulary.
 #pragma once
 
 #include "core/model/context.h"
+#include "core/model/share.h"
 
 namespace toroid {
 
@@ -12,13 +14,15 @@ Array embed_forward(Context& c, const DecoderConfig& config, const Weights& embe
 void embed_backward(Context& c, const DecoderConfig& config, const Microbatch& batch, Array d_x,
                     Gradient& d_table);
 
-// token_loss f32[M] of the batch's targets, alike on all ranks; x[o, D] is the last layer's output.
-void head_forward(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,
-                  const Microbatch& batch, const Tensor& x, const Tensor& token_loss, int64_t block_tokens);
-// The same with gradients: returns d_x[o, D].
-Array head_backward(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,
-                    const Microbatch& batch, Array x, const Tensor& token_loss, Gradient& d_norm,
-                    Gradient& d_table, int64_t block_tokens);
+// What this rank computes of the model.
+ModelShare share_of(const Context& c, const DecoderConfig& config);
+
+// The final norm of x[o, D]: h of x's shape and type, rstd f32[o].
+struct Normed {
+  Array h, rstd;
+};
+Normed final_norm(Context& c, const DecoderConfig& config, const Weights& head, const Tensor& x);
+
 // logits f32[M, V], or this rank's part of V with its padding: for generation and comparisons, where M is
 // small.
 Array head_logits(Context& c, const DecoderConfig& config, const Weights& head, const PackedMatrix& table,

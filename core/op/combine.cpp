@@ -45,8 +45,7 @@ bool is_plain(const Tensor& t) {
 
 }  // namespace
 
-constinit const OpKind combine_kind{
-    .name = "combine", .cost = combine_cost, .reference = combine_reference};
+constinit const OpKind combine_kind{.name = "combine", .cost = combine_cost, .reference = combine_reference};
 constinit const OpKind unit_norm_kind{
     .name = "unit_norm", .cost = unit_norm_cost, .reference = unit_norm_reference};
 

@@ -51,8 +51,8 @@ void lion_reference(const Call& call) {
   std::vector<double> w = load(call[2]), m = load(call[3]);
   for (size_t i = 0; i < w.size(); ++i) {
     const double g = control[Control::clip] * gradient[i];
-    w[i] -= control[Control::rate] *
-            (spec.weight_decay * w[i] + sign(spec.beta1 * m[i] + (1 - spec.beta1) * g));
+    w[i] -=
+        control[Control::rate] * (spec.weight_decay * w[i] + sign(spec.beta1 * m[i] + (1 - spec.beta1) * g));
     m[i] = spec.beta2 * m[i] + (1 - spec.beta2) * g;
   }
   store(call[2], w);
@@ -61,8 +61,7 @@ void lion_reference(const Call& call) {
 
 }  // namespace
 
-constinit const OpKind momentum_kind{
-    .name = "momentum", .cost = cost_of<5>, .reference = momentum_reference};
+constinit const OpKind momentum_kind{.name = "momentum", .cost = cost_of<5>, .reference = momentum_reference};
 constinit const OpKind descend_kind{.name = "descend", .cost = cost_of<4>, .reference = descend_reference};
 constinit const OpKind lion_kind{.name = "lion", .cost = cost_of<9>, .reference = lion_reference};
 

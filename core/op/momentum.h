@@ -9,8 +9,8 @@ namespace toroid::op {
 
 extern const OpKind momentum_kind, descend_kind, lion_kind;
 
-// g = clip * gradient;  b = decay b + take g;  out = nesterov ? take g + decay b : b, where apply is 0 out = 0.
-// take = 1 is torch.optim.SGD's momentum, take = 1 - decay torch.optim.Muon's.
+// g = clip * gradient;  b = decay b + take g;  out = nesterov ? take g + decay b : b, where apply is 0 out =
+// 0. take = 1 is torch.optim.SGD's momentum, take = 1 - decay torch.optim.Muon's.
 struct MomentumSpec {
   double decay = 0.95, take = 1;
   bool nesterov = false;

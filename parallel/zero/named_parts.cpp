@@ -29,8 +29,7 @@ std::vector<NamedTensor> Zero::parts() const {
         // `differs`: from pod to pod, now; `own`: it may do so at some time.
         const auto add = [&](const std::string& part, const Tensor& tensor, bool own, bool differs,
                              std::optional<int64_t> begin = {}) {
-          NamedTensor& added =
-              out.emplace_back(named(u, t, piece, part, tensor, begin.value_or(held.begin)));
+          NamedTensor& added = out.emplace_back(named(u, t, piece, part, tensor, begin.value_or(held.begin)));
           if (own) added.pod = pod;
           added.counted = added.counted && (pod == 0 || differs);
           return &added;

@@ -133,8 +133,7 @@ WholeMatrices::Run WholeMatrices::run_of(const Matrix& matrix, int data_rank) co
 Tensor WholeMatrices::part_in(const Matrix& matrix, const Tensor& whole, int model_rank) const {
   const Slice& part = matrix.slices[static_cast<size_t>(model_rank)];
   if (!part.split) return whole;
-  if (part.shape[1] == whole.columns())
-    return whole.slice_rows(part.first, part.elements / whole.columns());
+  if (part.shape[1] == whole.columns()) return whole.slice_rows(part.first, part.elements / whole.columns());
   return whole.slice_columns(part.first, part.shape[1]);
 }
 
@@ -297,9 +296,9 @@ void WholeMatrices::update(const StepScalars& scalars, std::span<const Shard> sh
     const Run run = run_of(matrix, data_.rank);
     if (run.elements == 0) return;
     const Shard& shard = shards[matrix.unit];
-    rule_.descend(
-        device_, scalars, direction,
-        shard.master.slice_rows(slice(matrix).offset + run.first - shard.begin, run.elements), matrix.told);
+    rule_.descend(device_, scalars, direction,
+                  shard.master.slice_rows(slice(matrix).offset + run.first - shard.begin, run.elements),
+                  matrix.told);
   };
   std::vector<Array> gradients = gather_over_model(gather_over_data(shards));
   if (data_.size * model_.size == 1) {

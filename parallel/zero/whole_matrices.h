@@ -1,7 +1,7 @@
 // Matrices that an update rule sees whole, although the ranks of a pod share them: each has one owner, who
 // gets its gradient from those who hold parts of it, keeps its states and finds its direction, of which every
-// rank gets its own part back. Two exchanges each way, along the data axis and along the model axis, serve all
-// matrices at once; every rank of a group issues the same ones, and a matrix's parts travel as they are.
+// rank gets its own part back. Two exchanges each way, along the data axis and along the model axis, serve
+// all matrices at once; every rank of a group issues the same ones, and a matrix's parts travel as they are.
 #pragma once
 
 #include <span>

@@ -221,7 +221,8 @@ TEST(Muon, leaves_everything_but_matrices_of_layers_to_adamw) {
   EXPECT_EQ(muon->states(embedding), adamw->states(embedding));
   EXPECT_EQ(muon->states(matrix(4, 3)), std::vector<std::string>{"momentum_buffer"});
   ReferenceDevice device;
-  Trained one(device, *muon, embedding, DType::f32, false), other(device, *adamw, embedding, DType::f32, false);
+  Trained one(device, *muon, embedding, DType::f32, false),
+      other(device, *adamw, embedding, DType::f32, false);
   for (Trained* trained : {&one, &other}) trained->set(random("weight", 0, 12));
   for (int64_t step = 0; step < 3; ++step) {
     one.step(random("gradient", step, 12), 0.02);

@@ -11,7 +11,7 @@ import torch
 
 
 def numbers(tensor):
-    return [float(value) for value in tensor.flatten()]
+    return [float(f"{float(value):.9g}") for value in tensor.flatten()]  # exact in fp32
 
 
 def case(name, rule, shape, decay, rates, make):

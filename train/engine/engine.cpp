@@ -119,9 +119,11 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   engine.groups = engine.layout->groups(*engine.world, *engine.device, run.train().deterministic(),
                                         cut_of(run.mesh()), agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
+  StepOptions options = step_options(run);
+  options.objective = plugins.objectives.make(run.train().objective());
   engine.program =
       std::make_unique<StepProgram>(*engine.device, engine.groups.zero(), decoder_config(run.model()),
-                                    step_options(run), plugins.optimizers.make(run.optim()));
+                                    std::move(options), plugins.optimizers.make(run.optim()));
   return engine;
 }
 

@@ -26,6 +26,7 @@ const DeviceMaker& Plugins::device(const config::RunConfig& run) const {
 void Plugins::check(const config::RunConfig& run) const {
   (void)optimizers.make(run.optim());
   (void)schedules.make(run.optim().schedule());
+  (void)objectives.make(run.train().objective());
 }
 
 }  // namespace toroid::train

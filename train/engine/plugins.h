@@ -1,7 +1,6 @@
-// Everything that a config names and a program may extend, in one value: optimizers, schedules, and devices
-// with their kernels.
-// A program that has one more calls add() on the registry before it runs (docs/architecture.md, "where to add
-// things").
+// Everything that a config names and a program may extend, in one value: optimizers, schedules, objectives,
+// and devices with their kernels. A program that has one more calls add() on the registry before it runs
+// (docs/architecture.md, "where to add things").
 #pragma once
 
 #include <functional>
@@ -13,6 +12,7 @@
 #include "core/device/device.h"
 #include "optim/optimizer.h"
 #include "optim/schedule/registry.h"
+#include "train/engine/objectives.h"
 
 namespace toroid::config {
 class RunConfig;
@@ -50,12 +50,13 @@ inline std::unique_ptr<Device> alone(const DeviceMaker& maker, int threads, Bf16
 struct Plugins {
   optim::OptimizerRegistry optimizers = optim::builtin_optimizers();
   optim::ScheduleRegistry schedules = optim::builtin_schedules();
+  ObjectiveRegistry objectives = builtin_objectives();
   std::map<std::string, DeviceMaker, std::less<>> devices;  // by what the config's `device` is: "CPU"
 
   Plugins();
 
-  // UserError where the config names an optimizer or a schedule that is not here, or gives one wrong
-  // parameters.
+  // UserError where the config names an optimizer, a schedule or an objective that is not here, or
+  // gives one wrong parameters.
   void check(const config::RunConfig& run) const;
   // What makes the device that the config names. UserError where it is not here.
   const DeviceMaker& device(const config::RunConfig& run) const;

@@ -316,12 +316,15 @@ void Pretrain::validate(int64_t step) {
   row.step = step;
   row.targets = targets;
   row.validation_loss = targets > 0 ? loss / static_cast<double>(targets) : std::nan("");
-  row.perplexity = std::exp(row.validation_loss);
-  row.bits_per_byte = bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
+  const bool likelihood = engine_.program->options().objective->is_likelihood();
+  row.perplexity = likelihood ? std::exp(row.validation_loss) : std::nan("");
+  row.bits_per_byte =
+      likelihood && bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
   keep(row);
   if (!leads_) return;
-  std::printf("step: %5lld  validation_loss: %.4f  perplexity: %.2f  bits_per_byte: %.4f\n",
-              static_cast<long long>(step), row.validation_loss, row.perplexity, row.bits_per_byte);
+  std::printf("step: %5lld  validation_loss: %.4f", static_cast<long long>(step), row.validation_loss);
+  if (likelihood) std::printf("  perplexity: %.2f  bits_per_byte: %.4f", row.perplexity, row.bits_per_byte);
+  std::printf("\n");
   std::fflush(stdout);
 }
 

@@ -211,6 +211,11 @@ const PackedMatrix& StepProgram::table() const {
                            : zero_.weights(static_cast<int>(config_.layers) + 1).packs[0];
 }
 
+HeadInputs StepProgram::head_inputs(const Microbatch& batch) const {
+  return {config_, zero_.weights(static_cast<int>(config_.layers) + 1), table(), batch,
+          options_.loss_block_tokens};
+}
+
 void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
   Context& c = context_;
   c.phase = Phase::forward;
@@ -236,8 +241,8 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
       if (marks_microbatches_) marks_.forward_end.push_back(device_.record(Queue::compute));
       const auto gradients = zero_.gradients(head);
       Gradient& d_table = config_.tied_head ? zero_.gradients(0)[0] : gradients[1];
-      flow = head_backward(c, config_, zero_.weights(head), table(), batch, std::move(flow),
-                           token_loss_.tensor, gradients[0], d_table, options_.loss_block_tokens);
+      flow = options_.objective->gradient(c, head_inputs(batch), std::move(flow), token_loss_.tensor,
+                                          {gradients[0], d_table});
       c.launch(op::sum(token_loss_.tensor, losses_.tensor.slice_rows(index, 1)));
     } else if (visit.stage > 0) {
       c.phase = Phase::backward;
@@ -347,8 +352,7 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
       flow = layers_[static_cast<size_t>(stage - 1)].forward(c, zero_.weights(stage), batch, std::move(flow),
                                                              saved, Keep());
     } else {
-      head_forward(c, config_, zero_.weights(head), table(), batch, flow.tensor, token_loss_.tensor,
-                   options_.loss_block_tokens);
+      options_.objective->loss(c, head_inputs(batch), flow.tensor, token_loss_.tensor);
     }
   });
   const Array sum = c.array_f32({1}, "batch");

@@ -8,6 +8,7 @@
 
 #include "core/model/ends.h"
 #include "core/model/layer.h"
+#include "core/model/next_token.h"
 #include "core/op/update.h"
 #include "optim/optimizer.h"
 #include "parallel/zero/zero.h"
@@ -29,6 +30,7 @@ struct StepOptions {
   int64_t loss_block_tokens = 0;  // 0: chosen from the vocabulary and the device
   ZeroOptions zero;               // compute type and tiles are filled in from the above
   op::DecideSpec decide;
+  std::shared_ptr<const Objective> objective = make_next_token();
 };
 
 std::vector<Visit> training_visits(const DecoderConfig& config, Remat remat);
@@ -123,6 +125,7 @@ class StepProgram {
   Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
   void run_microbatch(int64_t index, const Inputs& inputs);
   const PackedMatrix& table() const;
+  HeadInputs head_inputs(const Microbatch& batch) const;
   // Walks the units forward and hands each stage's visit to `body`, its weights ready.
   template <class Body>
   void walk_forward(const Body& body);

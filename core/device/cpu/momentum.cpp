@@ -71,8 +71,8 @@ void lion_elements(const LionArgs& a, int64_t first, int64_t last) {
                  w = load(w_at + i, span);
     const Floats direction = hn::MulAdd(beta1, m, hn::Mul(rest1, g));
     // Nothing where it is zero, and what is no number stays none.
-    const Floats sign = hn::IfThenElse(hn::Gt(hn::Abs(direction), zero()),
-                                       hn::CopySign(splat(1.0f), direction), direction);
+    const Floats sign =
+        hn::IfThenElse(hn::Gt(hn::Abs(direction), zero()), hn::CopySign(splat(1.0f), direction), direction);
     store(hn::MulAdd(beta2, m, hn::Mul(rest2, g)), m_at + i, span);
     store(hn::Sub(w, hn::MulAdd(decay, w, hn::Mul(rate, sign))), w_at + i, span);
   });

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/model/next_token.h"
 #include "tests/core/model/tiny_decoder.h"
 #include "tests/core/op/gradient_check.h"
 
@@ -43,13 +44,17 @@ TEST_P(Head, gradient_is_the_derivative_of_the_loss) {
   const Tensor x = tiny.filled({M, config.d_model}, 1), losses = tiny.filled({M}, 0),
                again = tiny.filled({M}, 0), along = tiny.filled({M}, 0);
   op::store(along, std::vector<double>(M, 0.125));  // the batch's scale
+  tiny.pack(spec, unit.weights);
+  const HeadInputs inputs{config, unit.weights, unit.weights.packs[0], tiny.batch, kBlock};
+  const std::unique_ptr<Objective> objective = make_next_token();
+  EXPECT_TRUE(objective->is_likelihood());
   const auto forward = [&] {
     tiny.pack(spec, unit.weights);
-    head_forward(tiny.context, config, unit.weights, unit.weights.packs[0], tiny.batch, x, losses, kBlock);
+    objective->loss(tiny.context, inputs, x, losses);
   };
   forward();
-  const Array d_x = head_backward(tiny.context, config, unit.weights, unit.weights.packs[0], tiny.batch,
-                                  tiny.copy(x), again, unit.gradients[0], unit.gradients[1], kBlock);
+  const Array d_x =
+      objective->gradient(tiny.context, inputs, tiny.copy(x), again, {unit.gradients[0], unit.gradients[1]});
   EXPECT_EQ(op::load(again), op::load(losses)) << "the backward pass gives the loss again";
   EXPECT_EQ(op::load(losses)[4], 0) << "a masked token has no loss";
   check_gradients({forward,

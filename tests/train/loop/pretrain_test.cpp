@@ -2,6 +2,7 @@
 // and one more of everything that a config can name.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -189,6 +190,26 @@ class SignDescent final : public optim::Optimizer {
   }
 };
 
+// The next token's loss, which says of itself that it is no likelihood.
+class CountingObjective final : public Objective {
+ public:
+  explicit CountingObjective(std::atomic<int>& calls) : calls_(calls) {}
+  bool is_likelihood() const override { return false; }
+  void loss(Context& c, const HeadInputs& in, const Tensor& x, const Tensor& token_loss) const override {
+    ++calls_;
+    next_token_->loss(c, in, x, token_loss);
+  }
+  Array gradient(Context& c, const HeadInputs& in, Array x, const Tensor& token_loss,
+                 const HeadGradients& to) const override {
+    ++calls_;
+    return next_token_->gradient(c, in, std::move(x), token_loss, to);
+  }
+
+ private:
+  std::atomic<int>& calls_;
+  std::unique_ptr<Objective> next_token_ = make_next_token();
+};
+
 class CountingSource final : public Source {
  public:
   explicit CountingSource(size_t documents) : documents_(documents) {}
@@ -217,6 +238,9 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
       return peak / static_cast<double>(int64_t{1} << std::min<int64_t>(step, 40));
     };
   });
+  std::atomic<int> calls = 0;
+  plugins.objectives.add(
+      "counting", [&](const config::ObjectiveConfig&) { return std::make_unique<CountingObjective>(calls); });
   plugins.devices["CPU"].kernels = [](int threads, Bf16Products products) {
     auto kernels = make_cpu_kernels(threads, products);
     kernels->add(sign_descent_kind,
@@ -230,6 +254,8 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
   const std::vector<std::string> overrides{"data.directory=" + (root_ / "more").string(),
                                            "data.source[0].custom.name=counting",
                                            "optim.custom.name=sign_descent",
+                                           "train.objective.custom.name=counting",
+                                           "train.validate.every=1",
                                            "optim.schedule.custom.name=halving",
                                            "optim.schedule.custom.parameter[0].key=peak",
                                            "optim.schedule.custom.parameter[0].value=1e-3"};
@@ -238,6 +264,8 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
   EXPECT_NO_THROW(plugins.check(options.config));
   EXPECT_THROW(Plugins().check(options.config), UserError);
   EXPECT_EQ(run(options, plugins), ExitCode::done);
+  EXPECT_GT(calls, 0);
+  EXPECT_NE(metrics("more_run").find("\"perplexity\":null"), std::string::npos) << metrics("more_run");
   EXPECT_NE(metrics("more_run").find("\"learning_rate\":0.000500"), std::string::npos) << metrics("more_run");
 }
 

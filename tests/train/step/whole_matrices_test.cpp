@@ -61,9 +61,9 @@ class Rank {
       if (!part.counted) continue;
       std::vector<float>& values = whole[part.name + " " + part.part];
       values.resize(static_cast<size_t>(part.shape.elements()), NAN);
-      engine_.device->read(part.tensor, std::as_writable_bytes(std::span(values).subspan(
-                                            static_cast<size_t>(part.first),
-                                            static_cast<size_t>(part.tensor.elements()))));
+      engine_.device->read(
+          part.tensor, std::as_writable_bytes(std::span(values).subspan(
+                           static_cast<size_t>(part.first), static_cast<size_t>(part.tensor.elements()))));
     }
     std::vector<float>& state = whole["state"];
     state.resize(static_cast<size_t>(engine_.program->state().elements()));
@@ -72,9 +72,9 @@ class Rank {
   void load(const Whole& whole) {
     engine_.program->zero().clear();
     for (const NamedTensor& part : engine_.program->zero().parts()) {
-      const auto values = std::span(whole.at(part.name + " " + part.part))
-                              .subspan(static_cast<size_t>(part.first),
-                                       static_cast<size_t>(part.tensor.elements()));
+      const auto values =
+          std::span(whole.at(part.name + " " + part.part))
+              .subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.tensor.elements()));
       engine_.device->write(part.tensor, std::as_bytes(values));
     }
     engine_.device->write(engine_.program->state(), std::as_bytes(std::span(whole.at("state"))));
