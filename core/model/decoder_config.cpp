@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/base/error.h"
 #include "core/model/model.pb.h"
 #include "core/model/share.h"
 
@@ -11,6 +12,21 @@ int64_t DecoderConfig::canonical_slices() const {
   int64_t slices = 16;
   while (heads % slices != 0 || ffn % slices != 0) slices /= 2;
   return slices;
+}
+
+// By name: the numbers of the two are their own.
+op::Activation activation_of_config(int wanted) {
+  using config::ModelConfig;
+  static_assert(ModelConfig::Activation_ARRAYSIZE == op::activation::All::kSize,
+                "an activation of model.proto has no line in core/op/activation/all.h, or the reverse");
+  const std::string name = ModelConfig::Activation_IsValid(wanted)
+                               ? ModelConfig::Activation_Name(static_cast<ModelConfig::Activation>(wanted))
+                               : "number " + std::to_string(wanted);
+  for (const op::Activation one : op::all_activations()) {
+    if (op::description_of(one).name == name) return one;
+  }
+  throw UserError("model.activation is " + name +
+                  ", which this version cannot compute: it has no line in core/op/activation/all.h");
 }
 
 DecoderConfig decoder_config(const config::ModelConfig& model) {
@@ -23,17 +39,7 @@ DecoderConfig decoder_config(const config::ModelConfig& model) {
   out.ffn = model.ffn();
   out.vocab = model.vocab();
   out.gated_mlp = model.mlp() == config::ModelConfig::GATED;
-  switch (model.activation()) {
-    case config::ModelConfig::GELU_TANH:
-      out.activation = op::Activation::gelu_tanh;
-      break;
-    case config::ModelConfig::SILU:
-      out.activation = op::Activation::silu;
-      break;
-    case config::ModelConfig::RELU:
-      out.activation = op::Activation::relu;
-      break;
-  }
+  out.activation = activation_of_config(model.activation());
   out.tied_head = model.tied_head();
   out.norm_eps = model.norm_eps();
   out.post_norms = model.post_norms();

@@ -18,7 +18,7 @@ class ModelConfig;
 struct DecoderConfig {
   int64_t d_model = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   bool gated_mlp = true;
-  op::Activation activation = op::Activation::gelu_tanh;
+  op::Activation activation = op::activation_of<op::activation::GeluTanh>;
   bool tied_head = true;
   double norm_eps = 1e-6;
   bool post_norms = false, qk_norm = false;
@@ -35,6 +35,9 @@ struct DecoderConfig {
   // M of docs/design.md section 4: the largest power of two <= 16 that divides N and F.
   int64_t canonical_slices() const;
 };
+
+// What `wanted`, a value of config::ModelConfig::Activation, computes. UserError where nothing does.
+op::Activation activation_of_config(int wanted);
 
 // `model` has been validated.
 DecoderConfig decoder_config(const config::ModelConfig& model);

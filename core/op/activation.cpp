@@ -1,36 +1,11 @@
 // M tokens, F ffn hidden per branch.
 #include "core/op/activation.h"
 
-#include <cmath>
-#include <numbers>
-
 #include "core/op/check.h"
 #include "core/op/reference.h"
 
 namespace toroid::op {
 namespace {
-
-struct Point {
-  double value, slope;
-};
-
-Point evaluate(Activation activation, double z) {
-  switch (activation) {
-    case Activation::gelu_tanh: {
-      constexpr double a = 0.044715;
-      const double c = std::sqrt(2 / std::numbers::pi);
-      const double t = std::tanh(c * (z + a * z * z * z));
-      return {0.5 * z * (1 + t), 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * c * (1 + 3 * a * z * z)};
-    }
-    case Activation::silu: {
-      const double s = 1 / (1 + std::exp(-z));
-      return {z * s, s * (1 + z * (1 - s))};
-    }
-    case Activation::relu:
-      return z > 0 ? Point{z, 1} : Point{0, 0};
-  }
-  return {};
-}
 
 Cost activate_cost(const Call& call) {
   Cost cost = traffic(call);
@@ -43,10 +18,11 @@ void activate_reference(const Call& call) {
   const std::vector<double> pre = load(call[0]);
   const size_t M = static_cast<size_t>(call[1].shape[0]), F = static_cast<size_t>(call[1].shape[1]);
   std::vector<double> act(M * F);
+  const auto at = description_of(spec.activation).at;
   for (size_t m = 0; m < M; ++m) {
     for (size_t f = 0; f < F; ++f) {
       const double* row = &pre[m * (spec.gated ? 2 * F : F)];
-      const double value = evaluate(spec.activation, row[f]).value;
+      const double value = at(row[f]).value;
       act[m * F + f] = spec.gated ? value * row[F + f] : value;
     }
   }
@@ -65,10 +41,11 @@ void activate_grad_reference(const Call& call) {
   const size_t M = static_cast<size_t>(call[0].shape[0]), F = static_cast<size_t>(call[0].shape[1]);
   const size_t width = spec.gated ? 2 * F : F;
   std::vector<double> d_pre(M * width), act(M * F);
+  const auto at = description_of(spec.activation).at;
   for (size_t m = 0; m < M; ++m) {
     for (size_t f = 0; f < F; ++f) {
       const double* row = &pre[m * width];
-      const Point point = evaluate(spec.activation, row[f]);
+      const activation::Point<double> point = at(row[f]);
       const double d = d_act[m * F + f], up = spec.gated ? row[F + f] : 1;
       d_pre[m * width + f] = d * up * point.slope;
       if (spec.gated) d_pre[m * width + F + f] = d * point.value;

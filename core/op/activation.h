@@ -1,18 +1,15 @@
 // The MLP's activation. M tokens, F ffn hidden per branch.
 #pragma once
 
+#include "core/op/activation/all.h"
 #include "core/op/op.h"
 
 namespace toroid::op {
 
 extern const OpKind activate_kind, activate_grad_kind;
 
-// gelu_tanh(z) = 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)));  silu(z) = z / (1 + exp(-z));  relu(z) =
-// max(z, 0)
-enum class Activation : uint8_t { gelu_tanh, silu, relu };
-
 struct ActivationSpec {
-  Activation activation = Activation::gelu_tanh;
+  Activation activation = activation_of<activation::GeluTanh>;
   bool gated = true;
 };
 

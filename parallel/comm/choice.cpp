@@ -2,6 +2,13 @@
 
 namespace toroid {
 
+std::vector<Method> all_methods() {
+  std::vector<Method> methods{Method::By::read, Method::By::relay, Method::By::hierarchical,
+                              Method::By::library};
+  for (const schedule::Algorithm algorithm : schedule::all_algorithms()) methods.emplace_back(algorithm);
+  return methods;
+}
+
 std::string_view name(const Method& method) {
   switch (method.by) {
     case Method::By::messages:
@@ -19,7 +26,7 @@ std::string_view name(const Method& method) {
 }
 
 std::optional<Method> method_named(std::string_view text) {
-  for (const Method& method : kMethods) {
+  for (const Method& method : all_methods()) {
     if (text == name(method)) return method;
   }
   return std::nullopt;

@@ -24,17 +24,13 @@ struct Method {
   By by = By::messages;
   schedule::Algorithm algorithm = schedule::Algorithm::direct;  // of messages
 
-  constexpr Method(By method) : by(method) {}
-  constexpr Method(schedule::Algorithm order) : algorithm(order) {}
+  Method(By method) : by(method) {}
+  Method(schedule::Algorithm order) : algorithm(order) {}
   friend bool operator==(const Method&, const Method&) = default;
 };
 
 // All that there are.
-inline constexpr Method kMethods[] = {Method::By::read,           Method::By::relay,
-                                      Method::By::hierarchical,   Method::By::library,
-                                      schedule::Algorithm::ring,  schedule::Algorithm::bidirectional_ring,
-                                      schedule::Algorithm::torus, schedule::Algorithm::halving_doubling,
-                                      schedule::Algorithm::direct};
+std::vector<Method> all_methods();
 
 std::string_view name(const Method& method);
 // Nothing where there is no such way.

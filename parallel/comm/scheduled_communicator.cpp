@@ -7,25 +7,21 @@
 #include "core/base/error.h"
 #include "parallel/comm/chained_transfer.h"
 #include "parallel/comm/traffic.h"
+#include "parallel/schedule/algorithm.h"
 
 namespace toroid {
 namespace {
 
 using schedule::Algorithm;
 using schedule::Operation;
+using schedule::sums;
 
-constexpr int64_t kFewBytes = int64_t{64} << 10;  // below, the number of rounds is what counts
-constexpr int kFewRanks = 16;
 constexpr int64_t kGatheredByRelay = int64_t{4} << 20;
-
-bool sums(Operation operation) {
-  return operation == Operation::reduce_scatter || operation == Operation::all_reduce;
-}
 
 // Where ranks that share cores were measured to relay more quickly than they read: 4 of them on two cores. On
 // cores of their own they read more quickly (docs/performance.md).
 bool relays_first(Operation operation, int ranks, int64_t bytes) {
-  return ranks > 2 && bytes <= (operation == Operation::all_gather ? kGatheredByRelay : kFewBytes);
+  return ranks > 2 && bytes <= (operation == Operation::all_gather ? kGatheredByRelay : schedule::kFewBytes);
 }
 
 // Several hosts with several ranks each, one host's after the other's.
@@ -50,20 +46,6 @@ HostJob::Operation host_operation(Operation operation) {
 }
 
 }  // namespace
-
-Algorithm automatic_algorithm(Operation operation, const schedule::GroupShape& shape, int64_t bytes,
-                              bool deterministic) {
-  const int size = shape.size();
-  if (operation == Operation::all_to_all) return Algorithm::direct;
-  if (operation == Operation::broadcast) return Algorithm::halving_doubling;
-  if (deterministic && sums(operation)) return Algorithm::halving_doubling;
-  if (size <= 2) return Algorithm::direct;
-  if (bytes <= kFewBytes) {
-    if (schedule::power_of_two(size)) return Algorithm::halving_doubling;
-    if (size <= kFewRanks) return Algorithm::direct;
-  }
-  return shape.rows > 1 && shape.columns > 1 ? Algorithm::torus : Algorithm::bidirectional_ring;
-}
 
 // One collective, before it is known how it is carried out.
 struct ScheduledCommunicator::Work {
@@ -252,7 +234,7 @@ bool ScheduledCommunicator::in_order(Operation operation, DType type, Combine ho
 
 Method ScheduledCommunicator::method_of(Operation operation, int64_t bytes, DType type, Combine how) const {
   const auto has = [&](const Method& method) { return serves(method, operation, bytes, type, how); };
-  const Method rule = automatic_algorithm(operation, shape_, bytes, options_.deterministic);
+  const Method rule = schedule::automatic_algorithm(operation, shape_, bytes, options_.deterministic);
   if (in_order(operation, type, how)) return Algorithm::direct;
   if (options_.method) return has(*options_.method) ? *options_.method : rule;
   const Choice* const choice = options_.deterministic ? nullptr

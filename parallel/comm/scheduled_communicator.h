@@ -50,10 +50,6 @@ struct GroupOptions {
   Cut cut = Cut::never;
 };
 
-// The algorithm that serves an operation on `bytes` best, where none is asked for.
-schedule::Algorithm automatic_algorithm(schedule::Operation operation, const schedule::GroupShape& shape,
-                                        int64_t bytes, bool deterministic);
-
 class ScheduledCommunicator final : public Communicator {
  public:
   // What moves the bytes; borrowed. Neither transport nor board: the collective is only recorded.

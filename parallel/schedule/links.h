@@ -39,9 +39,8 @@ struct LinkTraffic {
 // Counted from the plans of all ranks.
 LinkTraffic count_traffic(Algorithm algorithm, Operation operation, const GroupShape& shape, int root = 0);
 
-// The same without playing anything. For rings and the torus one message, whether the dimensions wrap or not;
-// halving_doubling and direct put several on a link. Where there is no formula (a broadcast by
-// halving_doubling over a number of ranks that is no power of two) it is counted. A broadcast is from rank 0.
+// The same by the algorithm's formula, without playing anything; where it has none, it is counted. A
+// broadcast is from rank 0.
 int most_messages(Algorithm algorithm, Operation operation, const GroupShape& shape);
 double most_link_bytes(Algorithm algorithm, Operation operation, const GroupShape& shape, double array_bytes);
 

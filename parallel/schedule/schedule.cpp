@@ -5,30 +5,14 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "parallel/schedule/algorithms.h"
+#include "parallel/schedule/algorithm.h"
+#include "parallel/schedule/moves.h"
 
 namespace toroid::schedule {
 namespace {
 
-// `backwards`: as it is played backwards for a reduce_scatter, in which chunks then travel forward again.
-Plan gather(Algorithm algorithm, const GroupShape& shape, int rank, bool backwards) {
-  switch (algorithm) {
-    case Algorithm::ring:
-      return gather_ring(shape, rank, backwards ? -1 : 1);
-    case Algorithm::bidirectional_ring:
-      return gather_bidirectional_ring(shape, rank);
-    case Algorithm::torus:
-      return gather_torus(shape, rank);
-    case Algorithm::halving_doubling:
-      return gather_doubling(shape.size(), rank);
-    case Algorithm::direct:
-      return gather_direct(shape.size(), rank);
-  }
-  throw InternalError("an unknown algorithm");
-}
-
 Plan scatter(Algorithm algorithm, const GroupShape& shape, int rank) {
-  Plan plan = gather(algorithm, shape, rank, true);
+  Plan plan = algorithm->gather(shape, rank, true);
   for (Move& move : plan.moves) {
     move.round = plan.rounds - 1 - move.round;
     move.receive = !move.receive;
@@ -47,13 +31,21 @@ Plan then(Plan first, Plan second) {
   return first;
 }
 
+// Makes a rank's sums those over all ranks in order, its own summand in its place among them.
+void sum_in_order(int rank, std::vector<Move>& moves) {
+  // Sends stay as they are, before the receives.
+  const auto order = [](const Move& move) { return move.receive ? move.peer : -1; };
+  std::stable_sort(moves.begin(), moves.end(),
+                   [&](const Move& a, const Move& b) { return order(a) < order(b); });
+  for (Move& move : moves) move.precedes = move.receive && move.peer < rank;
+}
+
 }  // namespace
 
 bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape) {
-  const bool doubling = algorithm == Algorithm::halving_doubling;
-  if (operation == Operation::all_to_all) return algorithm == Algorithm::direct;
-  if (operation == Operation::broadcast) return doubling || algorithm == Algorithm::direct;
-  return !doubling || power_of_two(shape.size());
+  if (operation == Operation::all_to_all) return algorithm->all_to_all != nullptr;
+  if (operation == Operation::broadcast) return algorithm->broadcast != nullptr;
+  return algorithm->gathers_on == nullptr || algorithm->gathers_on(shape);
 }
 
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root) {
@@ -67,18 +59,30 @@ Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int
   }
   switch (operation) {
     case Operation::all_gather:
-      return gather(algorithm, shape, rank, false);
+      return algorithm->gather(shape, rank, false);
     case Operation::reduce_scatter:
       return scatter(algorithm, shape, rank);
     case Operation::all_reduce:
-      return then(scatter(algorithm, shape, rank), gather(algorithm, shape, rank, false));
+      return then(scatter(algorithm, shape, rank), algorithm->gather(shape, rank, false));
     case Operation::broadcast:
-      return algorithm == Algorithm::direct ? broadcast_direct(size, rank, root)
-                                            : broadcast_doubling(size, rank, root);
+      return algorithm->broadcast(shape, rank, root);
     case Operation::all_to_all:
-      return all_to_all_direct(size, rank);
+      return algorithm->all_to_all(shape, rank);
   }
   throw InternalError("an unknown operation");
+}
+
+Algorithm automatic_algorithm(Operation operation, const GroupShape& shape, int64_t bytes,
+                              bool deterministic) {
+  const Collective collective{operation, shape, bytes, deterministic};
+  const auto wanted = [&](Algorithm algorithm) {
+    return algorithm->wanted == nullptr ? Wanted::not_at_all : algorithm->wanted(collective);
+  };
+  const auto all = all_algorithms();
+  const auto best = std::max_element(all.begin(), all.end(),
+                                     [&](Algorithm a, Algorithm b) { return wanted(a) < wanted(b); });
+  require(wanted(*best) != Wanted::not_at_all, "some algorithm is wanted for every collective");
+  return *best;
 }
 
 Plan round_of(const Plan& plan, int round) {
@@ -93,9 +97,12 @@ Plan round_of(const Plan& plan, int round) {
 
 Plan plan_in_order(Operation operation, int size, int rank) {
   require(operation == Operation::reduce_scatter || operation == Operation::all_reduce, "sums have an order");
-  Plan out = scatter(Algorithm::direct, {1, size}, rank);
+  const GroupShape line{1, size};
+  Plan out = scatter(Algorithm::direct, line, rank);
   sum_in_order(rank, out.moves);
-  return operation == Operation::all_reduce ? then(std::move(out), gather_direct(size, rank)) : out;
+  if (operation == Operation::all_reduce)
+    out = then(std::move(out), plan(Algorithm::direct, Operation::all_gather, line, rank));
+  return out;
 }
 
 Plan plan_between_hosts(Operation operation, int hosts, int per_host, int rank) {
@@ -135,19 +142,7 @@ void sort_by_round(std::vector<Move>& moves) {
 }
 
 std::string_view name(Algorithm algorithm) {
-  switch (algorithm) {
-    case Algorithm::ring:
-      return "ring";
-    case Algorithm::bidirectional_ring:
-      return "bidirectional_ring";
-    case Algorithm::torus:
-      return "torus";
-    case Algorithm::halving_doubling:
-      return "halving_doubling";
-    case Algorithm::direct:
-      return "direct";
-  }
-  return "unknown";
+  return algorithm->name;
 }
 
 std::string_view name(Operation operation) {

@@ -11,6 +11,7 @@
 // rank's own chunk is the caller's to copy.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -18,21 +19,36 @@
 namespace toroid::schedule {
 
 enum class Operation : uint8_t { all_gather, reduce_scatter, all_reduce, broadcast, all_to_all };
-enum class Algorithm : uint8_t {
-  ring,                // one direction
-  bidirectional_ring,  // every chunk both ways, half way round
-  torus,               // half of the array rows first, half columns first; both directions
-  halving_doubling,    // recursive, partners at distance 1, 2, 4 ...: sums are balanced binary trees
-  direct,              // every rank exchanges with every other: one round, for few ranks or few bytes
+
+struct AlgorithmDescription;  // algorithm.h
+
+// One of the algorithms: a borrowed view of its description.
+class Algorithm {
+ public:
+  constexpr explicit Algorithm(const AlgorithmDescription& description) : description_(&description) {}
+  const AlgorithmDescription* operator->() const { return description_; }
+  friend bool operator==(const Algorithm&, const Algorithm&) = default;
+
+  // Each is in the file of its name, and has a line in all_algorithms().
+  static const Algorithm ring;                // one direction
+  static const Algorithm bidirectional_ring;  // every chunk both ways, half way round
+  static const Algorithm torus;               // half of the array rows first, half columns first
+  static const Algorithm halving_doubling;    // partners at distance 1, 2, 4 ...: sums are balanced trees
+  static const Algorithm direct;              // every rank exchanges with every other in one round
+
+ private:
+  const AlgorithmDescription* description_;
 };
+
+inline auto all_algorithms() {
+  return std::array{Algorithm::ring, Algorithm::bidirectional_ring, Algorithm::torus,
+                    Algorithm::halving_doubling, Algorithm::direct};
+}
 
 // `value` is a number of ranks, at least 1.
 inline bool power_of_two(int value) {
   return (value & (value - 1)) == 0;
 }
-
-inline constexpr Algorithm kAlgorithms[] = {Algorithm::ring, Algorithm::bidirectional_ring, Algorithm::torus,
-                                            Algorithm::halving_doubling, Algorithm::direct};
 
 inline constexpr Operation kOperations[] = {Operation::all_gather, Operation::reduce_scatter,
                                             Operation::all_reduce, Operation::broadcast,
@@ -67,12 +83,16 @@ struct Plan {
   std::vector<Move> moves;  // this rank's, by round
 };
 
-// Whether the algorithm has this operation on this shape: rings and the torus have no broadcast, all_to_all
-// is direct alone, and halving_doubling wants a power of two except for broadcast.
+// Whether the algorithm has this operation on this shape.
 bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape);
 
 // `root` is for broadcast. UserError where the algorithm does not serve it.
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root = 0);
+
+// The algorithm that serves an operation on `bytes` best, where none is asked for. `deterministic`: sums are
+// balanced binary trees.
+Algorithm automatic_algorithm(Operation operation, const GroupShape& shape, int64_t bytes,
+                              bool deterministic);
 
 // The moves of one round alone, as a plan of one round; of the same chunks.
 Plan round_of(const Plan& plan, int round);

@@ -9,12 +9,18 @@
 // less than it has ranks.
 #include <algorithm>
 
-#include "parallel/schedule/algorithms.h"
+#include "parallel/schedule/algorithm.h"
+#include "parallel/schedule/moves.h"
 
 namespace toroid::schedule {
+namespace {
 
-Plan gather_torus(const GroupShape& shape, int rank) {
-  if (shape.rows == 1 || shape.columns == 1) return gather_bidirectional_ring(shape, rank);
+bool has_one_dimension(const GroupShape& shape) {
+  return shape.rows == 1 || shape.columns == 1;
+}
+
+Plan gather_torus(const GroupShape& shape, int rank, bool backwards) {
+  if (has_one_dimension(shape)) return Algorithm::bidirectional_ring->gather(shape, rank, backwards);
   constexpr int64_t kPieces = 4;
   const int rows = shape.rows;
   const int columns = shape.columns;
@@ -62,5 +68,32 @@ Plan gather_torus(const GroupShape& shape, int rank) {
   add_axis_gather(along_row, plan.moves);
   return plan;
 }
+
+double torus_share(Operation operation, const GroupShape& shape) {
+  // Half of the array goes along a dimension one rank's share at a time, and half a whole line's at a time.
+  const double halves = 2.0 * shape.size();
+  const double along_row =
+      axis_shares(operation, shape.columns, shape.wrap_columns) * (shape.rows + 1) / halves;
+  const double along_column =
+      axis_shares(operation, shape.rows, shape.wrap_rows) * (shape.columns + 1) / halves;
+  return std::max(along_row, along_column);
+}
+
+std::optional<LinkLoad> load_of_torus(Operation operation, const GroupShape& shape, double bytes) {
+  if (has_one_dimension(shape)) return Algorithm::bidirectional_ring->load(operation, shape, bytes);
+  return LinkLoad{1, bytes * torus_share(operation, shape)};
+}
+
+Wanted wanted_torus(const Collective& collective) {
+  const bool fits = !has_one_dimension(collective.shape) && gathers_or_sums(collective.operation);
+  return fits ? Wanted::for_bandwidth : Wanted::not_at_all;
+}
+
+constexpr AlgorithmDescription kTorus{
+    .name = "torus", .gather = gather_torus, .load = load_of_torus, .alike = closed, .wanted = wanted_torus};
+
+}  // namespace
+
+constinit const Algorithm Algorithm::torus(kTorus);
 
 }  // namespace toroid::schedule

@@ -10,8 +10,8 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
-#include "parallel/comm/scheduled_communicator.h"
 #include "parallel/mesh/mesh.pb.h"
+#include "parallel/schedule/schedule.h"
 #include "simulate/play/chips.h"
 #include "simulate/play/network.h"
 #include "simulate/play/simulate.h"
@@ -122,7 +122,7 @@ Calibrator::Calibrator(Calibration calibration, const Path& file, const Plugins&
     out.info.axis = mesh::name(mesh::Axis::model);
     out.info.bytes = out.info.wire_bytes = measured.bytes();
     out.info.ranks = static_cast<int>(ranks);
-    out.info.method = schedule::name(automatic_algorithm(
+    out.info.method = schedule::name(schedule::automatic_algorithm(
         schedule::Operation::all_gather, network.mesh().shape(mesh::Axis::model), measured.bytes(), false));
   }
 }

@@ -7,7 +7,8 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "parallel/comm/round_by_round.h"
-#include "parallel/schedule/algorithms.h"
+#include "parallel/schedule/algorithm.h"
+#include "parallel/schedule/moves.h"
 #include "simulate/play/message_play.h"
 
 namespace toroid::sim {
@@ -25,18 +26,6 @@ constexpr size_t kMostMoves = size_t{1} << 18;
 
 int64_t chunks_of(const Move& move) {
   return move.count * move.blocks;
-}
-
-bool closed(int size, bool wrap) {
-  return size <= 2 || schedule::is_ring(size, wrap);
-}
-
-// All ranks do the same at the same time, each with its neighbours.
-bool alike(Algorithm algorithm, const GroupShape& shape) {
-  const bool neighbours = algorithm == Algorithm::ring || algorithm == Algorithm::bidirectional_ring ||
-                          algorithm == Algorithm::torus;
-  return neighbours && closed(shape.rows, shape.wrap_rows) && closed(shape.columns, shape.wrap_columns) &&
-         (shape.rows == 1 || shape.columns == 1 || algorithm == Algorithm::torus);
 }
 
 class TorusPlay {
@@ -110,7 +99,7 @@ Operation operation_of(const std::string& name) {
 }
 
 Algorithm algorithm_of(const CollectiveInfo& info) {
-  for (const Algorithm algorithm : schedule::kAlgorithms) {
+  for (const Algorithm algorithm : schedule::all_algorithms()) {
     if (info.method == schedule::name(algorithm)) return algorithm;
   }
   throw InternalError("a simulated " + info.operation + " goes by messages, not by " + info.method);
@@ -159,7 +148,7 @@ Flow play_on_torus(Algorithm algorithm, Operation operation, const GroupShape& s
   Flow flow, empty;
   const TorusPlay play(shape, along_row, along_column);
   const Plan plan = plan_of(algorithm, operation, shape, 0, round);
-  if (alike(algorithm, shape)) {
+  if (algorithm->alike != nullptr && algorithm->alike(shape)) {
     flow.latency = Seconds(play.one_for_all(plan, 0, empty));
     flow.transfer = Seconds(play.one_for_all(plan, bytes, flow)) - flow.latency;
     return flow;

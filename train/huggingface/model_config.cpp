@@ -11,6 +11,7 @@
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "core/model/check.h"
+#include "core/model/decoder_config.h"
 #include "core/model/model.pb.h"
 #include "train/huggingface/family.h"
 #include "train/huggingface/rope_keys.h"
@@ -103,16 +104,20 @@ void read_token_ids(const JsonView& root, ModelConfig& model) {
   }
 }
 
-std::optional<ModelConfig::Activation> activation(const std::string& name, Family family) {
-  for (const char* tanh :
-       {"gelu_pytorch_tanh", "gelu_python_tanh", "gelu_new", "gelu_fast", "gelu_accurate"}) {
-    if (name == tanh) return ModelConfig::GELU_TANH;  // one formula, computed in five ways
+ModelConfig::Activation activation_named(const JsonView& value) {
+  const std::string name = value.as_string();
+  for (const auto& one : op::activation::kDescriptions) {
+    if (std::find(one.hugging_face.begin(), one.hugging_face.end(), name) == one.hugging_face.end()) continue;
+    ModelConfig::Activation found{};
+    require(ModelConfig::Activation_Parse(std::string(one.name), &found), "the list's names are the proto's");
+    return found;
   }
-  // The first Gemma files say "gelu" (which means erf elsewhere) of a model that was trained with tanh.
-  if (name == "gelu" && family == Family::gemma) return ModelConfig::GELU_TANH;
-  if (name == "silu" || name == "swish") return ModelConfig::SILU;
-  if (name == "relu") return ModelConfig::RELU;
-  return std::nullopt;
+  std::string known;
+  for (const auto& one : op::activation::kDescriptions) {
+    if (one.hugging_face.empty()) continue;
+    known += (known.empty() ? "" : ", ") + std::string(one.hugging_face.front());
+  }
+  value.refuse("is " + in_quotes(name) + ", but the activations that are implemented are " + known);
 }
 
 // Each class reads one of two keys, and published files have both.
@@ -120,17 +125,17 @@ void read_activation(const JsonView& root, Family family, ModelConfig& model) {
   const bool first = family == Family::gemma;
   const char* const read = first ? "hidden_act" : "hidden_activation";
   const char* const other = first ? "hidden_activation" : "hidden_act";
-  const auto of = [family](const JsonView& value) {
-    const auto found = activation(value.as_string(), family);
-    if (!found) {
-      value.refuse("is " + in_quotes(value.as_string()) +
-                   ", but only gelu_pytorch_tanh, silu and relu are implemented");
-    }
-    return *found;
+  const auto stated = given(root, read), beside = root.find(other);
+  // The first Gemma files say "gelu" in one of them, of a model that was trained with the tanh form. It means
+  // itself where both say it, as what is exported here does.
+  const auto says_gelu = [](const JsonView& value) {
+    return value.is_string() && value.as_string() == "gelu";
   };
-  const auto stated = given(root, read);
+  const bool itself = !first || (stated && beside && says_gelu(*stated) && says_gelu(*beside));
+  const auto of = [&](const JsonView& value) {
+    return !itself && says_gelu(value) ? ModelConfig::GELU_TANH : activation_named(value);
+  };
   model.set_activation(stated ? of(*stated) : ModelConfig::GELU_TANH);
-  const auto beside = root.find(other);
   if (beside && of(*beside) != model.activation()) {
     beside->refuse(
         "is " + in_quotes(beside->as_string()) + ", but " + read + ", which transformers reads, is " +
@@ -218,6 +223,14 @@ void read_layers(const JsonView& root, Family family, ModelConfig& model) {
 }
 
 }  // namespace
+
+std::string exported_name(const op::activation::Description& activation) {
+  if (activation.hugging_face.empty()) {
+    throw UserError("this model cannot be exported: transformers has no name for its activation, " +
+                    std::string(activation.name));
+  }
+  return std::string(activation.hugging_face.front());
+}
 
 ModelConfig parse_model_config(const std::string& json, const std::string& origin, int64_t* max_tokens) {
   const JsonDocument document = JsonDocument::parse(json, origin, {.bytes = int64_t{1} << 20, .depth = 16});
@@ -315,9 +328,7 @@ std::string model_config_json(const ModelConfig& model, int64_t max_tokens, Elem
   const char* type = weights == ElementType::bf16  ? "bfloat16"
                      : weights == ElementType::f16 ? "float16"
                                                    : "float32";
-  const std::string act = model.activation() == ModelConfig::SILU   ? "silu"
-                          : model.activation() == ModelConfig::RELU ? "relu"
-                                                                    : "gelu_pytorch_tanh";
+  const std::string act = exported_name(op::description_of(activation_of_config(model.activation())));
   const Json global = scale == 1 ? Json{{"rope_theta", base}, {"rope_type", "default"}}
                                  : Json{{"rope_theta", base}, {"rope_type", "linear"}, {"factor", scale}};
   const Json eos = ids.eos.empty() ? Json() : ids.eos.size() == 1 ? Json(ids.eos.front()) : Json(ids.eos);

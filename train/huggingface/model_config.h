@@ -6,6 +6,7 @@
 
 #include "core/base/io/file.h"
 #include "core/base/io/safetensors.h"
+#include "core/op/activation/all.h"
 #include "train/huggingface/token_ids.h"
 
 namespace toroid {
@@ -24,6 +25,9 @@ namespace huggingface {
 config::ModelConfig read_model_config(const Path& config_json, int64_t* max_tokens = nullptr);
 config::ModelConfig parse_model_config(const std::string& json, const std::string& origin,
                                        int64_t* max_tokens = nullptr);
+
+// What config.json calls it; UserError where transformers has no name for it.
+std::string exported_name(const op::activation::Description& activation);
 
 // The text of a config.json that transformers 4 and 5 both read. UserError where no model of transformers is
 // of the kind that `model` describes. `weights` is the type of the exported tensors.

@@ -53,7 +53,7 @@ class Bench {
     out_.ranks = world_->size();
     out_.ranks_per_host = world_->ranks_per_host(everybody_);
     referee_ = group(std::nullopt);
-    for (const Method& method : kMethods) contestants_.push_back({method, group(method)});
+    for (const Method& method : all_methods()) contestants_.push_back({method, group(method)});
   }
 
   CollectiveBench run() {

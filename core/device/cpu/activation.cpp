@@ -1,9 +1,13 @@
 // The MLP's activation and its gradient. M tokens, F ffn hidden per branch.
 #include "core/op/activation.h"
 
+#include <array>
+#include <utility>
+
 #include "core/device/cpu/matrix.h"
 #include "core/device/cpu/parallel.h"
 #include "core/device/cpu/vector_kernels.h"
+#include "core/op/activation/program.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/device/cpu/activation.cpp"
@@ -28,90 +32,149 @@ struct ActivationArgs {
 HWY_BEFORE_NAMESPACE();
 namespace toroid::cpu::HWY_NAMESPACE {
 
-// gelu_tanh(z) = z s(2u) and silu(z) = z s(z) with the logistic function s, since (1 + tanh u) / 2 = s(2u):
-// no digits cancel where z is negative. s(v) = 1 / (1 + e), e = 2^(-v / ln 2). z is clamped where e nears the
-// ends of fp32's range; s is then 1 or below 1e-36.
-template <op::Activation kActivation>
-struct Gate;
+// A constant in fp32, and what that loses.
+struct Constant {
+  explicit constexpr Constant(double exact)
+      : value(static_cast<float>(exact)), rest(static_cast<float>(exact - static_cast<float>(exact))) {}
+  float value, rest;
+};
+inline constexpr double kLog2E64 = 1.4426950408889634;  // 1 / ln 2
 
-template <>
-struct Gate<op::Activation::silu> {
-  static constexpr float kLimit = 85.0f;
-
-  template <bool kExact>
-  static HWY_INLINE Floats exponential(Floats z) {
-    const Floats t = hn::Mul(z, splat(-kLog2E));
+// e^(a x + b x^3) = 2^t, t = x (A + B x^2) with a, b and so A, B divided by ln 2. t reaches 123, so that an
+// error of half an ulp in it would show in 2^t: exact mode keeps what each rounding loses.
+template <bool kExact>
+HWY_INLINE Floats exp_cubic(Floats x, Constant A, Constant B) {
+  if (B.value == 0) {
+    const Floats t = hn::Mul(x, splat(A.value));
     if constexpr (!kExact) return exp2_core<4>(t, zero());
-    const Floats rest = hn::MulAdd(z, splat(-kLog2ERest), hn::MulSub(z, splat(-kLog2E), t));
+    const Floats rest = hn::MulAdd(x, splat(A.rest), hn::MulSub(x, splat(A.value), t));
     return exp2_core<6>(t, rest);
   }
-  static HWY_INLINE Floats slope(Floats) { return splat(1.0f); }
-};
-
-template <>
-struct Gate<op::Activation::gelu_tanh> {
-  static constexpr float kLimit = 9.9f;
-  // -2 sqrt(2/pi) / ln 2 and 0.044715 times that, each in two pieces.
-  static constexpr float kA = -2.302208185195923f, kARest = -1.2948402350332344e-08f;
-  static constexpr float kB = -0.10294324159622192f, kBRest = 2.016198541454628e-09f;
-
-  // t = z (A + B z^2) reaches 120, so an error of half an ulp in it would show in 2^t: exact mode keeps what
-  // each rounding loses.
-  template <bool kExact>
-  static HWY_INLINE Floats exponential(Floats z) {
-    const Floats square = hn::Mul(z, z);
-    if constexpr (!kExact) {
-      return exp2_core<4>(hn::Mul(z, hn::MulAdd(square, splat(kB), splat(kA))), zero());
-    }
-    const Floats square_rest = hn::MulSub(z, z, square);
-    const Floats product = hn::Mul(square, splat(kB));
-    Floats lost = hn::MulSub(square, splat(kB), product);
-    lost = hn::MulAdd(square_rest, splat(kB), lost);
-    lost = hn::MulAdd(square, splat(kBRest), lost);
-    // Knuth's exact sum of A and the product.
-    const Floats sum = hn::Add(product, splat(kA));
-    const Floats a = hn::Sub(sum, product);
-    const Floats sum_rest = hn::Add(hn::Sub(product, hn::Sub(sum, a)), hn::Sub(splat(kA), a));
-    lost = hn::Add(lost, hn::Add(sum_rest, splat(kARest)));
-    const Floats t = hn::Mul(z, sum);
-    const Floats rest = hn::MulAdd(z, lost, hn::MulSub(z, sum, t));
-    return exp2_core<6>(t, rest);
+  const Floats square = hn::Mul(x, x);
+  if constexpr (!kExact) {
+    return exp2_core<4>(hn::Mul(x, hn::MulAdd(square, splat(B.value), splat(A.value))), zero());
   }
-  // d(2u)/dz
-  static HWY_INLINE Floats slope(Floats z) {
-    return hn::MulAdd(hn::Mul(z, z), splat(0.21406445f), splat(1.5957691f));
+  const Floats square_rest = hn::MulSub(x, x, square);
+  const Floats product = hn::Mul(square, splat(B.value));
+  Floats lost = hn::MulSub(square, splat(B.value), product);
+  lost = hn::MulAdd(square_rest, splat(B.value), lost);
+  lost = hn::MulAdd(square, splat(B.rest), lost);
+  // Knuth's exact sum of A and the product.
+  const Floats sum = hn::Add(product, splat(A.value));
+  const Floats a = hn::Sub(sum, product);
+  const Floats sum_rest = hn::Add(hn::Sub(product, hn::Sub(sum, a)), hn::Sub(splat(A.value), a));
+  lost = hn::Add(lost, hn::Add(sum_rest, splat(A.rest)));
+  const Floats t = hn::Mul(x, sum);
+  const Floats rest = hn::MulAdd(x, lost, hn::MulSub(x, sum, t));
+  return exp2_core<6>(t, rest);
+}
+
+// e^(a x^2) = 2^(A x^2)
+template <bool kExact>
+HWY_INLINE Floats exp_square(Floats x, Constant A) {
+  const Floats square = hn::Mul(x, x);
+  const Floats t = hn::Mul(square, splat(A.value));
+  if constexpr (!kExact) return exp2_core<4>(t, zero());
+  Floats rest = hn::MulSub(square, splat(A.value), t);
+  rest = hn::MulAdd(hn::MulSub(x, x, square), splat(A.value), rest);
+  return exp2_core<6>(t, hn::MulAdd(square, splat(A.rest), rest));
+}
+
+// p(w) / (t + 3), w = (t - 3) / (t + 3), within 4e-8 before rounding: a minimax polynomial on [0, 12.9],
+// found by Remez's algorithm.
+HWY_INLINE Floats scaled_normal_tail(Floats t) {
+  const Floats above = hn::Add(t, splat(3.0f));
+  const Floats w = hn::Div(hn::Sub(t, splat(3.0f)), above);
+  Floats p = hn::MulAdd(splat(-0.00027538699214346707f), w, splat(-0.0009163441136479378f));
+  p = hn::MulAdd(p, w, splat(0.001078083529137075f));
+  p = hn::MulAdd(p, w, splat(0.0069327219389379025f));
+  p = hn::MulAdd(p, w, splat(-0.010479171760380268f));
+  p = hn::MulAdd(p, w, splat(-0.04725784435868263f));
+  p = hn::MulAdd(p, w, splat(0.2300191968679428f));
+  p = hn::MulAdd(p, w, splat(-0.5093321800231934f));
+  p = hn::MulAdd(p, w, splat(0.7290836572647095f));
+  return hn::Div(p, above);
+}
+
+HWY_INLINE Floats read(op::activation::Operand operand, const Floats* places) {
+  return operand.is_constant() ? splat(static_cast<float>(operand.constant)) : places[operand.place];
+}
+
+constexpr bool is_zero(op::activation::Operand operand) {
+  return operand.is_constant() && operand.constant == 0;
+}
+
+// b where the mask is set, else c; a zero is cheaper than to select one.
+template <bool kZeroB, bool kZeroC, class Mask>
+HWY_INLINE Floats either(Mask mask, Floats b, Floats c) {
+  if constexpr (kZeroB) return hn::IfThenZeroElse(mask, c);
+  if constexpr (kZeroC) return hn::IfThenElseZero(mask, b);
+  return hn::IfThenElse(mask, b, c);
+}
+
+template <class A, size_t kStep, bool kExact>
+HWY_INLINE Floats take_step(const Floats* places) {
+  using Op = op::activation::Operation;
+  constexpr op::activation::Step step = op::activation::program<A>.steps[kStep];
+  constexpr double second = step.operands[1].constant, third = step.operands[2].constant;
+  const Floats a = read(step.operands[0], places), b = read(step.operands[1], places),
+               c = read(step.operands[2], places);
+  if constexpr (step.operation == Op::add) {
+    return hn::Add(a, b);
+  } else if constexpr (step.operation == Op::subtract) {
+    return hn::Sub(a, b);
+  } else if constexpr (step.operation == Op::multiply) {
+    return hn::Mul(a, b);
+  } else if constexpr (step.operation == Op::divide) {
+    return hn::Div(a, b);
+  } else if constexpr (step.operation == Op::multiply_add) {
+    return hn::MulAdd(a, b, c);
+  } else if constexpr (step.operation == Op::absolute) {
+    return hn::Abs(a);
+  } else if constexpr (step.operation == Op::clamp) {
+    constexpr auto limit = static_cast<float>(second);
+    return at_least(-limit, at_most(limit, a));
+  } else if constexpr (step.operation == Op::where_negative) {
+    return either<is_zero(step.operands[1]), is_zero(step.operands[2])>(hn::Lt(a, zero()), b, c);
+  } else if constexpr (step.operation == Op::where_positive) {
+    return either<is_zero(step.operands[1]), is_zero(step.operands[2])>(hn::Gt(a, zero()), b, c);
+  } else if constexpr (step.operation == Op::exp_cubic) {
+    constexpr Constant A1(second * kLog2E64), A3(third * kLog2E64);
+    return exp_cubic<kExact>(a, A1, A3);
+  } else if constexpr (step.operation == Op::exp_square) {
+    constexpr Constant A2(second * kLog2E64);
+    return exp_square<kExact>(a, A2);
+  } else {
+    static_assert(step.operation == Op::scaled_normal_tail);
+    return scaled_normal_tail(a);
   }
-};
+}
 
 struct Activated {
   Floats value, derivative;
 };
 
-// f(z) and, where asked for, f'(z) = s + z s (1 - s) d(2u)/dz with 1 - s = e s.
-template <op::Activation kActivation, bool kExact, bool kDerivative>
-HWY_INLINE Activated activated(Floats z) {
-  if constexpr (kActivation == op::Activation::relu) {
-    // A NaN passes: it is not below zero.
-    const auto below = hn::Lt(z, zero());
-    const auto positive = hn::Gt(z, zero());
-    return {hn::IfThenZeroElse(below, z), hn::IfThenElseZero(positive, splat(1.0f))};
-  } else {
-    using G = Gate<kActivation>;
-    const Floats inside = at_least(-G::kLimit, at_most(G::kLimit, z));
-    const Floats e = G::template exponential<kExact>(inside);
-    const Floats s = hn::Div(splat(1.0f), hn::Add(e, splat(1.0f)));
-    const Floats value = hn::Mul(z, s);
-    if constexpr (!kDerivative) return {value, value};
-    const Floats rise = hn::Mul(hn::Mul(value, hn::Mul(e, s)), G::slope(inside));
-    return {value, hn::Add(s, rise)};
-  }
+// f(z) and f'(z), the steps of A's program one after the other. What is not used of them is not computed.
+template <class A, bool kExact, size_t... kSteps>
+HWY_INLINE Activated take_steps(Floats z, std::index_sequence<kSteps...>) {
+  constexpr op::activation::Operand value = op::activation::program<A>.value,
+                                    slope = op::activation::program<A>.slope;
+  Floats places[1 + sizeof...(kSteps)];
+  places[0] = z;
+  ((places[1 + kSteps] = take_step<A, kSteps, kExact>(places)), ...);
+  return {read(value, places), read(slope, places)};
 }
 
-template <class T, op::Activation kActivation, bool kGated>
+template <class A, bool kExact>
+HWY_INLINE Activated activated(Floats z) {
+  return take_steps<A, kExact>(z, std::make_index_sequence<op::activation::program<A>.size>());
+}
+
+template <class T, class A, bool kGated>
 HWY_INLINE void activate_row(const T* pre, int64_t F, T* act) {
   constexpr bool kExact = sizeof(T) == sizeof(float);
   const auto value = [](Floats z, Floats up) HWY_ATTR {
-    const Floats y = activated<kActivation, kExact, false>(z).value;
+    const Floats y = activated<A, kExact>(z).value;
     return kGated ? hn::Mul(y, up) : y;
   };
   const T* const up = pre + (kGated ? F : 0);
@@ -129,14 +192,14 @@ struct GradOut {
   Floats gate, up, act;
 };
 
-template <op::Activation kActivation, bool kExact, bool kGated>
+template <class A, bool kExact, bool kGated>
 HWY_INLINE GradOut activation_grad(Floats d, Floats z, Floats up) {
-  const Activated f = activated<kActivation, kExact, true>(z);
+  const Activated f = activated<A, kExact>(z);
   if constexpr (!kGated) return {hn::Mul(d, f.derivative), zero(), f.value};
   return {hn::Mul(hn::Mul(d, up), f.derivative), hn::Mul(d, f.value), hn::Mul(f.value, up)};
 }
 
-template <class T, op::Activation kActivation, bool kGated, bool kAgain>
+template <class T, class A, bool kGated, bool kAgain>
 HWY_INLINE void activate_grad_row(const T* d_act, const T* pre, int64_t F, T* d_pre, T* act) {
   constexpr bool kExact = sizeof(T) == sizeof(float);
   const T* const up = pre + (kGated ? F : 0);
@@ -145,61 +208,61 @@ HWY_INLINE void activate_grad_row(const T* d_act, const T* pre, int64_t F, T* d_
       F,
       [=](int64_t i) HWY_ATTR {
         const FloatPair d = load_pair(d_act + i), z = load_pair(pre + i), u = load_pair(up + i);
-        const GradOut a = activation_grad<kActivation, kExact, kGated>(d.first, z.first, u.first);
-        const GradOut b = activation_grad<kActivation, kExact, kGated>(d.second, z.second, u.second);
+        const GradOut a = activation_grad<A, kExact, kGated>(d.first, z.first, u.first);
+        const GradOut b = activation_grad<A, kExact, kGated>(d.second, z.second, u.second);
         store_pair({a.gate, b.gate}, d_pre + i);
         if constexpr (kGated) store_pair({a.up, b.up}, d_up + i);
         if constexpr (kAgain) store_pair({a.act, b.act}, act + i);
       },
       [=](int64_t i, auto span) HWY_ATTR {
-        const GradOut out = activation_grad<kActivation, kExact, kGated>(
-            load(d_act + i, span), load(pre + i, span), load(up + i, span));
+        const GradOut out = activation_grad<A, kExact, kGated>(load(d_act + i, span), load(pre + i, span),
+                                                               load(up + i, span));
         store(out.gate, d_pre + i, span);
         if constexpr (kGated) store(out.up, d_up + i, span);
         if constexpr (kAgain) store(out.act, act + i, span);
       });
 }
 
-template <class T, op::Activation kActivation, bool kGated>
+template <class T, class A, bool kGated>
 void activation_rows_of(const ActivationArgs& a, int64_t first, int64_t last) {
   for (int64_t m = first; m < last; ++m) {
     const T* const pre = a.pre.row<const T>(m);
     T* const act = a.act.row<T>(m);
     if (!a.d_act) {
-      activate_row<T, kActivation, kGated>(pre, a.F, act);
+      activate_row<T, A, kGated>(pre, a.F, act);
       continue;
     }
     const T* const d_act = a.d_act.row<const T>(m);
     T* const d_pre = a.d_pre.row<T>(m);
     if (act != nullptr) {
-      activate_grad_row<T, kActivation, kGated, true>(d_act, pre, a.F, d_pre, act);
+      activate_grad_row<T, A, kGated, true>(d_act, pre, a.F, d_pre, act);
     } else {
-      activate_grad_row<T, kActivation, kGated, false>(d_act, pre, a.F, d_pre, act);
+      activate_grad_row<T, A, kGated, false>(d_act, pre, a.F, d_pre, act);
     }
   }
 }
 
-template <class T, op::Activation kActivation>
+template <class T, class A>
 void activation_rows_as(const ActivationArgs& a, int64_t first, int64_t last) {
-  a.spec.gated ? activation_rows_of<T, kActivation, true>(a, first, last)
-               : activation_rows_of<T, kActivation, false>(a, first, last);
+  a.spec.gated ? activation_rows_of<T, A, true>(a, first, last)
+               : activation_rows_of<T, A, false>(a, first, last);
 }
 
-template <op::Activation kActivation>
+template <class A>
 void activation_rows_with(const ActivationArgs& a, int64_t first, int64_t last) {
-  a.bf16 ? activation_rows_as<Bf16, kActivation>(a, first, last)
-         : activation_rows_as<float, kActivation>(a, first, last);
+  a.bf16 ? activation_rows_as<Bf16, A>(a, first, last) : activation_rows_as<float, A>(a, first, last);
+}
+
+using RowsKernel = void (*)(const ActivationArgs&, int64_t first, int64_t last);
+
+template <class... A>
+constexpr std::array<RowsKernel, sizeof...(A)> rows_kernels(op::activation::List<A...>) {
+  return {&activation_rows_with<A>...};
 }
 
 void activation_rows(const ActivationArgs& a, int64_t first, int64_t last) {
-  switch (a.spec.activation) {
-    case op::Activation::gelu_tanh:
-      return activation_rows_with<op::Activation::gelu_tanh>(a, first, last);
-    case op::Activation::silu:
-      return activation_rows_with<op::Activation::silu>(a, first, last);
-    case op::Activation::relu:
-      return activation_rows_with<op::Activation::relu>(a, first, last);
-  }
+  static constexpr auto kKernels = rows_kernels(op::activation::All());
+  kKernels.at(static_cast<size_t>(a.spec.activation))(a, first, last);
 }
 
 }  // namespace toroid::cpu::HWY_NAMESPACE

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "parallel/comm/combine.h"
+#include "parallel/schedule/algorithm.h"
 
 namespace toroid {
 namespace {
@@ -32,7 +33,7 @@ bool stages(const MessageJob& job, const schedule::Move& move) {
 }  // namespace
 
 int64_t segment_bytes_for(schedule::Algorithm algorithm, int ranks) {
-  if (algorithm != schedule::Algorithm::direct) return kSegmentBytes;
+  if (!algorithm->peers_at_once) return kSegmentBytes;
   return std::clamp(8 * kSegmentBytes / ranks, kSmallestSegment, kSegmentBytes);
 }
 

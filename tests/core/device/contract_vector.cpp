@@ -213,13 +213,10 @@ TEST_P(KernelContract, rope_grad) {
   }
 }
 
-constexpr op::Activation kActivations[] = {op::Activation::gelu_tanh, op::Activation::silu,
-                                           op::Activation::relu};
-
 TEST_P(KernelContract, activate) {
   if (!has(op::activate_kind)) GTEST_SKIP();
   for (const DType type : kTypes) {
-    for (const op::Activation activation : kActivations) {
+    for (const op::Activation activation : op::all_activations()) {
       for (const bool gated : {true, false}) {
         for (const int64_t F : kWidths) {
           for (const int64_t M : {0, 1, 5}) {
@@ -239,7 +236,7 @@ TEST_P(KernelContract, activate) {
 TEST_P(KernelContract, activate_grad) {
   if (!has(op::activate_grad_kind)) GTEST_SKIP();
   for (const DType type : kTypes) {
-    for (const op::Activation activation : kActivations) {
+    for (const op::Activation activation : op::all_activations()) {
       for (const bool gated : {true, false}) {
         for (const int64_t F : kWidths) {
           for (const int64_t M : {0, 1, 5}) {
@@ -264,7 +261,7 @@ TEST_P(KernelContract, activate_grad) {
 // Far tails: no overflow on the way, exact zeros and passes at the ends.
 TEST_P(KernelContract, activate_far_out) {
   if (!has(op::activate_kind)) GTEST_SKIP();
-  for (const op::Activation activation : kActivations) {
+  for (const op::Activation activation : op::all_activations()) {
     expect_agreement(
         [&](Workbench& bench) {
           const Tensor pre = bench.filled(DType::f32, {1, 12},

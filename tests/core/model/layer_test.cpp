@@ -23,7 +23,7 @@ std::vector<Family> families() {
                           {"post_norms_and_softcap", tiny_config()},
                           {"qk_norm", tiny_config()}};
   out[1].config.gated_mlp = false;
-  out[1].config.activation = op::Activation::silu;
+  out[1].config.activation = op::activation_of<op::activation::Silu>;
   out[1].config.kv_heads = 1;
   out[2].config.post_norms = true;
   out[2].config.attention_softcap = 2;

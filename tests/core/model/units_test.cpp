@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/model/model.pb.h"
 #include "core/model/share.h"
 #include "core/model/split.h"
 #include "tests/core/model/tiny_decoder.h"
@@ -15,6 +16,20 @@ std::vector<std::string> names(const UnitSpec& unit) {
   std::vector<std::string> out;
   for (const TensorSpec& tensor : unit.tensors) out.push_back(tensor.name);
   return out;
+}
+
+TEST(DecoderConfig, every_activation_of_the_config_is_computed) {
+  using config::ModelConfig;
+  for (int value = 0; value < ModelConfig::Activation_ARRAYSIZE; ++value) {
+    const auto one = static_cast<ModelConfig::Activation>(value);
+    EXPECT_EQ(op::description_of(activation_of_config(one)).name, ModelConfig::Activation_Name(one));
+  }
+  try {
+    activation_of_config(1000);
+    FAIL() << "a number without a name is computed";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("number 1000"), std::string::npos) << error.what();
+  }
 }
 
 TEST(DecoderUnits, are_embedding_layers_and_head) {

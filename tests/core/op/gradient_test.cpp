@@ -188,7 +188,8 @@ TEST(Gradient, attention) {
 }
 
 TEST(Gradient, activate) {
-  for (const auto activation : {op::Activation::gelu_tanh, op::Activation::silu, op::Activation::relu}) {
+  for (const op::Activation activation : op::all_activations()) {
+    SCOPED_TRACE(op::description_of(activation).name);
     for (const bool gated : {true, false}) {
       for (const auto& [M, F] : {std::pair<int64_t, int64_t>{3, 7}, {1, 1}, {0, 5}, {2, 17}}) {
         Workbench bench;

@@ -437,7 +437,7 @@ void check_many_groups(World& world, Device& device) {
 void check_all(World& world, Device& device) {
   const bool power_of_two = std::has_single_bit(static_cast<unsigned>(world.size()));
   check_operations(world, device, {});
-  for (const Method& method : kMethods) {
+  for (const Method& method : all_methods()) {
     const bool messages = method.by == Method::By::messages;
     if (messages && method.algorithm == Algorithm::halving_doubling && !power_of_two) continue;
     SCOPED_TRACE(std::string(name(method)));

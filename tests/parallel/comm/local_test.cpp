@@ -9,6 +9,7 @@
 #include "core/device/cpu/cpu_device.h"
 #include "tests/core/device/asynchronous_device.h"
 #include "tests/parallel/local_world.h"
+#include "tests/parallel/schedule/in_turns.h"
 
 namespace toroid {
 namespace {
@@ -84,6 +85,13 @@ TEST_P(Ranks, FulfilItByMessagesAlone) {
     testing::check_operations(world, device, {});
     testing::check_beside(world, device);
     testing::check_many_groups(world, device);
+  });
+}
+
+TEST_P(Ranks, FulfilItByAnAlgorithmFromOutside) {
+  LocalJob job(GetParam(), {});
+  run_ranks(job, [](World& world, Device& device) {
+    testing::check_operations(world, device, {false, test::in_turns()});
   });
 }
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "parallel/schedule/algorithms.h"
+#include "parallel/schedule/moves.h"
 #include "tests/parallel/schedule/shapes.h"
 
 namespace toroid::test {
@@ -76,7 +76,7 @@ TEST(Links, ring_neighbours_are_torus_neighbours) {
 // The claim of the whole folder: counted traffic is what the formulas say.
 TEST(Links, counted_traffic_is_what_the_formulas_say) {
   for (const GroupShape& shape : all_shapes()) {
-    for (const Algorithm algorithm : kAlgorithms) {
+    for (const Algorithm algorithm : all_algorithms()) {
       for (const Operation operation : kOperations) {
         if (!serves(algorithm, operation, shape) || repeats_two_others(operation, shape)) continue;
         const schedule::LinkTraffic traffic = count_traffic(algorithm, operation, shape);

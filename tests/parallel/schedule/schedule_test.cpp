@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "parallel/schedule/links.h"
+#include "tests/parallel/schedule/in_turns.h"
 #include "tests/parallel/schedule/player.h"
 #include "tests/parallel/schedule/shapes.h"
 
@@ -113,34 +115,50 @@ std::string fault(Algorithm algorithm, Operation operation, const GroupShape& sh
   return "";
 }
 
-void expect_right(Algorithm algorithm) {
+class EveryAlgorithm : public ::testing::TestWithParam<Algorithm> {};
+INSTANTIATE_TEST_SUITE_P(Schedule, EveryAlgorithm, ::testing::ValuesIn(all_algorithms()),
+                         [](const auto& algorithm) { return std::string(name(algorithm.param)); });
+
+TEST_P(EveryAlgorithm, is_right_on_every_shape) {
   for (const GroupShape& shape : all_shapes()) {
     for (const Operation operation : kOperations) {
-      if (!serves(algorithm, operation, shape)) continue;
+      if (!serves(GetParam(), operation, shape)) continue;
       if (repeats_two_others(operation, shape)) continue;
-      ASSERT_EQ(fault(algorithm, operation, shape), "") << text_of(algorithm, operation, shape);
+      ASSERT_EQ(fault(GetParam(), operation, shape), "") << text_of(GetParam(), operation, shape);
     }
   }
 }
 
-TEST(Schedule, ring_is_right_on_every_shape) {
-  expect_right(Algorithm::ring);
+TEST(Schedule, one_from_outside_is_one_like_the_others) {
+  for (const GroupShape& shape : {GroupShape{1, 1}, GroupShape{1, 7}, GroupShape{3, 4}}) {
+    for (const Operation operation :
+         {Operation::all_gather, Operation::reduce_scatter, Operation::all_reduce}) {
+      EXPECT_EQ(fault(in_turns(), operation, shape), "") << text_of(in_turns(), operation, shape);
+    }
+    EXPECT_FALSE(serves(in_turns(), Operation::broadcast, shape));
+    EXPECT_FALSE(serves(in_turns(), Operation::all_to_all, shape));
+  }
+  // Rank 0 of a line sends to three others over its one link.
+  EXPECT_EQ(most_messages(in_turns(), Operation::all_gather, {1, 4, true, false}), 3);
+  EXPECT_DOUBLE_EQ(most_link_bytes(in_turns(), Operation::all_gather, {1, 4, true, false}, 1024), 1024);
 }
 
-TEST(Schedule, bidirectional_ring_is_right_on_every_shape) {
-  expect_right(Algorithm::bidirectional_ring);
-}
-
-TEST(Schedule, torus_is_right_on_every_shape) {
-  expect_right(Algorithm::torus);
-}
-
-TEST(Schedule, halving_doubling_is_right_on_every_shape) {
-  expect_right(Algorithm::halving_doubling);
-}
-
-TEST(Schedule, direct_is_right_on_every_shape) {
-  expect_right(Algorithm::direct);
+// What `auto` takes, by size and shape.
+TEST(Schedule, auto_takes_the_most_wanted) {
+  constexpr int64_t kFew = 64 << 10;
+  const auto taken = [](Operation operation, const GroupShape& shape, int64_t bytes, bool tree = false) {
+    return std::string(name(automatic_algorithm(operation, shape, bytes, tree)));
+  };
+  EXPECT_EQ(taken(Operation::all_gather, {16, 16}, kFew + 1), "torus");
+  EXPECT_EQ(taken(Operation::all_gather, {1, 16}, kFew + 1), "bidirectional_ring");
+  EXPECT_EQ(taken(Operation::all_gather, {16, 16}, kFew), "halving_doubling");
+  EXPECT_EQ(taken(Operation::all_reduce, {3, 5}, kFew), "direct");
+  EXPECT_EQ(taken(Operation::all_reduce, {3, 6}, kFew), "torus") << "too many for one round";
+  EXPECT_EQ(taken(Operation::all_reduce, {1, 2}, 1 << 30), "direct");
+  EXPECT_EQ(taken(Operation::all_reduce, {1, 2}, 1 << 30, true), "halving_doubling");
+  EXPECT_EQ(taken(Operation::all_gather, {4, 4}, 1 << 30, true), "torus") << "nothing is summed";
+  EXPECT_EQ(taken(Operation::broadcast, {3, 6}, 1 << 30), "halving_doubling");
+  EXPECT_EQ(taken(Operation::all_to_all, {3, 6}, 1 << 30), "direct");
 }
 
 TEST(Schedule, broadcast_is_right_from_every_root) {

@@ -8,7 +8,7 @@
 
 namespace toroid::test {
 
-using schedule::kAlgorithms;
+using schedule::all_algorithms;
 using schedule::kOperations;
 
 // Every rows x columns up to 16 x 16, wrapped; and without a wrap along rows, columns or both up to

@@ -102,6 +102,20 @@ TEST(Chips, UnknownOnesAreRefusedWithTheNamesThereAre) {
   EXPECT_THROW(chip("configs/chips/none.textproto"), UserError);
 }
 
+// One more is its file, beside the recipe that names it.
+TEST(Chips, OneMoreIsAFile) {
+  const Path folder = Path(::testing::TempDir()) / "toroid_one_more_chip";
+  std::filesystem::create_directories(folder / "chips");
+  write_file(folder / "chips" / "mine.textproto",
+             R"(name: "mine" peak { type: "bf16" flops_per_s: 1e12 } memory { bytes: 1000 bytes_per_s: 1e9 }
+                torus { pod: 4 link_bytes_per_s: 1e9 hop_latency_s: 0 }
+                host { card_bytes_per_s: 1e9 pcie_bytes_per_s: 1e9 })");
+  const sim::Chip mine = read_chip("mine", folder / "run.textproto");
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(mine.name, "mine");
+  EXPECT_DOUBLE_EQ(mine.product_time({100, 100, 50, 1, DType::bf16}).count(), 1e-6);
+}
+
 // What the sentence says; that each file of tests/malformed/chip is refused in one is checked there.
 TEST(Chips, RefusalsNameTheFieldAndWhatItMayBe) {
   const auto refusal = [](const std::string& text) -> std::string {

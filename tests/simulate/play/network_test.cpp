@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "parallel/comm/round_by_round.h"
+#include "tests/parallel/schedule/in_turns.h"
 #include "tests/simulate/play/message.h"
 #include "tests/simulate/play/simulated_chip.h"
 
@@ -163,7 +164,7 @@ TEST(Network, BytesAreThoseOfTheSchedule) {
     for (const int columns : {1, 2, 3, 4, 8}) {
       for (int wraps = 0; wraps < 4; ++wraps) {
         const GroupShape shape{rows, columns, (wraps & 1) != 0, (wraps & 2) != 0};
-        for (const Algorithm algorithm : schedule::kAlgorithms) {
+        for (const Algorithm algorithm : schedule::all_algorithms()) {
           for (const Operation operation : schedule::kOperations) {
             if (shape.size() == 1 || !serves(algorithm, operation, shape)) continue;
             const std::string what = std::string(name(algorithm)) + " " + std::string(name(operation)) +
@@ -217,6 +218,7 @@ TEST(Network, Switch) {
     };
     const int rounds = n == 2 ? 1 : n == 4 ? 2 : 3;
     expect_time(play(Algorithm::ring, Operation::all_gather), (n - 1) * kHop, transfer);
+    expect_time(play(test::in_turns(), Operation::all_gather), n * kHop, 2 * transfer);
     expect_time(play(Algorithm::bidirectional_ring, Operation::all_reduce), 2 * (n / 2) * kHop, 2 * transfer);
     expect_time(play(Algorithm::halving_doubling, Operation::reduce_scatter), rounds * kHop, transfer);
     expect_time(play(Algorithm::direct, Operation::all_to_all), kHop, transfer);

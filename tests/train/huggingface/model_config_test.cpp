@@ -61,7 +61,10 @@ TEST(HuggingFaceConfig, TakesTheGeluThatGemmaWasTrainedWith) {
         << keys;
   }
   EXPECT_EQ(parse(R"("model_type":"gemma","hidden_act":"silu")").activation(), ModelConfig::SILU);
-  EXPECT_THROW(parse(R"("model_type":"gemma2","hidden_activation":"gelu")"), UserError);
+  EXPECT_EQ(parse(R"("model_type":"gemma2","hidden_activation":"gelu")").activation(), ModelConfig::GELU);
+  // Both keys: erf is meant.
+  EXPECT_EQ(parse(R"("model_type":"gemma","hidden_act":"gelu","hidden_activation":"gelu")").activation(),
+            ModelConfig::GELU);
   EXPECT_THROW(parse(R"("model_type":"gemma","hidden_act":"silu","hidden_activation":"relu")"), UserError);
 }
 
@@ -264,6 +267,35 @@ TEST(HuggingFaceConfig, EveryGoldenCaseSurvivesTheWayOutAndBack) {
     ++cases;
   }
   EXPECT_GT(cases, 0);
+}
+
+TEST(HuggingFaceConfig, EveryActivationSurvivesTheWayOutAndBack) {
+  for (const auto& activation : op::activation::kDescriptions) {
+    ModelConfig::Activation value{};
+    ASSERT_TRUE(ModelConfig::Activation_Parse(std::string(activation.name), &value)) << activation.name;
+    for (const std::string type : {"gemma", "gemma2", "gemma3_text"}) {
+      ModelConfig model = parse(R"("model_type":")" + type + "\"");
+      model.set_activation(value);
+      const ModelConfig again =
+          parse_model_config(model_config_json(model, 64, ElementType::f32, token_ids(model, nullptr)), "x");
+      EXPECT_EQ(again.activation(), value) << type << " " << activation.name;
+      for (const std::string_view name : activation.hugging_face) {
+        const std::string both =
+            R"("hidden_act":")" + std::string(name) + R"(","hidden_activation":")" + std::string(name) + "\"";
+        EXPECT_EQ(parse(R"("model_type":")" + type + "\"," + both).activation(), value) << type << name;
+      }
+    }
+  }
+}
+
+TEST(HuggingFaceConfig, AnActivationWithoutAHuggingFaceNameIsNotExported) {
+  try {
+    exported_name({"NEW", {}, nullptr});
+    FAIL() << "was given a name";
+  } catch (const UserError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "this model cannot be exported: transformers has no name for its activation, NEW");
+  }
 }
 
 TEST(HuggingFaceConfig, RefusesToExportWhatTransformersLacks) {

@@ -130,7 +130,9 @@ def of_transformers(kind, keys):
     eos = config.eos_token_id
     held = dict(types=types, eps=config.rms_norm_eps, tokens=config.max_position_embeddings,
                 ids=(config.bos_token_id, eos if isinstance(eos, list) else [] if eos is None else [eos], config.pad_token_id))
-    held["activation"] = {"gelu_pytorch_tanh": "GELU_TANH", "relu": "RELU", "silu": "SILU"}[config.hidden_act if first else config.hidden_activation]
+    held["activation"] = {"gelu_pytorch_tanh": "GELU_TANH", "relu": "RELU", "silu": "SILU", "gelu": "GELU"}[config.hidden_act if first else config.hidden_activation]
+    if first and held["activation"] == "GELU" and keys.get("hidden_activation") != "gelu":
+        held["activation"] = "GELU_TANH"  # what the first Gemma files mean, whatever transformers makes of them
     for key, layer in (("global", "full_attention"), ("local", "sliding_attention")):
         if layer in types:
             held[key] = angles(config.rope_parameters[layer] if kind == "gemma3_text" else config.rope_parameters)

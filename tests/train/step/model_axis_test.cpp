@@ -155,7 +155,7 @@ std::vector<Case> cases() {
   out.push_back({"gqa_of_sixteen", small(16, 4)});
   Case plain{"plain_untied_odd_sizes", small(4, 4), 27};
   plain.decoder.gated_mlp = false, plain.decoder.tied_head = false, plain.decoder.vocab = 331;
-  plain.decoder.activation = op::Activation::relu;
+  plain.decoder.activation = op::activation_of<op::activation::Relu>;
   out.push_back(plain);
   Case longer{"longer", small(8, 2), 150};
   longer.decoder.d_model = 72, longer.decoder.head_dim = 32, longer.decoder.ffn = 304;

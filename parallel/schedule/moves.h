@@ -1,7 +1,4 @@
-// The algorithms behind plan(), one file each. An algorithm is written as its all_gather alone: played
-// backwards, with every send a receive that is added, it is the reduce_scatter, since the way in which a
-// chunk spreads from its owner is a tree, and the same tree turned round sums. All functions give one rank's
-// moves.
+// What the algorithms make their plans of: messages, walks of neighbours, gathers along one dimension.
 #pragma once
 
 #include <functional>
@@ -11,25 +8,12 @@
 
 namespace toroid::schedule {
 
-// ring.cpp. `step` is 1 or -1: the direction in which chunks travel along the order of the ring.
-Plan gather_ring(const GroupShape& shape, int rank, int step);
-Plan gather_bidirectional_ring(const GroupShape& shape, int rank);
-// torus.cpp
-Plan gather_torus(const GroupShape& shape, int rank);
-// halving_doubling.cpp. `size` is a power of two for the gather.
-Plan gather_doubling(int size, int rank);
-Plan broadcast_doubling(int size, int rank, int root);
-// direct.cpp
-Plan gather_direct(int size, int rank);
-Plan broadcast_direct(int size, int rank, int root);
-Plan all_to_all_direct(int size, int rank);
-// Makes a rank's sums those over all ranks in order, its own summand in its place among them.
-void sum_in_order(int rank, std::vector<Move>& moves);
-
 // The ranks in an order in which neighbours are neighbours on the torus.
 struct RingOrder {
   std::vector<int> ranks;
   bool closed = false;  // the last is a neighbour of the first as well
+  int at(int position) const { return ranks[static_cast<size_t>(position)]; }
+  int position_of(int rank) const;
 };
 RingOrder ring_order(const GroupShape& shape);
 
@@ -37,6 +21,11 @@ RingOrder ring_order(const GroupShape& shape);
 inline bool is_ring(int size, bool wrap) {
   return wrap && size > 2;
 }
+
+// Whether along both dimensions every rank has as many neighbours as any other.
+bool closed(const GroupShape& shape);
+// The same, of a single dimension.
+bool closed_line(const GroupShape& shape);
 
 // Chunks as in Move.
 struct Chunks {
@@ -57,6 +46,9 @@ struct AxisGather {
 };
 void add_axis_gather(const AxisGather& axis, std::vector<Move>& moves);
 int axis_rounds(int size, bool ring);
+// Shares of the array that such a gather, or a sum by it, puts on the busiest link, where each of `size`
+// ranks has one.
+double axis_shares(Operation operation, int size, bool wrap);
 
 Move send_of(int round, int peer, const Chunks& chunks);
 Move receive_of(int round, int peer, const Chunks& chunks);
