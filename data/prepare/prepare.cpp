@@ -94,9 +94,13 @@ bool is_whole(const Path& directory, const PreparedManifest& manifest) {
     if (hex(tokenizer.hash()) != manifest.tokenizer) return false;
     for (const PreparedSource& source : manifest.sources) {
       for (const Split split : kSplits) {
-        const ShardReader shard(shard_prefix(directory, source.name, split), tokenizer.vocab_size(),
-                                tokenizer.hash(), ShardCheck::sizes);
         const PreparedSplit& known = split == Split::train ? source.train : source.validation;
+        const Path prefix = shard_prefix(directory, source.name, split);
+        if (known.documents == 0) {  // nothing that a reader would open
+          if (read_shard_manifest(prefix).documents != 0) return false;
+          continue;
+        }
+        const ShardReader shard(prefix, tokenizer.vocab_size(), tokenizer.hash(), ShardCheck::sizes);
         if (shard.tokens() != known.tokens || shard.documents() != known.documents) return false;
       }
     }

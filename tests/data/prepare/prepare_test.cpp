@@ -200,6 +200,14 @@ TEST_F(Prepare, NothingIsDoneWhereNothingChanged) {
   EXPECT_TRUE(run(config()).was_there);
 }
 
+TEST_F(Prepare, ASplitWithoutDocumentsIsNoReasonToDoItAgain) {
+  write(root_ / "corpus/one/a.txt", "the only document of its source\n");
+  const std::string more = "source { name: 'one' path: 'one' format: TEXT weight: 0 }";
+  const PreparedManifest made = run(config(more)).manifest;
+  EXPECT_EQ(made.sources[3].train.documents + made.sources[3].validation.documents, 1);
+  EXPECT_TRUE(run(config(more)).was_there);
+}
+
 TEST_F(Prepare, WhatIsDamagedIsMadeAgain) {
   run(config());
   fs::resize_file(root_ / "data/web/train.bin", 10);
