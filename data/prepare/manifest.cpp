@@ -6,10 +6,6 @@
 
 #include "core/base/error.h"
 #include "core/base/io/json.h"
-#include "core/base/range.h"
-#include "core/base/text.h"
-#include "data/data.pb.h"
-#include "data/dedup/dedup.h"
 
 namespace toroid {
 namespace {
@@ -84,58 +80,7 @@ PreparedSource source_from(const JsonView& json) {
   return source;
 }
 
-// Length first, so that no two lists of fields give the same text.
-class Fields {
- public:
-  Fields& operator<<(const std::string& value) {
-    all_ += std::to_string(value.size()) + ":" + value + "\n";
-    return *this;
-  }
-  Fields& operator<<(int64_t value) { return *this << std::to_string(value); }
-  Fields& operator<<(double value) { return *this << number(value); }
-  template <class List>
-  Fields& list(const List& values) {
-    *this << int64_t{values.size()};
-    for (const std::string& value : values) *this << value;
-    return *this;
-  }
-  const std::string& all() const { return all_; }
-
- private:
-  std::string all_;
-};
-
-void add_source(const config::SourceConfig& source, Fields& fields) {
-  fields << source.name() << source.path();
-  if (source.has_custom()) {
-    fields << source.custom().name() << int64_t{source.custom().parameter_size()};
-    for (const config::CustomParameter& p : source.custom().parameter()) fields << p.key() << p.value();
-  } else {
-    fields << int64_t{source.format()};
-  }
-  fields.list(source.include()).list(source.exclude());
-  fields << int64_t{source.strip_terminal_escapes()} << int64_t{source.invalid_utf8()}
-         << source.maximum_megabytes();
-  fields.list(source.html().drop());
-  fields << int64_t{source.html().keep_page_furniture()} << source.jsonl().text_field();
-  // Only where it is not the default, so that data prepared before there was such a field stays valid.
-  if (source.jsonl().on_bad_line() != config::JsonlConfig::REFUSE) fields << std::string("on_bad_line: SKIP");
-}
-
 }  // namespace
-
-std::string config_hash(const config::DataConfig& config) {
-  Fields fields;
-  fields << kVersion << config.validation_fraction() << int64_t{config.minimum_document_bytes()};
-  if (config.tokenizer().has_model()) {
-    fields << config.tokenizer().model();
-  } else {
-    fields << int64_t{config.tokenizer().train().vocab()} << config.tokenizer().train().input_megabytes();
-  }
-  fields << int64_t{config.source_size()};
-  for (const config::SourceConfig& source : config.source()) add_source(source, fields);
-  return hex(content_hash(fields.all()));
-}
 
 Path manifest_path(const Path& directory) {
   return directory / "manifest.json";

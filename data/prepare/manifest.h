@@ -9,10 +9,6 @@
 #include "core/base/io/file.h"
 #include "data/source/source.h"
 
-namespace toroid::config {
-class DataConfig;
-}
-
 namespace toroid {
 
 struct PreparedSplit {
@@ -28,7 +24,7 @@ struct PreparedSource {
 };
 
 struct PreparedManifest {
-  std::string config;     // hash of the fields that decide the result
+  std::string config;     // config_hash()
   std::string inputs;     // hash of the names, sizes and times of what was read
   std::string tokenizer;  // hash of tokenizer.model
   int64_t vocab = 0;
@@ -37,9 +33,6 @@ struct PreparedManifest {
   // ...
   std::vector<std::string> packages;
 };
-
-// Hash of every field of `config` that changes what prepare writes: not weights, threads or places.
-std::string config_hash(const config::DataConfig& config);
 
 Path manifest_path(const Path& directory);
 void write_prepared_manifest(const Path& directory, const PreparedManifest& manifest);

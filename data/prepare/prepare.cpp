@@ -18,6 +18,7 @@
 #include "data/check.h"
 #include "data/data.pb.h"
 #include "data/dedup/dedup.h"
+#include "data/prepare/config_hash.h"
 #include "data/prepare/in_order.h"
 #include "data/prepare/progress.h"
 #include "data/prepare/spool.h"
@@ -489,9 +490,10 @@ PreparedManifest check_prepared(const config::DataConfig& config) {
                     " holds no prepared data; run toroid prepare with this config first");
   }
   if (manifest->config != config_hash(config)) {
-    throw UserError("data.directory " + quoted(directory) +
-                    " was prepared from another data config than this run's; run toroid prepare again, or "
-                    "give the run a directory of its own");
+    throw UserError(
+        "data.directory " + quoted(directory) +
+        " was prepared from another data config than this run's, or by another version of toroid; "
+        "run toroid prepare again, or give the run a directory of its own");
   }
   return *std::move(manifest);
 }

@@ -270,7 +270,7 @@ TEST_F(Prepare, DamageAndBadLinesAreCountedInTableAndManifest) {
       EXPECT_NE(table.find(line), std::string::npos) << table;
     }
   }
-  // The policy is part of what the data was made from; its default is not, so older data stays valid.
+  // The policy is part of what the data was made from.
   EXPECT_THROW(check_prepared(config()), UserError);
 }
 
