@@ -1,6 +1,7 @@
 #include "data/prepare/manifest.h"
 
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -17,23 +18,15 @@ constexpr int64_t kMost = int64_t{1} << 60;
 constexpr const char* kFormat = "toroid prepared data";
 
 // Names and places of the counts, once for writing and reading.
-constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 16> kCounts = {{
+constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 8> kCounts = {{
     {"files", &SourceCounts::files},
     {"file_bytes", &SourceCounts::file_bytes},
     {"documents", &SourceCounts::documents},
     {"skipped_links", &SourceCounts::skipped_links},
     {"skipped_special", &SourceCounts::skipped_special},
-    {"dropped_binary", &SourceCounts::dropped_binary},
-    {"dropped_invalid", &SourceCounts::dropped_invalid},
-    {"dropped_tangled", &SourceCounts::dropped_tangled},
-    {"dropped_empty", &SourceCounts::dropped_empty},
     {"dropped_not_json", &SourceCounts::dropped_not_json},
     {"dropped_no_text", &SourceCounts::dropped_no_text},
     {"dropped_long", &SourceCounts::dropped_long},
-    {"repaired", &SourceCounts::repaired},
-    {"not_utf8", &SourceCounts::not_utf8},
-    {"bad_escapes", &SourceCounts::bad_escapes},
-    {"nul", &SourceCounts::nul},
 }};
 
 Json to_json(const PreparedSplit& split) {
@@ -43,16 +36,26 @@ Json to_json(const PreparedSplit& split) {
           {"hash", split.hash}};
 }
 
+Json to_json(const std::map<FilterReason, int64_t>& counts) {
+  Json list = Json::array();
+  for (const auto& [why, documents] : counts) {
+    list.push_back({{"filter", why.filter}, {"reason", why.reason}, {"documents", documents}});
+  }
+  return list;
+}
+
 Json to_json(const PreparedSource& source) {
   Json counts;
   for (const auto& [name, member] : kCounts) counts[name] = source.counts.*member;
   if (!source.counts.first_skipped.empty()) counts["first_skipped"] = source.counts.first_skipped;
-  return {{"name", source.name},
-          {"counts", counts},
-          {"duplicates", source.duplicates},
-          {"duplicate_bytes", source.duplicate_bytes},
-          {"train", to_json(source.train)},
-          {"validation", to_json(source.validation)}};
+  return {
+      {"name", source.name},
+      {"counts", counts},
+      {"filters", {{"dropped", to_json(source.filters.dropped)}, {"noted", to_json(source.filters.noted)}}},
+      {"duplicates", source.duplicates},
+      {"duplicate_bytes", source.duplicate_bytes},
+      {"train", to_json(source.train)},
+      {"validation", to_json(source.validation)}};
 }
 
 int64_t count(const JsonView& object, std::string_view key) {
@@ -64,15 +67,26 @@ PreparedSplit split_from(const JsonView& json) {
           json.at("hash").as_string()};
 }
 
+std::map<FilterReason, int64_t> filter_counts_from(const JsonView& list) {
+  std::map<FilterReason, int64_t> counts;
+  for (const JsonView& entry : list.elements()) {
+    counts[{entry.at("filter").as_string(), entry.at("reason").as_string()}] = count(entry, "documents");
+  }
+  return counts;
+}
+
 PreparedSource source_from(const JsonView& json) {
   PreparedSource source;
   source.name = json.at("name").as_string();
   const JsonView counts = json.at("counts");
   for (const auto& [name, member] : kCounts) {
-    // A manifest of an earlier version has fewer.
+    // A manifest of an earlier version has others.
     if (counts.find(name)) source.counts.*member = count(counts, name);
   }
   if (const auto why = counts.find("first_skipped")) source.counts.first_skipped = why->as_string();
+  if (const auto filters = json.find("filters")) {
+    source.filters = {filter_counts_from(filters->at("dropped")), filter_counts_from(filters->at("noted"))};
+  }
   source.duplicates = count(json, "duplicates");
   source.duplicate_bytes = count(json, "duplicate_bytes");
   source.train = split_from(json.at("train"));

@@ -19,13 +19,14 @@ struct PreparedSplit {
 struct PreparedSource {
   std::string name;
   SourceCounts counts;
+  FilterCounts filters;
   int64_t duplicates = 0, duplicate_bytes = 0;  // dropped
   PreparedSplit train, validation;
 };
 
 struct PreparedManifest {
   std::string config;     // config_hash()
-  std::string inputs;     // hash of the names, sizes and times of what was read
+  std::string inputs;     // hash of the names, sizes and times of what was read, by sources and filters
   std::string tokenizer;  // hash of tokenizer.model
   int64_t vocab = 0;
   std::vector<PreparedSource> sources;

@@ -93,10 +93,11 @@ TEST(ConfigHash, EveryFieldCountsUnlessTheListSaysWhyNot) {
     if (!hashes.insert(hash).second) same.insert(path);
   });
   EXPECT_EQ(same, undeciding());
-  for (const char* path : {"source", "source.path", "source.html.drop", "tokenizer.train.vocab"}) {
+  for (const char* path : {"source", "source.path", "source.html.drop", "source.filter.length.minimum_bytes",
+                           "source.filter.custom.parameter.value", "tokenizer.train.vocab"}) {
     EXPECT_EQ(seen.count(path), 1u) << path;
   }
-  EXPECT_GT(seen.size(), 25u);
+  EXPECT_GT(seen.size(), 40u);
 }
 
 TEST(ConfigHash, TheListNamesFieldsThatThereAreAndSaysWhy) {
@@ -123,8 +124,14 @@ TEST(ConfigHash, AFieldThatIsNotSetIsItsDefault) {
                         "'text' } }")),
       hash);
   // But which arm is set means something, whatever it holds.
-  EXPECT_NE(config_hash(parse("source { name: 'web' custom { } }")),
-            config_hash(parse("source { name: 'web' }")));
+  const auto filter = [&](const std::string& filters) {
+    return config_hash(parse("source { name: 'web' format: TEXT " + filters + " }"));
+  };
+  EXPECT_NE(filter("filter { }"), hash);
+  EXPECT_NE(filter("filter { line_ends { } }"), filter("filter { blank_space { } }"));
+  EXPECT_EQ(filter("filter { length { } }"), filter("filter { length { minimum_bytes: 0 } }"));
+  EXPECT_NE(filter("filter { line_ends { } } filter { blank_space { } }"),
+            filter("filter { blank_space { } } filter { line_ends { } }"));
 }
 
 TEST(ConfigHash, WhatMayChangeFreelyDoesNotCount) {
@@ -145,7 +152,7 @@ TEST(ConfigHash, WhatMayChangeFreelyDoesNotCount) {
 class NewerConfig {
  public:
   NewerConfig() {
-    for (const char* name : {"data/data.proto"}) {
+    for (const char* name : {"data/filter/filter.proto", "data/data.proto"}) {
       pb::FileDescriptorProto file;
       pb::DescriptorPool::generated_pool()->FindFileByName(name)->CopyTo(&file);
       for (pb::DescriptorProto& message : *file.mutable_message_type()) {
@@ -176,7 +183,10 @@ TEST(ConfigHash, AFieldThatNobodyThoughtOfCounts) {
   const std::string source = "name: 'web' format: HTML ";
   const auto with = [&](const std::string& more) { return newer.hash("source { " + source + more + " }"); };
   std::set<std::string> hashes = {with("")};
-  for (const char* more : {"invented: 'x'", "html { invented: 'x' }", "jsonl { invented: 'x' }"}) {
+  for (const char* more :
+       {"invented: 'x'", "html { invented: 'x' }", "jsonl { invented: 'x' }", "filter { }",
+        "filter { invented: 'x' }", "filter { length { } }", "filter { length { invented: 'x' } }",
+        "filter { custom { invented: 'x' } }", "filter { custom { parameter { invented: 'x' } } }"}) {
     EXPECT_TRUE(hashes.insert(with(more)).second) << more;
   }
   EXPECT_TRUE(hashes.insert(newer.hash("invented: 'x' source { " + source + "}")).second);
