@@ -6,6 +6,8 @@
 #include "data/filter/blank_space.h"
 #include "data/filter/damage.h"
 #include "data/filter/filter.pb.h"
+#include "data/filter/gopher_quality.h"
+#include "data/filter/gopher_repetition.h"
 #include "data/filter/length.h"
 #include "data/filter/line_ends.h"
 #include "data/filter/terminal_escapes.h"
@@ -46,6 +48,8 @@ FilterRegistry builtin_filters() {
   registry.add("terminal_escapes", make_terminal_escapes_filter);
   registry.add("blank_space", make_blank_space_filter);
   registry.add("length", make_length_filter);
+  registry.add("gopher_repetition", make_gopher_repetition_filter);
+  registry.add("gopher_quality", make_gopher_quality_filter);
   return registry;
 }
 

@@ -33,10 +33,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       [](Config& c) { c.mutable_terminal_escapes(); },
       [](Config& c) { c.mutable_blank_space(); },
       [](Config& c) { c.mutable_length()->set_maximum_words(1000); },
+      [](Config& c) { c.mutable_gopher_repetition()->set_top_2_gram(1); },
+      [](Config& c) { c.mutable_gopher_quality()->set_minimum_words(0); },
   });
   static const toroid::FilterChain binary = chain_of({[](Config& c) { c.mutable_binary(); }});
   static const toroid::FilterChain raw = chain_of({
       [](Config& c) { c.mutable_length()->set_minimum_words(1); },
+      [](Config& c) { c.mutable_gopher_repetition()->set_duplicate_lines(1); },
+      [](Config& c) { c.mutable_gopher_quality(); },
   });
   const std::string text(reinterpret_cast<const char*>(data), size);
   toroid::FilterCounts counts;

@@ -94,10 +94,11 @@ TEST(ConfigHash, EveryFieldCountsUnlessTheListSaysWhyNot) {
   });
   EXPECT_EQ(same, undeciding());
   for (const char* path : {"source", "source.path", "source.html.drop", "source.filter.length.minimum_bytes",
-                           "source.filter.custom.parameter.value", "tokenizer.train.vocab"}) {
+                           "source.filter.gopher_quality.stop_word", "source.filter.custom.parameter.value",
+                           "tokenizer.train.vocab"}) {
     EXPECT_EQ(seen.count(path), 1u) << path;
   }
-  EXPECT_GT(seen.size(), 40u);
+  EXPECT_GT(seen.size(), 60u);
 }
 
 TEST(ConfigHash, TheListNamesFieldsThatThereAreAndSaysWhy) {
@@ -129,7 +130,8 @@ TEST(ConfigHash, AFieldThatIsNotSetIsItsDefault) {
   };
   EXPECT_NE(filter("filter { }"), hash);
   EXPECT_NE(filter("filter { line_ends { } }"), filter("filter { blank_space { } }"));
-  EXPECT_EQ(filter("filter { length { } }"), filter("filter { length { minimum_bytes: 0 } }"));
+  EXPECT_EQ(filter("filter { gopher_quality { } }"),
+            filter("filter { gopher_quality { minimum_words: 50 } }"));
   EXPECT_NE(filter("filter { line_ends { } } filter { blank_space { } }"),
             filter("filter { blank_space { } } filter { line_ends { } }"));
 }
