@@ -9,6 +9,7 @@
 #include "core/base/text.h"
 #include "data/batch/skip_list.h"
 #include "data/data.pb.h"
+#include "data/filter/registry.h"
 #include "data/tokenizer/train_tokenizer.h"
 
 namespace toroid::data {
@@ -24,7 +25,9 @@ bool is_name(const std::string& name) {
   return !name.empty() && name.size() <= 100 && std::all_of(name.begin(), name.end(), allowed);
 }
 
-void check_custom(const std::string& path, const config::CustomSourceConfig& custom) {
+// CustomSourceConfig or CustomFilterConfig.
+template <class Custom>
+void check_custom(const std::string& path, const Custom& custom) {
   if (custom.name().empty()) throw UserError(path + ".name is not set");
   std::set<std::string> keys;
   for (const config::CustomParameter& parameter : custom.parameter()) {
@@ -57,6 +60,21 @@ void check_source(const std::string& path, const config::SourceConfig& source) {
   }
 }
 
+void check_filters(const config::DataConfig& data) {
+  const FilterRegistry builtin = builtin_filters();
+  for (int s = 0; s < data.source_size(); ++s) {
+    for (int f = 0; f < data.source(s).filter_size(); ++f) {
+      const config::FilterConfig& filter = data.source(s).filter(f);
+      const std::string path = filter_path(s, f);
+      if (filter.has_custom()) {
+        check_custom(path + ".custom", filter.custom());
+      } else {
+        (void)builtin.make(filter, path);  // which checks its values
+      }
+    }
+  }
+}
+
 void check_tokenizer(const config::TokenizerConfig& tokenizer) {
   if (tokenizer.has_model()) {
     if (tokenizer.model().empty()) throw UserError("data.tokenizer.model is empty; give the path of a model");
@@ -78,6 +96,10 @@ void check_skip(const std::string& path, const config::SkipRange& skip) {
 
 }  // namespace
 
+std::string filter_path(int source, int filter) {
+  return "data.source[" + std::to_string(source) + "].filter[" + std::to_string(filter) + "]";
+}
+
 void check(const config::DataConfig& data) {
   if (data.directory().empty()) throw UserError("data.directory is not set");
   check_tokenizer(data.tokenizer());
@@ -93,6 +115,7 @@ void check(const config::DataConfig& data) {
     }
     weights += data.source(i).weight();
   }
+  check_filters(data);
   if (!(weights > 0)) throw UserError("the weights of all data.source add up to 0, but one must be above 0");
   check_range("data.validation_fraction", data.validation_fraction(), 0.0, 0.99);
   check_range("data.minimum_document_bytes", int64_t{data.minimum_document_bytes()}, int64_t{0},

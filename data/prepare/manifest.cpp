@@ -1,15 +1,12 @@
 #include "data/prepare/manifest.h"
 
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/io/json.h"
-#include "core/base/range.h"
-#include "core/base/text.h"
-#include "data/data.pb.h"
-#include "data/dedup/dedup.h"
 
 namespace toroid {
 namespace {
@@ -21,23 +18,15 @@ constexpr int64_t kMost = int64_t{1} << 60;
 constexpr const char* kFormat = "toroid prepared data";
 
 // Names and places of the counts, once for writing and reading.
-constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 16> kCounts = {{
+constexpr std::array<std::pair<const char*, int64_t SourceCounts::*>, 8> kCounts = {{
     {"files", &SourceCounts::files},
     {"file_bytes", &SourceCounts::file_bytes},
     {"documents", &SourceCounts::documents},
     {"skipped_links", &SourceCounts::skipped_links},
     {"skipped_special", &SourceCounts::skipped_special},
-    {"dropped_binary", &SourceCounts::dropped_binary},
-    {"dropped_invalid", &SourceCounts::dropped_invalid},
-    {"dropped_tangled", &SourceCounts::dropped_tangled},
-    {"dropped_empty", &SourceCounts::dropped_empty},
     {"dropped_not_json", &SourceCounts::dropped_not_json},
     {"dropped_no_text", &SourceCounts::dropped_no_text},
     {"dropped_long", &SourceCounts::dropped_long},
-    {"repaired", &SourceCounts::repaired},
-    {"not_utf8", &SourceCounts::not_utf8},
-    {"bad_escapes", &SourceCounts::bad_escapes},
-    {"nul", &SourceCounts::nul},
 }};
 
 Json to_json(const PreparedSplit& split) {
@@ -47,16 +36,26 @@ Json to_json(const PreparedSplit& split) {
           {"hash", split.hash}};
 }
 
+Json to_json(const std::map<FilterReason, int64_t>& counts) {
+  Json list = Json::array();
+  for (const auto& [why, documents] : counts) {
+    list.push_back({{"filter", why.filter}, {"reason", why.reason}, {"documents", documents}});
+  }
+  return list;
+}
+
 Json to_json(const PreparedSource& source) {
   Json counts;
   for (const auto& [name, member] : kCounts) counts[name] = source.counts.*member;
   if (!source.counts.first_skipped.empty()) counts["first_skipped"] = source.counts.first_skipped;
-  return {{"name", source.name},
-          {"counts", counts},
-          {"duplicates", source.duplicates},
-          {"duplicate_bytes", source.duplicate_bytes},
-          {"train", to_json(source.train)},
-          {"validation", to_json(source.validation)}};
+  return {
+      {"name", source.name},
+      {"counts", counts},
+      {"filters", {{"dropped", to_json(source.filters.dropped)}, {"noted", to_json(source.filters.noted)}}},
+      {"duplicates", source.duplicates},
+      {"duplicate_bytes", source.duplicate_bytes},
+      {"train", to_json(source.train)},
+      {"validation", to_json(source.validation)}};
 }
 
 int64_t count(const JsonView& object, std::string_view key) {
@@ -68,15 +67,26 @@ PreparedSplit split_from(const JsonView& json) {
           json.at("hash").as_string()};
 }
 
+std::map<FilterReason, int64_t> filter_counts_from(const JsonView& list) {
+  std::map<FilterReason, int64_t> counts;
+  for (const JsonView& entry : list.elements()) {
+    counts[{entry.at("filter").as_string(), entry.at("reason").as_string()}] = count(entry, "documents");
+  }
+  return counts;
+}
+
 PreparedSource source_from(const JsonView& json) {
   PreparedSource source;
   source.name = json.at("name").as_string();
   const JsonView counts = json.at("counts");
   for (const auto& [name, member] : kCounts) {
-    // A manifest of an earlier version has fewer.
+    // A manifest of an earlier version has others.
     if (counts.find(name)) source.counts.*member = count(counts, name);
   }
   if (const auto why = counts.find("first_skipped")) source.counts.first_skipped = why->as_string();
+  if (const auto filters = json.find("filters")) {
+    source.filters = {filter_counts_from(filters->at("dropped")), filter_counts_from(filters->at("noted"))};
+  }
   source.duplicates = count(json, "duplicates");
   source.duplicate_bytes = count(json, "duplicate_bytes");
   source.train = split_from(json.at("train"));
@@ -84,58 +94,7 @@ PreparedSource source_from(const JsonView& json) {
   return source;
 }
 
-// Length first, so that no two lists of fields give the same text.
-class Fields {
- public:
-  Fields& operator<<(const std::string& value) {
-    all_ += std::to_string(value.size()) + ":" + value + "\n";
-    return *this;
-  }
-  Fields& operator<<(int64_t value) { return *this << std::to_string(value); }
-  Fields& operator<<(double value) { return *this << number(value); }
-  template <class List>
-  Fields& list(const List& values) {
-    *this << int64_t{values.size()};
-    for (const std::string& value : values) *this << value;
-    return *this;
-  }
-  const std::string& all() const { return all_; }
-
- private:
-  std::string all_;
-};
-
-void add_source(const config::SourceConfig& source, Fields& fields) {
-  fields << source.name() << source.path();
-  if (source.has_custom()) {
-    fields << source.custom().name() << int64_t{source.custom().parameter_size()};
-    for (const config::CustomParameter& p : source.custom().parameter()) fields << p.key() << p.value();
-  } else {
-    fields << int64_t{source.format()};
-  }
-  fields.list(source.include()).list(source.exclude());
-  fields << int64_t{source.strip_terminal_escapes()} << int64_t{source.invalid_utf8()}
-         << source.maximum_megabytes();
-  fields.list(source.html().drop());
-  fields << int64_t{source.html().keep_page_furniture()} << source.jsonl().text_field();
-  // Only where it is not the default, so that data prepared before there was such a field stays valid.
-  if (source.jsonl().on_bad_line() != config::JsonlConfig::REFUSE) fields << std::string("on_bad_line: SKIP");
-}
-
 }  // namespace
-
-std::string config_hash(const config::DataConfig& config) {
-  Fields fields;
-  fields << kVersion << config.validation_fraction() << int64_t{config.minimum_document_bytes()};
-  if (config.tokenizer().has_model()) {
-    fields << config.tokenizer().model();
-  } else {
-    fields << int64_t{config.tokenizer().train().vocab()} << config.tokenizer().train().input_megabytes();
-  }
-  fields << int64_t{config.source_size()};
-  for (const config::SourceConfig& source : config.source()) add_source(source, fields);
-  return hex(content_hash(fields.all()));
-}
 
 Path manifest_path(const Path& directory) {
   return directory / "manifest.json";

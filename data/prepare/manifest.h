@@ -9,10 +9,6 @@
 #include "core/base/io/file.h"
 #include "data/source/source.h"
 
-namespace toroid::config {
-class DataConfig;
-}
-
 namespace toroid {
 
 struct PreparedSplit {
@@ -23,13 +19,14 @@ struct PreparedSplit {
 struct PreparedSource {
   std::string name;
   SourceCounts counts;
+  FilterCounts filters;
   int64_t duplicates = 0, duplicate_bytes = 0;  // dropped
   PreparedSplit train, validation;
 };
 
 struct PreparedManifest {
-  std::string config;     // hash of the fields that decide the result
-  std::string inputs;     // hash of the names, sizes and times of what was read
+  std::string config;     // config_hash()
+  std::string inputs;     // hash of the names, sizes and times of what was read, by sources and filters
   std::string tokenizer;  // hash of tokenizer.model
   int64_t vocab = 0;
   std::vector<PreparedSource> sources;
@@ -37,9 +34,6 @@ struct PreparedManifest {
   // ...
   std::vector<std::string> packages;
 };
-
-// Hash of every field of `config` that changes what prepare writes: not weights, threads or places.
-std::string config_hash(const config::DataConfig& config);
 
 Path manifest_path(const Path& directory);
 void write_prepared_manifest(const Path& directory, const PreparedManifest& manifest);

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <initializer_list>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -18,6 +17,8 @@
 #include "data/check.h"
 #include "data/data.pb.h"
 #include "data/dedup/dedup.h"
+#include "data/filter/length.h"
+#include "data/prepare/config_hash.h"
 #include "data/prepare/in_order.h"
 #include "data/prepare/progress.h"
 #include "data/prepare/spool.h"
@@ -67,6 +68,23 @@ class DirectoryLock {
 
 using Sources = std::vector<std::unique_ptr<Source>>;
 
+// By source: the filters that the config asks for, the shortest document's length after them.
+std::vector<FilterChain> make_filters(const config::DataConfig& config, const FilterRegistry& registry) {
+  config::FilterConfig minimum;
+  minimum.mutable_length()->set_minimum_bytes(config.minimum_document_bytes());
+  std::vector<FilterChain> chains;
+  for (int s = 0; s < config.source_size(); ++s) {
+    FilterChain& chain = chains.emplace_back();
+    for (int f = 0; f < config.source(s).filter_size(); ++f) {
+      chain.add(registry.make(config.source(s).filter(f), data::filter_path(s, f)));
+    }
+    if (config.minimum_document_bytes() > 0) {
+      chain.add({"minimum_document_bytes", make_length_filter(minimum, "")});
+    }
+  }
+  return chains;
+}
+
 Sources open_sources(const config::DataConfig& config, const SourceRegistry& registry) {
   Sources sources;
   for (const config::SourceConfig& source : config.source()) {
@@ -81,9 +99,11 @@ std::string given_tokenizer(const config::DataConfig& config) {
   return read_file(Path(config.corpus()) / config.tokenizer().model(), kMostModelBytes);
 }
 
-std::string inputs_hash(const Sources& sources, const std::string& model) {
+std::string inputs_hash(const Sources& sources, const std::vector<FilterChain>& filters,
+                        const std::string& model) {
   std::string all = hex(content_hash(model)) + "\n";
   for (const auto& source : sources) all += source->identity() + "\n";
+  for (const FilterChain& chain : filters) all += chain.identity();
   return hex(content_hash(all));
 }
 
@@ -94,9 +114,13 @@ bool is_whole(const Path& directory, const PreparedManifest& manifest) {
     if (hex(tokenizer.hash()) != manifest.tokenizer) return false;
     for (const PreparedSource& source : manifest.sources) {
       for (const Split split : kSplits) {
-        const ShardReader shard(shard_prefix(directory, source.name, split), tokenizer.vocab_size(),
-                                tokenizer.hash(), ShardCheck::sizes);
         const PreparedSplit& known = split == Split::train ? source.train : source.validation;
+        const Path prefix = shard_prefix(directory, source.name, split);
+        if (known.documents == 0) {  // nothing that a reader would open
+          if (read_shard_manifest(prefix).documents != 0) return false;
+          continue;
+        }
+        const ShardReader shard(prefix, tokenizer.vocab_size(), tokenizer.hash(), ShardCheck::sizes);
         if (shard.tokens() != known.tokens || shard.documents() != known.documents) return false;
       }
     }
@@ -118,20 +142,15 @@ struct TextDocument {
 
 struct TextBatch {
   std::vector<TextDocument> documents;
-  SourceCounts counts;
+  FilteredCounts counts;
 };
 
 // Reads one part of a source, in batches of bounded size.
-void read_part(const Source& source, size_t part, size_t minimum_bytes,
+void read_part(const Source& source, size_t part, const FilterChain& chain,
                const InOrder<TextBatch>::Emit& emit) {
   TextBatch batch;
   size_t bytes = 0;
-  int64_t empty = 0;
   const auto sink = [&](Document&& document) {
-    if (document.text.size() < minimum_bytes) {
-      ++empty;
-      return;
-    }
     bytes += document.text.size();
     const ContentHash hash = content_hash(document.text);
     batch.documents.push_back({std::move(document), hash});
@@ -139,46 +158,50 @@ void read_part(const Source& source, size_t part, size_t minimum_bytes,
     emit(std::exchange(batch, {}));
     bytes = 0;
   };
-  batch.counts = source.read(part, sink);
-  batch.counts.documents -= empty;
-  batch.counts.dropped_empty += empty;
+  batch.counts = read_filtered(source, part, chain, sink);
   emit(std::move(batch));
 }
 
 // Sources to spools: the sequential end of the pipeline, where "the first of two equal documents" has a
 // meaning.
-Texts read_texts(const config::DataConfig& config, const Sources& sources, const Path& scratch,
-                 PreparedManifest& manifest) {
+Texts read_texts(const config::DataConfig& config, const Sources& sources,
+                 const std::vector<FilterChain>& filters, const Path& scratch, PreparedManifest& manifest) {
   Texts texts;
+  std::vector<FilterChain> chains;
   std::vector<std::pair<size_t, size_t>> parts;  // (source, part of it)
   for (size_t s = 0; s < sources.size(); ++s) {
     const std::string& name = config.source(static_cast<int>(s)).name();
     texts.train.emplace_back(scratch / (name + ".train"));
     texts.validation.emplace_back(scratch / (name + ".validation"));
-    manifest.sources.push_back({name, sources[s]->listed(), 0, 0, {}, {}});
+    manifest.sources.push_back({name, sources[s]->listed(), {}, 0, 0, {}, {}});
+    chains.push_back(sources[s]->cleaning());
+    chains.back().add(filters[s]);
     for (size_t part = 0; part < sources[s]->parts(); ++part) parts.emplace_back(s, part);
   }
   Progress progress("reading", static_cast<int64_t>(parts.size()), "files");
   ExactDedup seen;
-  const auto minimum = static_cast<size_t>(config.minimum_document_bytes());
   InOrder<TextBatch>(parts.size(), thread_count(config))
-      .run([&](size_t, size_t p,
-               const auto& emit) { read_part(*sources[parts[p].first], parts[p].second, minimum, emit); },
-           [&](size_t p, TextBatch&& batch) {
-             const size_t s = parts[p].first;
-             PreparedSource& source = manifest.sources[s];
-             source.counts += batch.counts;
-             for (const auto& [document, hash] : batch.documents) {
-               if (!seen.insert(hash)) {
-                 ++source.duplicates;
-                 source.duplicate_bytes += static_cast<int64_t>(document.text.size());
-                 continue;
-               }
-               const bool held_out = split_of(hash.low, config.validation_fraction()) == Split::validation;
-               (held_out ? texts.validation : texts.train)[s].add(document.id, document.text, hash);
-             }
-           },
-           [&](size_t) { progress.add(1); });
+      .run(
+          [&](size_t, size_t p, const auto& emit) {
+            const auto& [s, part] = parts[p];
+            read_part(*sources[s], part, chains[s], emit);
+          },
+          [&](size_t p, TextBatch&& batch) {
+            const size_t s = parts[p].first;
+            PreparedSource& source = manifest.sources[s];
+            source.counts += batch.counts.source;
+            source.filters += batch.counts.filters;
+            for (const auto& [document, hash] : batch.documents) {
+              if (!seen.insert(hash)) {
+                ++source.duplicates;
+                source.duplicate_bytes += static_cast<int64_t>(document.text.size());
+                continue;
+              }
+              const bool held_out = split_of(hash.low, config.validation_fraction()) == Split::validation;
+              (held_out ? texts.validation : texts.train)[s].add(document.id, document.text, hash);
+            }
+          },
+          [&](size_t) { progress.add(1); });
   for (std::vector<Spool>* spools : {&texts.train, &texts.validation}) {
     for (Spool& spool : *spools) spool.close();
   }
@@ -393,33 +416,6 @@ class Scratch {
   Path path_;
 };
 
-// "links 3, binary files 2": the counts that are not 0.
-std::string listed(std::initializer_list<std::pair<const char*, int64_t>> counts) {
-  std::string list;
-  for (const auto& [what, count] : counts) {
-    if (count > 0) list += (list.empty() ? "" : ", ") + std::string(what) + " " + with_commas(count);
-  }
-  return list;
-}
-
-std::string left_out(const SourceCounts& c) {
-  return listed({{"symbolic links", c.skipped_links},
-                 {"special files", c.skipped_special},
-                 {"binary files", c.dropped_binary},
-                 {"damaged text", c.dropped_invalid},
-                 {"tangled HTML", c.dropped_tangled},
-                 {"empty or short", c.dropped_empty},
-                 {"lines that are not JSON", c.dropped_not_json},
-                 {"lines without a text", c.dropped_no_text},
-                 {"lines above the limit", c.dropped_long}});
-}
-
-std::string damage(const SourceCounts& c) {
-  return listed({{"bytes that are not UTF-8", c.not_utf8},
-                 {"escapes of half a surrogate pair or of no character", c.bad_escapes},
-                 {"NUL", c.nul}});
-}
-
 void require_training_text(const config::DataConfig& config, const PreparedManifest& manifest,
                            const Texts& texts) {
   for (size_t s = 0; s < manifest.sources.size(); ++s) {
@@ -430,7 +426,7 @@ void require_training_text(const config::DataConfig& config, const PreparedManif
       log::warn("source '{}' holds no document; going on without it", source.name);
       continue;
     }
-    const std::string omitted = left_out(source.counts), &first = source.counts.first_skipped;
+    const std::string omitted = left_out(source), &first = source.counts.first_skipped;
     throw UserError("source '" + source.name + "' has a weight but no training document: " +
                     with_commas(source.counts.files) + " files gave " + with_commas(source.counts.documents) +
                     " documents, of which " + with_commas(source.duplicates) + " were duplicates" +
@@ -442,15 +438,16 @@ void require_training_text(const config::DataConfig& config, const PreparedManif
 
 }  // namespace
 
-Prepared prepare(const config::DataConfig& config, const SourceRegistry& registry,
-                 const PrepareOptions& options) {
+Prepared prepare(const config::DataConfig& config, const SourceRegistry& source_kinds,
+                 const FilterRegistry& filter_kinds, const PrepareOptions& options) {
   data::check(config);
   const Path directory = config.directory();
-  const Sources sources = open_sources(config, registry);
+  const std::vector<FilterChain> filters = make_filters(config, filter_kinds);
+  const Sources sources = open_sources(config, source_kinds);
   const std::string model = given_tokenizer(config);
   PreparedManifest manifest;
   manifest.config = config_hash(config);
-  manifest.inputs = inputs_hash(sources, model);
+  manifest.inputs = inputs_hash(sources, filters, model);
   if (!options.again) {
     const std::optional<PreparedManifest> there = read_prepared_manifest(directory);
     if (there && there->config == manifest.config && there->inputs == manifest.inputs &&
@@ -465,7 +462,7 @@ Prepared prepare(const config::DataConfig& config, const SourceRegistry& registr
   if (error) throw SystemError("cannot remove " + quoted(manifest_path(directory)), error.value());
 
   const Scratch scratch(directory / ".text");
-  const Texts texts = read_texts(config, sources, scratch.path(), manifest);
+  const Texts texts = read_texts(config, sources, filters, scratch.path(), manifest);
   require_training_text(config, manifest, texts);
   const Tokenizer tokenizer = make_tokenizer(config, model, texts.train);
   write_file(tokenizer_path(directory), tokenizer.model_bytes());
@@ -485,56 +482,13 @@ PreparedManifest check_prepared(const config::DataConfig& config) {
                     " holds no prepared data; run toroid prepare with this config first");
   }
   if (manifest->config != config_hash(config)) {
-    throw UserError("data.directory " + quoted(directory) +
-                    " was prepared from another data config than this run's; run toroid prepare again, or "
-                    "give the run a directory of its own");
+    throw UserError(
+        "data.directory " + quoted(directory) +
+        " was prepared from another data config than this run's, or by another version of toroid; "
+        "run toroid prepare again, or "
+        "give the run a directory of its own");
   }
   return *std::move(manifest);
-}
-
-std::string prepared_table(const PreparedManifest& manifest) {
-  std::ostringstream out;
-  const auto row = [&](const std::vector<std::string>& cells) {
-    for (size_t i = 0; i < cells.size(); ++i) {
-      const size_t width = i == 0 ? 28 : 14;
-      const std::string pad(cells[i].size() < width ? width - cells[i].size() : 1, ' ');
-      out << (i == 0 ? cells[i] + pad : pad + cells[i]);
-    }
-    out << '\n';
-  };
-  row({"source", "files", "documents", "duplicates", "text bytes", "tokens", "validation", "bytes/token"});
-  PreparedSource all;
-  const auto line = [&](const std::string& name, const PreparedSource& s) {
-    const int64_t bytes = s.train.text_bytes + s.validation.text_bytes;
-    const int64_t tokens = s.train.tokens + s.validation.tokens;
-    std::ostringstream ratio;
-    ratio.precision(3);
-    ratio << (tokens > 0 ? static_cast<double>(bytes) / static_cast<double>(tokens) : 0.0);
-    row({name, with_commas(s.counts.files), with_commas(s.train.documents + s.validation.documents),
-         with_commas(s.duplicates), with_commas(bytes), with_commas(tokens), with_commas(s.validation.tokens),
-         ratio.str()});
-  };
-  for (const PreparedSource& s : manifest.sources) {
-    line(s.name, s);
-    all.counts += s.counts;
-    all.duplicates += s.duplicates;
-    for (const auto& [sum, part] : {std::pair{&all.train, &s.train}, {&all.validation, &s.validation}}) {
-      sum->documents += part->documents;
-      sum->text_bytes += part->text_bytes;
-      sum->tokens += part->tokens;
-    }
-  }
-  line("all", all);
-  const SourceCounts& c = all.counts;
-  if (const std::string list = left_out(c); !list.empty()) out << "left out: " << list << '\n';
-  if (!c.first_skipped.empty()) {
-    out << "the first line left out: " << printable(c.first_skipped, 1000) << '\n';
-  }
-  if (c.repaired > 0) {
-    out << "documents with damaged text, repaired with U+FFFD: " << with_commas(c.repaired) << '\n';
-  }
-  if (const std::string list = damage(c); !list.empty()) out << "documents by damage: " << list << '\n';
-  return out.str();
 }
 
 }  // namespace toroid

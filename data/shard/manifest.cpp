@@ -10,15 +10,15 @@
 namespace toroid {
 namespace {
 
-constexpr const char* kFormat = "toroid token shard";
-constexpr int64_t kMost = int64_t{1} << 53;  // JSON's integers are exact up to here
+constexpr const char* kShardFormat = "toroid token shard";
+constexpr int64_t kMostExact = int64_t{1} << 53;  // JSON's integers are exact up to here
 
 nlohmann::ordered_json file_entry(const ShardManifest::File& file) {
   return {{"bytes", file.bytes}, {"xxh3", hex(file.hash)}};
 }
 
 ShardManifest::File file_entry(const JsonView& view) {
-  return {view.at("bytes").as_integer(0, kMost), from_hex(view.at("xxh3"))};
+  return {view.at("bytes").as_integer(0, kMostExact), from_hex(view.at("xxh3"))};
 }
 
 }  // namespace
@@ -34,7 +34,7 @@ uint64_t from_hex(const JsonView& view) {
 void write_shard_manifest(const Path& prefix, const ShardManifest& manifest) {
   nlohmann::ordered_json provenance = nlohmann::ordered_json::object();
   for (const auto& [name, value] : manifest.provenance) provenance[name] = value;
-  const nlohmann::ordered_json json = {{"format", kFormat},
+  const nlohmann::ordered_json json = {{"format", kShardFormat},
                                        {"version", 1},
                                        {"vocab", manifest.vocab},
                                        {"documents", manifest.documents},
@@ -53,15 +53,15 @@ void write_shard_manifest(const Path& prefix, const ShardManifest& manifest) {
 ShardManifest read_shard_manifest(const Path& prefix) {
   const JsonDocument document = JsonDocument::read(with_suffix(prefix, ".json"));
   const JsonView root = document.root();
-  if (root.at("format").as_string() != kFormat)
+  if (root.at("format").as_string() != kShardFormat)
     root.at("format").refuse("is not the manifest of a token shard");
   if (root.at("version").as_integer() != 1)
     root.at("version").refuse("is a version that this program cannot read");
   ShardManifest manifest;
   manifest.vocab = static_cast<int32_t>(root.at("vocab").as_integer(1, int64_t{1} << 30));
-  manifest.documents = root.at("documents").as_integer(0, kMost);
-  manifest.tokens = root.at("tokens").as_integer(0, kMost);
-  manifest.text_bytes = root.at("text_bytes").as_integer(0, kMost);
+  manifest.documents = root.at("documents").as_integer(0, kMostExact);
+  manifest.tokens = root.at("tokens").as_integer(0, kMostExact);
+  manifest.text_bytes = root.at("text_bytes").as_integer(0, kMostExact);
   manifest.tokenizer_hash = from_hex(root.at("tokenizer"));
   manifest.bin = file_entry(root.at("bin"));
   manifest.idx = file_entry(root.at("idx"));

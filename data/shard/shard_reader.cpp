@@ -30,7 +30,7 @@ Split split_of(uint64_t content_hash, double validation_fraction) {
 
 namespace {
 
-constexpr int64_t kBlock = int64_t{1} << 20;
+constexpr int64_t kReadBlock = int64_t{1} << 20;
 
 void check_size(const InputFile& file, const ShardManifest::File& entry) {
   if (file.size() != entry.bytes) {
@@ -52,8 +52,8 @@ void check_hash(uint64_t found, const Path& path, const ShardManifest::File& ent
 template <typename Visit>
 void for_each_block(const InputFile& file, const Visit& visit) {
   std::string block;
-  for (int64_t offset = 0; offset < file.size(); offset += kBlock) {
-    block.resize(static_cast<size_t>(std::min(kBlock, file.size() - offset)));
+  for (int64_t offset = 0; offset < file.size(); offset += kReadBlock) {
+    block.resize(static_cast<size_t>(std::min(kReadBlock, file.size() - offset)));
     file.read_at(offset, std::as_writable_bytes(std::span(block)));
     visit(offset, std::string_view(block));
   }

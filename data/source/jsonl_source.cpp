@@ -1,4 +1,7 @@
-// JSONL: one object a line with its text in one field.
+#include "data/source/jsonl_source.h"
+
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/base/encoding.h"
@@ -6,6 +9,7 @@
 #include "core/base/text.h"
 #include "data/data.pb.h"
 #include "data/source/byte_stream.h"
+#include "data/source/cleaning.h"
 #include "data/source/file_source.h"
 #include "data/source/json_line.h"
 
@@ -73,8 +77,8 @@ void read_lines(const config::SourceConfig& config, const FoundFile& file, const
            found.fault == JsonLine::Fault::not_json ? counts.dropped_not_json : counts.dropped_no_text);
       continue;
     }
-    Document document{std::move(found.text), file.name + ":" + std::to_string(lines.line_number())};
-    if (clean(config, place(), found.half_surrogates, document.text, counts)) sink(std::move(document));
+    sink({std::move(found.text), file.name + ":" + std::to_string(lines.line_number()), place(),
+          found.half_surrogates});
   }
   counts.file_bytes += lines.bytes();
 }
@@ -82,10 +86,14 @@ void read_lines(const config::SourceConfig& config, const FoundFile& file, const
 }  // namespace
 
 std::unique_ptr<Source> make_jsonl_source(const config::SourceConfig& config, const Path& path) {
-  return make_file_source(config, path, {"*.jsonl", "*.ndjson"},
-                          [config](const FoundFile& file, const DocumentSink& sink, SourceCounts& counts) {
-                            read_lines(config, file, sink, counts);
-                          });
+  FilterChain cleaning;
+  add_text_cleaning(config, cleaning);
+  return make_file_source(
+      config, path, {"*.jsonl", "*.ndjson"},
+      [config](const FoundFile& file, const DocumentSink& sink, SourceCounts& counts) {
+        read_lines(config, file, sink, counts);
+      },
+      std::move(cleaning));
 }
 
 }  // namespace toroid

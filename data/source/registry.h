@@ -3,11 +3,11 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
 #include "core/base/io/file.h"
+#include "data/makers.h"
 #include "data/source/source.h"
 
 namespace toroid::config {
@@ -23,17 +23,17 @@ using MakeSource =
 class SourceRegistry {
  public:
   // InternalError where the name is taken.
-  void add(const std::string& name, MakeSource make);
-  bool has(const std::string& name) const { return makers_.count(name) != 0; }
-  // The source of `config`, whose kind is `format` or `custom { name }`; UserError where there is no such
-  // kind.
+  void add(const std::string& name, MakeSource make) { makers_.add(name, std::move(make)); }
+  bool has(const std::string& name) const { return makers_.has(name); }
+  // The entry named as the config's `format` is written, "TEXT", or after `custom { name }`. UserError where
+  // there is none.
   std::unique_ptr<Source> make(const config::SourceConfig& config, const Path& corpus) const;
 
  private:
-  std::map<std::string, MakeSource> makers_;
+  Makers<MakeSource> makers_{"source"};
 };
 
-// text, code, html and jsonl.
+// One for each value of SourceConfig.Format.
 SourceRegistry builtin_sources();
 
 }  // namespace toroid

@@ -1,5 +1,7 @@
 #include "data/source/source.h"
 
+#include <utility>
+
 namespace toroid {
 
 SourceCounts& SourceCounts::operator+=(const SourceCounts& other) {
@@ -8,19 +10,24 @@ SourceCounts& SourceCounts::operator+=(const SourceCounts& other) {
   documents += other.documents;
   skipped_links += other.skipped_links;
   skipped_special += other.skipped_special;
-  dropped_binary += other.dropped_binary;
-  dropped_invalid += other.dropped_invalid;
-  dropped_tangled += other.dropped_tangled;
-  dropped_empty += other.dropped_empty;
   dropped_not_json += other.dropped_not_json;
   dropped_no_text += other.dropped_no_text;
   dropped_long += other.dropped_long;
-  repaired += other.repaired;
-  not_utf8 += other.not_utf8;
-  bad_escapes += other.bad_escapes;
-  nul += other.nul;
   if (first_skipped.empty()) first_skipped = other.first_skipped;
   return *this;
+}
+
+FilteredCounts read_filtered(const Source& source, size_t part, const FilterChain& chain,
+                             const DocumentSink& sink) {
+  FilteredCounts counts;
+  int64_t kept = 0;
+  counts.source = source.read(part, [&](Document&& document) {
+    if (!chain.apply(document, counts.filters)) return;
+    ++kept;
+    sink(std::move(document));
+  });
+  counts.source.documents = kept;
+  return counts;
 }
 
 }  // namespace toroid

@@ -40,9 +40,9 @@ struct Field {
 };
 
 // The fields of one serialized message, one after another.
-class Walk {
+class WireWalk {
  public:
-  Walk(std::string_view bytes, const Refusal& refuse) : rest_(bytes), refuse_(refuse) {}
+  WireWalk(std::string_view bytes, const Refusal& refuse) : rest_(bytes), refuse_(refuse) {}
 
   bool next(Field& field) {
     if (rest_.empty()) return false;
@@ -108,7 +108,7 @@ void expect_wire(const Field& field, unsigned wire, const char* what, const Refu
 ModelPiece read_piece(std::string_view bytes, size_t id, const Refusal& refuse) {
   const auto which = [id] { return "piece " + std::to_string(id); };
   ModelPiece piece;
-  Walk walk(bytes, refuse);
+  WireWalk walk(bytes, refuse);
   for (Field field; walk.next(field);) {
     if (field.number == 1) {
       expect_wire(field, 2, "a piece's text", refuse);
@@ -136,7 +136,7 @@ ModelPiece read_piece(std::string_view bytes, size_t id, const Refusal& refuse) 
 }
 
 void read_trainer(std::string_view bytes, ModelOutline& outline, const Refusal& refuse) {
-  Walk walk(bytes, refuse);
+  WireWalk walk(bytes, refuse);
   for (Field field; walk.next(field);) {
     const bool number = field.wire == 0;
     const int value = static_cast<int>(static_cast<int64_t>(field.value));
@@ -159,7 +159,7 @@ void read_trainer(std::string_view bytes, ModelOutline& outline, const Refusal& 
 // Returns whether there is a table of replacements.
 bool read_normaliser(std::string_view bytes, ModelOutline* outline, const Refusal& refuse) {
   bool has_charsmap = false;
-  Walk walk(bytes, refuse);
+  WireWalk walk(bytes, refuse);
   for (Field field; walk.next(field);) {
     if (field.number == 2) {
       expect_wire(field, 2, "the normaliser table", refuse);
@@ -242,7 +242,7 @@ ModelOutline check_model(std::string_view model, const std::string& name) {
   }
   ModelOutline outline;
   size_t self_test_bytes = 0;
-  Walk walk(model, refuse);
+  WireWalk walk(model, refuse);
   for (Field field; walk.next(field);) {
     if (field.number < 1 || field.number > 5) continue;
     expect_wire(field, 2, "a part of the model", refuse);

@@ -14,7 +14,7 @@
 namespace toroid {
 namespace {
 
-constexpr int64_t kModelBytes = int64_t{256} << 20;
+constexpr int64_t kMostFileBytes = int64_t{256} << 20;
 
 // What decoding promises holds for some models only; the others are refused rather than decoded wrongly.
 void check_faithful(const ModelOutline& outline, const std::string& name) {
@@ -132,7 +132,7 @@ TokenizerModel::TokenizerModel(std::string model, const std::string& name)
 TokenizerModel::~TokenizerModel() = default;
 
 Tokenizer Tokenizer::load(const Path& file) {
-  return from_bytes(read_file(file, kModelBytes), file.string());
+  return from_bytes(read_file(file, kMostFileBytes), file.string());
 }
 
 Tokenizer Tokenizer::from_bytes(std::string model, const std::string& name) {

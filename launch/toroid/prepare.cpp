@@ -21,7 +21,7 @@ ExitCode run(const PrepareFlags& flags) {
   const config::Resolved config = load_config(flags.config);
   need_data(config.run);
   const config::DataConfig& data = config.run.data();
-  const Prepared prepared = prepare(data, builtin_sources(), flags.options);
+  const Prepared prepared = prepare(data, builtin_sources(), builtin_filters(), flags.options);
   std::fputs(prepared_table(prepared.manifest).c_str(), stdout);
   const std::string directory = printable(data.directory(), 4096);
   if (prepared.was_there) {

@@ -32,7 +32,9 @@ void read_jsonl(const Path& path) {
   config.set_path(path.string());
   config.set_format(config::SourceConfig::JSONL);
   const auto source = builtin_sources().make(config, "");
-  for (size_t part = 0; part < source->parts(); ++part) source->read(part, [](Document&&) {});
+  for (size_t part = 0; part < source->parts(); ++part) {
+    read_filtered(*source, part, source->cleaning(), [](Document&&) {});
+  }
 }
 
 void read_shard_index(const Path& path) {

@@ -11,9 +11,11 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -82,7 +84,7 @@ class Prepare : public testing::Test {
   }
 
   Prepared run(const config::DataConfig& config, bool again = false) const {
-    return prepare(config, builtin_sources(), {again});
+    return prepare(config, builtin_sources(), builtin_filters(), {again});
   }
 
   // Every file below the directory, by name.
@@ -200,6 +202,14 @@ TEST_F(Prepare, NothingIsDoneWhereNothingChanged) {
   EXPECT_TRUE(run(config()).was_there);
 }
 
+TEST_F(Prepare, ASplitWithoutDocumentsIsNoReasonToDoItAgain) {
+  write(root_ / "corpus/one/a.txt", "the only document of its source\n");
+  const std::string more = "source { name: 'one' path: 'one' format: TEXT weight: 0 }";
+  const PreparedManifest made = run(config(more)).manifest;
+  EXPECT_EQ(made.sources[3].train.documents + made.sources[3].validation.documents, 1);
+  EXPECT_TRUE(run(config(more)).was_there);
+}
+
 TEST_F(Prepare, WhatIsDamagedIsMadeAgain) {
   run(config());
   fs::resize_file(root_ / "data/web/train.bin", 10);
@@ -251,33 +261,31 @@ TEST_F(Prepare, DamageAndBadLinesAreCountedInTableAndManifest) {
     const SourceCounts& counts = manifest.sources[2].counts;
     EXPECT_EQ(counts.dropped_not_json, 1);
     EXPECT_EQ(counts.dropped_no_text, 1);
-    EXPECT_EQ(counts.repaired, 2);
-    EXPECT_EQ(counts.bad_escapes, 1);
-    EXPECT_EQ(counts.not_utf8, 1);
+    const std::map<FilterReason, int64_t> noted = {{{"damage", "bytes that are not UTF-8"}, 1},
+                                                   {{"damage", "escapes of no character"}, 1},
+                                                   {{"damage", "repaired with U+FFFD"}, 2}};
+    EXPECT_EQ(manifest.sources[2].filters.noted, noted);
     const std::string table = prepared_table(manifest);
     for (const char* line : {"left out: lines that are not JSON 1, lines without a text 1",
-                             "the first line left out: line 41 of ", "repaired with U+FFFD: 2",
-                             "documents by damage: bytes that are not UTF-8 1, escapes of half a surrogate "
-                             "pair or of no character 1"}) {
+                             "the first line left out: line 41 of ",
+                             "noted by damage: bytes that are not UTF-8 1, escapes of no character 1, "
+                             "repaired with U+FFFD 2\n"}) {
       EXPECT_NE(table.find(line), std::string::npos) << table;
     }
   }
-  // The policy is part of what the data was made from; its default is not, so older data stays valid.
+  // The policy is part of what the data was made from.
   EXPECT_THROW(check_prepared(config()), UserError);
 }
 
-TEST_F(Prepare, AManifestWithFewerCountsIsRead) {
+TEST_F(Prepare, AManifestOfAnEarlierVersionIsRead) {
   run(config());
-  const std::string manifest = files("data").at("manifest.json");
-  std::string older;
-  std::istringstream lines(manifest);
-  for (std::string line; std::getline(lines, line);) {
-    const bool newer = line.find("\"dropped_not_json\"") != std::string::npos ||
-                       line.find("\"bad_escapes\"") != std::string::npos;
-    if (!newer) older += line + "\n";
+  nlohmann::ordered_json manifest = nlohmann::ordered_json::parse(files("data").at("manifest.json"));
+  for (auto& source : manifest["sources"]) {
+    source.erase("filters");
+    source["counts"].erase("dropped_not_json");
+    source["counts"]["dropped_binary"] = 3;
   }
-  ASSERT_LT(older.size(), manifest.size());
-  write(root_ / "data/manifest.json", older);
+  write(root_ / "data/manifest.json", manifest.dump());
   EXPECT_TRUE(run(config()).was_there);
 }
 
@@ -295,7 +303,9 @@ TEST_F(Prepare, ASourceWithoutDocumentsIsAnError) {
   EXPECT_NE(why.find("'none' has a weight but no training document"), std::string::npos) << why;
   config::DataConfig unused = config(more);
   unused.mutable_source(3)->set_weight(0);
-  EXPECT_EQ(run(unused).manifest.sources[3].counts.dropped_empty, 1);
+  const FilterCounts filters = run(unused).manifest.sources[3].filters;
+  EXPECT_EQ(filters.dropped.at({"minimum_document_bytes", "too short"}), 1);
+  EXPECT_NE(why.find("minimum_document_bytes: too short 1"), std::string::npos) << why;
 }
 
 TEST_F(Prepare, ASourceThatMayBeMissingIsGoneOnWithout) {
@@ -353,12 +363,96 @@ TEST_F(Prepare, ASourceOfAnotherFileIsUsedByConfig) {
   });
   const std::string more =
       "source { name: 'squares' custom { name: 'counting' parameter { key: 'numbers' value: '50' } } }";
-  const Prepared prepared = prepare(config(more), registry);
+  const Prepared prepared = prepare(config(more), registry, builtin_filters());
   EXPECT_EQ(prepared.manifest.sources[3].counts.documents, 50);
   auto all = texts("squares", Split::train);
   all.merge(texts("squares", Split::validation));
   EXPECT_EQ(all.at("square 7"), "the square of 7 is 49\n");
-  EXPECT_NE(failure(config(more)).find("unknown kind 'counting'"), std::string::npos);
+  EXPECT_NE(failure(config(more)).find("custom.name 'counting', which no source is registered as"),
+            std::string::npos);
+}
+
+// A filter that no folder of the program knows: drops documents with one word, and cuts another out.
+class WordFilter final : public Filter {
+ public:
+  explicit WordFilter(std::string dropped) : dropped_(std::move(dropped)) {}
+  Verdict apply(Document& document) const override {
+    if (document.text.find(dropped_) != std::string::npos) return {"holds the word"};
+    const size_t cut = document.text.find("gradient ");
+    if (cut == std::string::npos) return {};
+    document.text.erase(cut, 9);
+    return {{}, {"cut"}};
+  }
+  std::string identity() const override { return dropped_; }
+
+ private:
+  std::string dropped_;
+};
+
+FilterRegistry with_word_filter(const std::string& list) {
+  FilterRegistry registry = builtin_filters();
+  registry.add("word", [list](const config::FilterConfig& config, const std::string& path) {
+    if (config.custom().parameter_size() > 0) throw UserError(path + " takes no parameter");
+    return std::make_unique<WordFilter>(list);
+  });
+  return registry;
+}
+
+TEST_F(Prepare, AFilterOfAnotherFileIsUsedByConfig) {
+  config::DataConfig filtered = config();
+  filtered.mutable_source(0)->add_filter()->mutable_custom()->set_name("word");
+  filtered.mutable_source(0)->add_filter()->mutable_length()->set_minimum_words(100);
+  const PreparedManifest made = prepare(filtered, builtin_sources(), with_word_filter("theorem")).manifest;
+  int64_t with_word = 0, cut = 0, short_ones = 0;
+  for (unsigned i = 0; i < 120; ++i) {
+    const std::string text = prose(i, 60 + static_cast<int>(i));
+    const bool has_word = text.find("theorem") != std::string::npos;
+    const bool is_cut = !has_word && text.find("gradient ") != std::string::npos;
+    with_word += has_word ? 1 : 0;
+    cut += is_cut ? 1 : 0;
+    short_ones += !has_word && 60 + i - (is_cut ? 1 : 0) < 100 ? 1 : 0;
+  }
+  ASSERT_GT(with_word, 0);
+  ASSERT_GT(short_ones, 0);
+  const auto read_back = prepare(filtered, builtin_sources(), with_word_filter("theorem"));
+  EXPECT_TRUE(read_back.was_there);
+  for (const PreparedManifest& manifest : {made, read_back.manifest}) {
+    const FilterCounts& counts = manifest.sources[0].filters;
+    const std::map<FilterReason, int64_t> dropped = {{{"length", "too few words"}, short_ones},
+                                                     {{"word", "holds the word"}, with_word}};
+    EXPECT_EQ(counts.dropped, dropped);
+    EXPECT_EQ(counts.noted.at({"word", "cut"}), cut);
+    EXPECT_EQ(manifest.sources[0].counts.documents, 120 - with_word - short_ones);
+    EXPECT_EQ(manifest.sources[1].filters, FilterCounts{});
+    const std::string table = prepared_table(manifest);
+    EXPECT_NE(table.find("dropped by word: holds the word " + std::to_string(with_word)), std::string::npos)
+        << table;
+    EXPECT_NE(table.find("noted by word: cut " + std::to_string(cut)), std::string::npos) << table;
+  }
+  for (const auto& [name, text] : texts("web", Split::train)) {
+    EXPECT_EQ(text.find("theorem"), std::string::npos) << name;
+  }
+  // What a filter read elsewhere is part of the inputs.
+  EXPECT_FALSE(prepare(filtered, builtin_sources(), with_word_filter("window")).was_there);
+  EXPECT_THROW(check_prepared(config()), UserError);
+}
+
+TEST_F(Prepare, FiltersThatCannotBeMadeEndItBeforeAnythingIsRead) {
+  config::DataConfig wrong = config("source { name: 'none' path: 'absent' format: TEXT }");
+  config::FilterConfig& filter = *wrong.mutable_source(3)->add_filter();
+  filter.mutable_custom()->set_name("lenght");
+  EXPECT_EQ(failure(wrong).find("data.source[3].filter[0].custom.name is 'lenght', which no filter is "
+                                "registered as; did you mean length? (registered: binary"),
+            0u)
+      << failure(wrong);
+  filter.mutable_custom()->set_name("word");
+  filter.mutable_custom()->add_parameter()->set_key("unknown");
+  try {
+    prepare(wrong, builtin_sources(), with_word_filter("x"));
+    ADD_FAILURE();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(), "data.source[3].filter[0].custom takes no parameter");
+  }
 }
 
 TEST_F(Prepare, ConfigsThatCannotWorkSayWhatIsWrong) {
@@ -385,6 +479,13 @@ TEST_F(Prepare, ConfigsThatCannotWorkSayWhatIsWrong) {
       {"source { name: 'x' path: 'x' format: TEXT weight: inf }", "data.source[3].weight"},
       {"source { name: 'x' path: 'x' format: TEXT maximum_megabytes: 0 }", "maximum_megabytes"},
       {"source { name: 'x' custom { } }", "custom.name is not set"},
+      {"source { name: 'x' path: 'x' format: TEXT filter { } }", "data.source[3].filter[0] is empty"},
+      {"source { name: 'x' path: 'x' format: TEXT filter { custom { } } }",
+       "filter[0].custom.name is not set"},
+      {"source { name: 'x' path: 'x' format: TEXT filter { length { minimum_bytes: -1 } } }",
+       "data.source[3].filter[0].length.minimum_bytes"},
+      {"source { name: 'x' path: 'x' format: TEXT filter { line_ends { } } filter { length { } } }",
+       "data.source[3].filter[1].length has no bound"},
       {"validation_fraction: 1", "data.validation_fraction"},
       {"validation_fraction: nan", "data.validation_fraction"},
       {"threads: -1", "data.threads"},

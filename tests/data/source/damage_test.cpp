@@ -16,6 +16,8 @@ namespace {
 using namespace std::string_literals;
 
 const std::string kReplaced = "\xEF\xBF\xBD";
+const std::string kNotUtf8 = "bytes that are not UTF-8", kNoCharacter = "escapes of no character",
+                  kNul = "NUL characters", kRepaired = "repaired with U+FFFD";
 
 // UTF-16, least byte first.
 std::string wide(const std::string& ascii, bool mark) {
@@ -44,29 +46,29 @@ class Damage : public testing::Test {
 // A form of damage: a line of JSONL with it in the text, what repair makes of that, and how it is counted.
 struct Form {
   std::string line, repaired;
-  int64_t SourceCounts::*count;
+  std::string noted;
 };
 
 TEST_F(Damage, OnePolicyWhateverItsForm) {
   const std::vector<Form> forms = {
-      {"{\"text\":\"caf\xE9\"}", "caf" + kReplaced, &SourceCounts::not_utf8},
-      {R"({"text":"cut \ud83d here"})", "cut " + kReplaced + " here", &SourceCounts::bad_escapes},
-      {R"({"text":"\ude00\ud83d"})", kReplaced + kReplaced, &SourceCounts::bad_escapes},
-      {R"({"text":"a\u0000b"})", "a" + kReplaced + "b", &SourceCounts::nul},
-      {"{\"text\":\"a\0b\"}"s, "a" + kReplaced + "b", &SourceCounts::nul},
+      {"{\"text\":\"caf\xE9\"}", "caf" + kReplaced, kNotUtf8},
+      {R"({"text":"cut \ud83d here"})", "cut " + kReplaced + " here", kNoCharacter},
+      {R"({"text":"\ude00\ud83d"})", kReplaced + kReplaced, kNoCharacter},
+      {R"({"text":"a\u0000b"})", "a" + kReplaced + "b", kNul},
+      {"{\"text\":\"a\0b\"}"s, "a" + kReplaced + "b", kNul},
   };
   for (const Form& form : forms) {
     write(root_ / "a.jsonl", "{\"text\":\"first\"}\n" + form.line + "\n");
     const Read repaired = read();
     EXPECT_EQ(texts(repaired), (std::vector<std::string>{"first", form.repaired}));
-    EXPECT_EQ(repaired.counts.repaired, 1);
-    EXPECT_EQ(repaired.counts.*form.count, 1) << form.line;
-    EXPECT_EQ(repaired.counts.not_utf8 + repaired.counts.bad_escapes + repaired.counts.nul, 1) << form.line;
+    EXPECT_EQ(repaired.noted(kRepaired), 1);
+    EXPECT_EQ(repaired.noted(form.noted), 1) << form.line;
+    EXPECT_EQ(repaired.filters.noted.size(), 2u) << form.line;
     const Read dropped = read("invalid_utf8: DROP");
     EXPECT_EQ(texts(dropped), std::vector<std::string>{"first"});
-    EXPECT_EQ(dropped.counts.dropped_invalid, 1);
-    EXPECT_EQ(dropped.counts.repaired, 0);
-    EXPECT_EQ(dropped.counts.*form.count, 1);
+    EXPECT_EQ(dropped.dropped("damage"), 1);
+    EXPECT_EQ(dropped.noted(kRepaired), 0);
+    EXPECT_EQ(dropped.noted(form.noted), 1);
     const std::string why = failure(source("JSONL", "invalid_utf8: REFUSE"), root_.path());
     EXPECT_NE(why.find("line 2 of"), std::string::npos) << why;
     EXPECT_NE(why.find("damaged text"), std::string::npos) << why;
@@ -80,7 +82,7 @@ TEST_F(Damage, FieldsThatAreNotReadAreNotLookedAt) {
   for (const char* policy : {"REPAIR", "DROP", "REFUSE"}) {
     const Read all = read("invalid_utf8: "s + policy);
     EXPECT_EQ(texts(all), (std::vector<std::string>{"one", "two", "three", "four"})) << policy;
-    EXPECT_EQ(all.counts.repaired, 0);
+    EXPECT_EQ(all.noted(kRepaired), 0);
   }
 }
 
@@ -107,7 +109,7 @@ TEST_F(Damage, LinesEndAsTheyMay) {
   write(root_ / "a.jsonl", mark + "{\"text\":\"one\"}\r\n\r\n \t\n" + mark + "{\"text\":\"two\"}\r\n" + mark +
                                "\n{\"text\":\"" + mark + "three\"}");
   EXPECT_EQ(texts(read()), (std::vector<std::string>{"one", "two", "three"}));
-  EXPECT_EQ(read().counts.repaired, 0);
+  EXPECT_EQ(read().noted(kRepaired), 0);
 }
 
 TEST_F(Damage, FilesOfAnotherFormAreNamed) {
@@ -139,7 +141,7 @@ TEST_F(Damage, WideTextFilesAreRefusedOrDropped) {
     EXPECT_NE(why.find("b" + ending + "' is UTF-16 text"), std::string::npos) << why;
     const Read dropped = read_everything(source(format, "invalid_utf8: DROP"), root.path());
     EXPECT_EQ(dropped.documents.size(), 1u);
-    EXPECT_EQ(dropped.counts.dropped_invalid, 1);
+    EXPECT_EQ(dropped.dropped("binary"), 1);
     write(root / ("b" + ending), wide("wide text, as editors write it\n", false));
     EXPECT_NE(failure(source(format), root.path()).find("is UTF-16LE text"), std::string::npos);
   }
@@ -148,9 +150,9 @@ TEST_F(Damage, WideTextFilesAreRefusedOrDropped) {
 TEST_F(Damage, TextFilesFollowThePolicy) {
   write(root_ / "a.txt", std::string(9000, 'x') + '\0' + "\xE9");
   const Read repaired = read_everything(source("TEXT"), root_.path());
-  EXPECT_EQ(repaired.counts.repaired, 1);
-  EXPECT_EQ(repaired.counts.nul, 1);
-  EXPECT_EQ(repaired.counts.not_utf8, 1);
+  EXPECT_EQ(repaired.noted(kRepaired), 1);
+  EXPECT_EQ(repaired.noted(kNul), 1);
+  EXPECT_EQ(repaired.noted(kNotUtf8), 1);
   EXPECT_NE(failure(source("TEXT", "invalid_utf8: REFUSE"), root_.path()).find("a.txt' holds damaged text"),
             std::string::npos);
 }
@@ -165,8 +167,8 @@ TEST_F(Damage, HtmlReferencesToNoCharacterAreDamage) {
   const Read repaired = read_everything(source("HTML"), root_.path());
   EXPECT_EQ(texts(repaired),
             (std::vector<std::string>{"cut " + kReplaced + " here\n", "whole \U0001F600\n"}));
-  EXPECT_EQ(repaired.counts.bad_escapes, 1);
-  EXPECT_EQ(repaired.counts.repaired, 1);
+  EXPECT_EQ(repaired.noted(kNoCharacter), 1);
+  EXPECT_EQ(repaired.noted(kRepaired), 1);
   EXPECT_EQ(read_everything(source("HTML", "invalid_utf8: DROP"), root_.path()).documents.size(), 1u);
 }
 

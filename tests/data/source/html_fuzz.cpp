@@ -4,8 +4,11 @@
 #include <string>
 
 #include "core/base/utf8.h"
+#include "data/filter/blank_space.h"
+#include "data/filter/damage.h"
+#include "data/filter/line_ends.h"
+#include "data/filter/terminal_escapes.h"
 #include "data/source/html.h"
-#include "data/source/text_clean.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string html(reinterpret_cast<const char*>(data), size);

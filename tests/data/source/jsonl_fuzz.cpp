@@ -22,7 +22,7 @@ void read(const std::filesystem::path& path) {
   config.set_maximum_megabytes(1);
   const auto source = toroid::builtin_sources().make(config, "");
   for (size_t part = 0; part < source->parts(); ++part) {
-    source->read(part, [](toroid::Document&& document) {
+    toroid::read_filtered(*source, part, source->cleaning(), [](toroid::Document&& document) {
       if (!toroid::valid_utf8(document.text)) std::abort();
     });
   }

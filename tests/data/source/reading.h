@@ -1,4 +1,4 @@
-// Sources as tests read them.
+// Sources as tests read them: through the filters of their format, and those that the config adds.
 #pragma once
 
 #include <google/protobuf/text_format.h>
@@ -13,6 +13,7 @@
 
 #include "core/base/error.h"
 #include "data/data.pb.h"
+#include "data/filter/registry.h"
 #include "data/source/registry.h"
 
 namespace toroid {
@@ -20,6 +21,19 @@ namespace toroid {
 struct Read {
   std::vector<Document> documents;
   SourceCounts counts;
+  FilterCounts filters;
+
+  // Documents that a filter dropped, and those of which it noted this.
+  int64_t dropped(const std::string& filter) const {
+    int64_t all = 0;
+    for (const auto& [why, count] : filters.dropped) all += why.filter == filter ? count : 0;
+    return all;
+  }
+  int64_t noted(const std::string& what) const {
+    int64_t all = 0;
+    for (const auto& [why, count] : filters.noted) all += why.reason == what ? count : 0;
+    return all;
+  }
 };
 
 inline config::SourceConfig parse_source(const std::string& text) {
@@ -29,12 +43,19 @@ inline config::SourceConfig parse_source(const std::string& text) {
 }
 
 inline Read read_everything(const std::string& config, const Path& corpus) {
-  const std::unique_ptr<Source> source = builtin_sources().make(parse_source(config), corpus);
+  const config::SourceConfig wanted = parse_source(config);
+  const std::unique_ptr<Source> source = builtin_sources().make(wanted, corpus);
+  FilterChain chain = source->cleaning();
+  for (const config::FilterConfig& filter : wanted.filter()) {
+    chain.add(builtin_filters().make(filter, "data.source[0].filter[0]"));
+  }
   Read read;
   read.counts = source->listed();
   for (size_t part = 0; part < source->parts(); ++part) {
-    read.counts +=
-        source->read(part, [&](Document&& document) { read.documents.push_back(std::move(document)); });
+    const FilteredCounts counts = read_filtered(
+        *source, part, chain, [&](Document&& document) { read.documents.push_back(std::move(document)); });
+    read.counts += counts.source;
+    read.filters += counts.filters;
   }
   return read;
 }

@@ -15,7 +15,6 @@
 #include "data/source/byte_stream.h"
 #include "data/source/html.h"
 #include "data/source/registry.h"
-#include "data/source/text_clean.h"
 #include "tests/core/base/io/temporary_directory.h"
 #include "tests/data/source/reading.h"
 
@@ -29,41 +28,6 @@ const Path kHere = "tests/data/source";
 std::string contents(const Path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
-}
-
-TEST(TextClean, BytesThatAreNotUtf8AreReplacedOneByOne) {
-  std::string text =
-      "a\xFF"
-      "b\xC3\x28\xE2\x82 \xED\xA0\x80\xF4\x90\x80\x80" +
-      std::string(1, '\0') + "\xC3\xA9";
-  EXPECT_EQ(repair_utf8(text), 1u + 1 + 2 + 3 + 4 + 1);
-  const std::string r = "\xEF\xBF\xBD";
-  EXPECT_EQ(text, "a" + r + "b" + r + "(" + r + r + " " + r + r + r + r + r + r + r + r + "\xC3\xA9");
-  std::string marked = "\xEF\xBB\xBFtext";
-  EXPECT_EQ(repair_utf8(marked), 0u);
-  EXPECT_EQ(marked, "text");
-}
-
-TEST(TextClean, TerminalEscapesAndOverstrikesGo) {
-  std::string text =
-      "\x1B[1mbold\x1B[0m \x1B[33X\x1B[1;0Ygap\x1B[133X N\bNA\bA _\bu \x1B]0;title\a\x1B(Bend\r\x1B[3";
-  strip_terminal_escapes(text);
-  EXPECT_EQ(text, "bold gap NA u end");
-  std::string line_start = "\b\bx\n\by";
-  strip_terminal_escapes(line_start);
-  EXPECT_EQ(line_start, "x\ny");
-}
-
-TEST(TextClean, BlankSpaceIsTidied) {
-  std::string text = "\n \n a  \n\n\n\t\nb\t\n\n";
-  tidy_blank_space(text);
-  EXPECT_EQ(text, " a\n\nb\n");
-  std::string nothing = " \n\n ";
-  tidy_blank_space(nothing);
-  EXPECT_EQ(nothing, "");
-  std::string lines = "a\r\nb\rc\n";
-  unix_line_ends(lines);
-  EXPECT_EQ(lines, "a\nb\nc\n");
 }
 
 TEST(Html, TextIsWhatAReaderSees) {
@@ -175,12 +139,12 @@ TEST(Source, BinaryFilesAreDroppedAndInvalidUtf8IsRepairedOrDropped) {
   write(root / "b.txt", "caf\xE9");
   write(root / "c.txt", "fine");
   const Read repaired = read_everything("name: 's' path: '.' format: TEXT", root.path());
-  EXPECT_EQ(repaired.counts.dropped_binary, 1);
-  EXPECT_EQ(repaired.counts.repaired, 1);
+  EXPECT_EQ(repaired.dropped("binary"), 1);
+  EXPECT_EQ(repaired.noted("repaired with U+FFFD"), 1);
   ASSERT_EQ(repaired.documents.size(), 2u);
   EXPECT_EQ(repaired.documents[0].text, "caf\xEF\xBF\xBD\n");
   const Read dropped = read_everything("name: 's' path: '.' format: TEXT invalid_utf8: DROP", root.path());
-  EXPECT_EQ(dropped.counts.dropped_invalid, 1);
+  EXPECT_EQ(dropped.dropped("damage"), 1);
   EXPECT_EQ(dropped.documents.size(), 1u);
 }
 
@@ -288,10 +252,49 @@ TEST(Corpus, ItsPageNamesEveryPackageThatIsFetched) {
   EXPECT_EQ(packages, 10);
 }
 
-TEST(Source, UnknownKindsNameTheKnownOnes) {
-  const std::string why = failure("name: 's' path: '.' custom { name: 'jsonx' }", ".");
-  EXPECT_NE(why.find("unknown kind 'jsonx'"), std::string::npos) << why;
-  EXPECT_NE(why.find("did you mean 'jsonl'"), std::string::npos) << why;
+TEST(Source, EveryFormatHasItsLine) {
+  const SourceRegistry registry = builtin_sources();
+  const auto* formats = config::SourceConfig::Format_descriptor();
+  for (int i = 0; i < formats->value_count(); ++i) {
+    EXPECT_TRUE(registry.has(formats->value(i)->name())) << formats->value(i)->name();
+  }
+}
+
+TEST(Source, WhatHasNoLineIsAnErrorThatSaysSo) {
+  const auto why = [](const SourceRegistry& registry, const std::string& config) {
+    try {
+      (void)registry.make(parse_source("name: 's' path: '.' " + config), ".");
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  SourceRegistry one;
+  one.add("counting", [](const config::SourceConfig&, const Path&) { return nullptr; });
+  EXPECT_EQ(why(one, "format: HTML"),
+            "source 's' has format HTML, which no source is registered as (registered: counting)");
+  EXPECT_EQ(why(one, "custom { name: 'countin' }"),
+            "source 's' has custom.name 'countin', which no source is registered as; did you mean counting? "
+            "(registered: counting)");
+  EXPECT_EQ(why(one, ""), "source 's' has neither format nor custom");
+  EXPECT_EQ(why(builtin_sources(), "custom { name: 'TEXT' }"),
+            "source 's' has custom.name 'TEXT', which is built in: write format: TEXT");
+  EXPECT_EQ(why(builtin_sources(), "custom { name: 'text' }"),
+            "source 's' has custom.name 'text', which no source is registered as (registered: CODE, HTML, "
+            "JSONL, TEXT)");
+}
+
+TEST(Source, FiltersOfTheConfigFollowTheFormats) {
+  const TemporaryDirectory root;
+  write(root / "a.txt", "\n\nshort\n\n\n");
+  write(root / "b.txt", "long enough to be kept\r\n");
+  const Read read =
+      read_everything("name: 's' path: '.' format: TEXT filter { length { minimum_bytes: 7 } }", root.path());
+  ASSERT_EQ(read.documents.size(), 1u);  // "short\n" is too short, as it stands after the format's cleaning
+  EXPECT_EQ(read.documents[0].text, "long enough to be kept\n");
+  EXPECT_EQ(read.dropped("length"), 1);
+  EXPECT_EQ(read.counts.documents, 1);
+  EXPECT_EQ(read.counts.files, 2);
 }
 
 }  // namespace

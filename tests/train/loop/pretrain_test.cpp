@@ -228,6 +228,13 @@ class CountingSource final : public Source {
   size_t documents_;
 };
 
+class EvenFilter final : public Filter {
+ public:
+  Verdict apply(Document& document) const override {
+    return {(document.id.back() - '0') % 2 == 0 ? "" : "odd"};
+  }
+};
+
 TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
   Plugins plugins;
   plugins.optimizers.add("sign_descent",
@@ -250,17 +257,19 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
   SourceRegistry sources = builtin_sources();
   sources.add("counting",
               [](const config::SourceConfig&, const Path&) { return std::make_unique<CountingSource>(60); });
+  FilterRegistry filters = builtin_filters();
+  filters.add("even",
+              [](const config::FilterConfig&, const std::string&) { return std::make_unique<EvenFilter>(); });
 
-  const std::vector<std::string> overrides{"data.directory=" + (root_ / "more").string(),
-                                           "data.source[0].custom.name=counting",
-                                           "optim.custom.name=sign_descent",
-                                           "train.objective.custom.name=counting",
-                                           "train.validate.every=1",
-                                           "optim.schedule.custom.name=halving",
-                                           "optim.schedule.custom.parameter[0].key=peak",
-                                           "optim.schedule.custom.parameter[0].value=1e-3"};
+  const std::vector<std::string> overrides{
+      "data.directory=" + (root_ / "more").string(),  "data.source[0].custom.name=counting",
+      "data.source[0].filter[0].custom.name=even",    "optim.custom.name=sign_descent",
+      "train.objective.custom.name=counting",         "train.validate.every=1",
+      "optim.schedule.custom.name=halving",           "optim.schedule.custom.parameter[0].key=peak",
+      "optim.schedule.custom.parameter[0].value=1e-3"};
   TrainOptions options = RunsTest::options("more_run", overrides);
-  (void)prepare(options.config.data(), sources);
+  const Prepared prepared = prepare(options.config.data(), sources, filters);
+  EXPECT_EQ(prepared.manifest.sources[0].counts.documents, 30);
   EXPECT_NO_THROW(plugins.check(options.config));
   EXPECT_THROW(Plugins().check(options.config), UserError);
   EXPECT_EQ(run(options, plugins), ExitCode::done);

@@ -29,7 +29,7 @@ class RunsTest : public ::testing::Test {
             << ", then word" << (i + j * j) % 41 << ".\n";
       }
     }
-    (void)prepare(resolved({}).run.data(), builtin_sources());
+    (void)prepare(resolved({}).run.data(), builtin_sources(), builtin_filters());
   }
   static void TearDownTestSuite() { std::filesystem::remove_all(root_); }
 
