@@ -3,11 +3,12 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/base/makers.h"
 #include "core/device/update_rule.h"
 
 namespace toroid::config {
@@ -25,15 +26,13 @@ class OptimizerRegistry {
  public:
   using Make = std::function<std::unique_ptr<Optimizer>(const config::OptimConfig&)>;
   // InternalError where `name` is taken.
-  void add(const std::string& name, Make make);
+  void add(const std::string& name, Make make) { makers_.add(name, std::move(make)); }
   // The entry named after the config's arm or, for `custom`, the entry of that name. UserError where no arm
   // is set or there is no entry.
   std::unique_ptr<Optimizer> make(const config::OptimConfig& config) const;
 
  private:
-  std::string names() const;
-
-  std::map<std::string, Make> makers_;
+  Makers<Make> makers_{"optimizer"};
 };
 
 OptimizerRegistry builtin_optimizers();

@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 
+#include "core/base/makers.h"
 #include "data/filter/chain.h"
 #include "data/filter/filter.h"
-#include "data/makers.h"
 
 namespace toroid::config {
 class FilterConfig;

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "core/base/io/file.h"
-#include "data/makers.h"
+#include "core/base/makers.h"
 #include "data/source/source.h"
 
 namespace toroid::config {

@@ -1,8 +1,5 @@
 #include "optim/schedule/registry.h"
 
-#include <utility>
-#include <vector>
-
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "optim/optim.pb.h"
@@ -30,35 +27,16 @@ const config::Parameter* find(const config::ScheduleConfig& config, const std::s
 
 }  // namespace
 
-void ScheduleRegistry::add(const std::string& name, Make make) {
-  if (!makers_.emplace(name, std::move(make)).second) {
-    throw InternalError("schedule \"" + name + "\" is registered twice");
-  }
-}
-
 Schedule ScheduleRegistry::make(const config::ScheduleConfig& config) const {
   const std::string kind = arm(config);
   if (kind.empty()) throw UserError("optim.schedule is not set");
-  if (kind != "custom") {
-    const auto found = makers_.find(kind);
-    if (found == makers_.end()) throw InternalError("schedule \"" + kind + "\" is not registered");
-    return found->second(config);
-  }
+  if (kind != "custom") return makers_.at(kind, "optim.schedule has " + kind + " {}")(config);
   const std::string& name = config.custom().name();
+  const std::string found = "optim.schedule.custom.name is \"" + printable(name) + "\"";
   if (config::ScheduleConfig::descriptor()->FindFieldByName(name) != nullptr) {
-    throw UserError("optim.schedule.custom.name is \"" + printable(name) +
-                    "\", which is built in: write schedule { " + printable(name) + " { ... } }");
+    throw UserError(found + ", which is built in: write schedule { " + printable(name) + " { ... } }");
   }
-  const auto found = makers_.find(name);
-  if (found == makers_.end()) {
-    std::vector<std::string> names;
-    for (const auto& [known, unused] : makers_) names.push_back(known);
-    const std::string near = did_you_mean(name, names);
-    throw UserError("optim.schedule.custom.name is \"" + printable(name) +
-                    "\", which no schedule is registered as" +
-                    (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
-  }
-  return found->second(config);
+  return makers_.at(name, found)(config);
 }
 
 ScheduleRegistry builtin_schedules() {

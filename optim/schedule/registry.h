@@ -3,9 +3,10 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
+#include <utility>
 
+#include "core/base/makers.h"
 #include "optim/schedule/schedule.h"
 
 namespace toroid::config {
@@ -19,14 +20,14 @@ class ScheduleRegistry {
   using Make = std::function<Schedule(const config::ScheduleConfig&)>;
 
   // InternalError where `name` is taken.
-  void add(const std::string& name, Make make);
+  void add(const std::string& name, Make make) { makers_.add(name, std::move(make)); }
 
   // The schedule that a checked config asks for: the entry named after the arm that is set or, for `custom`,
   // the entry of that name. UserError where there is none.
   Schedule make(const config::ScheduleConfig& config) const;
 
  private:
-  std::map<std::string, Make> makers_;
+  Makers<Make> makers_{"schedule"};
 };
 
 // constant, linear, cosine and warmup_stable_decay.

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "core/base/makers.h"
 #include "core/model/objective.h"
 
 namespace toroid::config {
@@ -19,15 +20,13 @@ class ObjectiveRegistry {
  public:
   using Make = std::function<std::unique_ptr<Objective>(const config::ObjectiveConfig&)>;
   // InternalError where `name` is taken.
-  void add(const std::string& name, Make make);
-  // The entry named after the config's arm or, for `custom`, the entry of that name; `next_token` where no arm
-  // is set. UserError where there is no entry.
+  void add(const std::string& name, Make make) { makers_.add(name, std::move(make)); }
+  // The entry named after the config's arm or, for `custom`, the entry of that name; `next_token` where no
+  // arm is set. UserError where there is no entry.
   std::unique_ptr<Objective> make(const config::ObjectiveConfig& config) const;
 
  private:
-  std::string names() const;
-
-  std::map<std::string, Make> makers_;
+  Makers<Make> makers_{"objective"};
 };
 
 ObjectiveRegistry builtin_objectives();
