@@ -12,8 +12,8 @@ struct HeadInputs {
   const DecoderConfig& config;
   const Weights& head;        // the final norm's weight and, untied, the table
   const PackedMatrix& table;  // [V, D], or this rank's rows of it
-  const Microbatch& batch;    // targets i32[M], -1 where a token has none; ids, positions, starts; scale f32[1]
-  int64_t block_tokens = 0;   // tokens whose logits exist at a time
+  const Microbatch& batch;  // targets i32[M], -1 where a token has none; ids, positions, starts; scale f32[1]
+  int64_t block_tokens = 0;  // tokens whose logits exist at a time
 };
 
 // Where an objective's gradient goes: added to.

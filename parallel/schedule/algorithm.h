@@ -2,8 +2,8 @@
 // which ends in its description.
 //
 // An algorithm is written as its all_gather alone: played backwards, with every send a receive that is added,
-// it is the reduce_scatter, since the way in which a chunk spreads from its owner is a tree, and the same tree
-// turned round sums. An all_reduce is both. All functions give one rank's moves.
+// it is the reduce_scatter, since the way in which a chunk spreads from its owner is a tree, and the same
+// tree turned round sums. An all_reduce is both. All functions give one rank's moves.
 #pragma once
 
 #include <cstdint>

@@ -25,7 +25,8 @@ Plan gather_bidirectional_ring(const GroupShape& shape, int rank, bool) {
   return plan;
 }
 
-std::optional<LinkLoad> load_of_bidirectional_ring(Operation operation, const GroupShape& shape, double bytes) {
+std::optional<LinkLoad> load_of_bidirectional_ring(Operation operation, const GroupShape& shape,
+                                                   double bytes) {
   const int size = shape.size();
   return LinkLoad{1, bytes * axis_shares(operation, size, ring_order(shape).closed) / size};
 }

@@ -1,5 +1,5 @@
-// The order of a ring over rows and columns: a walk of neighbours through all of them, so that no link carries
-// two messages in a round.
+// The order of a ring over rows and columns: a walk of neighbours through all of them, so that no link
+// carries two messages in a round.
 #include "parallel/schedule/moves.h"
 
 namespace toroid::schedule {

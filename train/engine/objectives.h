@@ -20,8 +20,8 @@ class ObjectiveRegistry {
   using Make = std::function<std::unique_ptr<Objective>(const config::ObjectiveConfig&)>;
   // InternalError where `name` is taken.
   void add(const std::string& name, Make make);
-  // The entry named after the config's arm or, for `custom`, the entry of that name; `next_token` where no arm
-  // is set. UserError where there is no entry.
+  // The entry named after the config's arm or, for `custom`, the entry of that name; `next_token` where no
+  // arm is set. UserError where there is no entry.
   std::unique_ptr<Objective> make(const config::ObjectiveConfig& config) const;
 
  private:

@@ -1,5 +1,5 @@
-// An algorithm from outside, in a file of its own, as one would be added: rank after rank sends its share to all
-// others. Nothing else of the program knows of it.
+// An algorithm from outside, in a file of its own, as one would be added: rank after rank sends its share to
+// all others. Nothing else of the program knows of it.
 #pragma once
 
 #include "parallel/schedule/algorithm.h"
