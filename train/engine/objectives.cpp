@@ -3,7 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/model/next_token.h"
-#include "train/train.pb.h"
+#include "configs/run.pb.h"
 
 namespace toroid::train {
 
