@@ -1,9 +1,9 @@
 #include "train/engine/objectives.h"
 
+#include "configs/run.pb.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/model/next_token.h"
-#include "configs/run.pb.h"
 
 namespace toroid::train {
 
