@@ -39,7 +39,7 @@ class Makers {
     }
     const std::string near = did_you_mean(name, known);
     throw UserError(found + ", which no " + kind_ + " is registered as" +
-                    (near.empty() ? "" : "; did you mean " + near + "?") + " (registered: " + list + ")");
+                    (near.empty() ? "" : "; did you mean \"" + near + "\"?") + " (registered: " + list + ")");
   }
 
  private:

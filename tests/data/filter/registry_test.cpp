@@ -25,9 +25,10 @@ TEST(FilterRegistry, WhatHasNoLineIsAnErrorThatSaysSo) {
   one.add("mine", [](const config::FilterConfig&, const std::string&) { return nullptr; });
   EXPECT_EQ(why_not("blank_space {}", one),
             "filter is blank_space, which no filter is registered as (registered: mine)");
-  EXPECT_EQ(why_not("custom { name: 'mime' }", one),
-            "filter.custom.name is 'mime', which no filter is registered as; did you mean mine? (registered: "
-            "mine)");
+  EXPECT_EQ(
+      why_not("custom { name: 'mime' }", one),
+      "filter.custom.name is 'mime', which no filter is registered as; did you mean \"mine\"? (registered: "
+      "mine)");
   EXPECT_EQ(why_not("", one),
             "filter is empty; say which filter it is, such as filter { length { minimum_bytes: 200 } }");
   EXPECT_EQ(why_not("custom { name: 'length' }"),

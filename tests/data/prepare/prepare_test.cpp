@@ -442,7 +442,7 @@ TEST_F(Prepare, FiltersThatCannotBeMadeEndItBeforeAnythingIsRead) {
   config::FilterConfig& filter = *wrong.mutable_source(3)->add_filter();
   filter.mutable_custom()->set_name("lenght");
   EXPECT_EQ(failure(wrong).find("data.source[3].filter[0].custom.name is 'lenght', which no filter is "
-                                "registered as; did you mean length? (registered: binary"),
+                                "registered as; did you mean \"length\"? (registered: binary"),
             0u)
       << failure(wrong);
   filter.mutable_custom()->set_name("word");

@@ -273,9 +273,10 @@ TEST(Source, WhatHasNoLineIsAnErrorThatSaysSo) {
   one.add("counting", [](const config::SourceConfig&, const Path&) { return nullptr; });
   EXPECT_EQ(why(one, "format: HTML"),
             "source 's' has format HTML, which no source is registered as (registered: counting)");
-  EXPECT_EQ(why(one, "custom { name: 'countin' }"),
-            "source 's' has custom.name 'countin', which no source is registered as; did you mean counting? "
-            "(registered: counting)");
+  EXPECT_EQ(
+      why(one, "custom { name: 'countin' }"),
+      "source 's' has custom.name 'countin', which no source is registered as; did you mean \"counting\"? "
+      "(registered: counting)");
   EXPECT_EQ(why(one, ""), "source 's' has neither format nor custom");
   EXPECT_EQ(why(builtin_sources(), "custom { name: 'TEXT' }"),
             "source 's' has custom.name 'TEXT', which is built in: write format: TEXT");
