@@ -32,9 +32,9 @@ void rope_table_reference(const Call& call) {
   store(call[1], table);
 }
 
-struct Sizes {
+struct RopeSizes {
   size_t M, N, K, H, width, turned;  // turned: heads that are rotated, N + K
-  Sizes(const Tensor& qkv, const RopeSpec& spec)
+  RopeSizes(const Tensor& qkv, const RopeSpec& spec)
       : M(static_cast<size_t>(qkv.shape[0])),
         N(static_cast<size_t>(spec.heads)),
         K(static_cast<size_t>(spec.kv_heads)),
@@ -53,7 +53,7 @@ Cost rope_cost(const Call& call) {
 
 void rope_reference(const Call& call) {
   const auto& spec = call.get<RopeSpec>();
-  const Sizes size(call[0], spec);
+  const RopeSizes size(call[0], spec);
   const size_t H = size.H, half = H / 2;
   const std::vector<double> table = load(call[1]), wq = load(call[2]), wk = load(call[3]);
   std::vector<double> x = load(call[0]), rstd(size.M * size.turned);
@@ -90,7 +90,7 @@ Cost rope_grad_cost(const Call& call) {
 
 void rope_grad_reference(const Call& call) {
   const auto& spec = call.get<RopeSpec>();
-  const Sizes size(call[0], spec);
+  const RopeSizes size(call[0], spec);
   const size_t H = size.H, half = H / 2;
   const bool norm = static_cast<bool>(call[3]);
   const std::vector<double> table = load(call[1]), qkv = load(call[2]), wq = load(call[3]),
