@@ -226,18 +226,17 @@ HWY_INLINE void activate_grad_row(const T* d_act, const T* pre, int64_t F, T* d_
 template <class T, class A, bool kGated>
 void activation_rows_of(const ActivationArgs& a, int64_t first, int64_t last) {
   for (int64_t m = first; m < last; ++m) {
-    const T* const pre = a.pre.row<const T>(m);
-    T* const act = a.act.row<T>(m);
+    const T* const pre = a.pre.present_row<const T>(m);
     if (!a.d_act) {
-      activate_row<T, A, kGated>(pre, a.F, act);
+      activate_row<T, A, kGated>(pre, a.F, a.act.present_row<T>(m));
       continue;
     }
-    const T* const d_act = a.d_act.row<const T>(m);
-    T* const d_pre = a.d_pre.row<T>(m);
-    if (act != nullptr) {
-      activate_grad_row<T, A, kGated, true>(d_act, pre, a.F, d_pre, act);
+    const T* const d_act = a.d_act.present_row<const T>(m);
+    T* const d_pre = a.d_pre.present_row<T>(m);
+    if (a.act) {
+      activate_grad_row<T, A, kGated, true>(d_act, pre, a.F, d_pre, a.act.present_row<T>(m));
     } else {
-      activate_grad_row<T, A, kGated, false>(d_act, pre, a.F, d_pre, act);
+      activate_grad_row<T, A, kGated, false>(d_act, pre, a.F, d_pre, nullptr);
     }
   }
 }

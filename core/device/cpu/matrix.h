@@ -22,7 +22,12 @@ struct Matrix {
   explicit operator bool() const { return data != nullptr; }
   template <class T>
   T* row(int64_t r) const {
-    return data == nullptr ? nullptr : reinterpret_cast<T*>(data + r * row_bytes);
+    return data == nullptr ? nullptr : present_row<T>(r);
+  }
+  // Of an operand that is there.
+  template <class T>
+  T* present_row(int64_t r) const {
+    return reinterpret_cast<T*>(data + r * row_bytes);
   }
 };
 
