@@ -5,10 +5,10 @@
 #
 #   bench/optimizers.sh MODEL [RUN...]
 #
-#   MODEL       small: 1.5 M parameters, half of it embedding, one rank; 200 steps take 1.5 to 2 minutes on two cores
-#               quickstart: the quick start's, four ranks; 400 steps take 7 to 14 minutes
-#   RUN         OPTIMIZER:RATE:STEPS[:SEED]; without one, the sweep of docs/optimizers.md (small: 12 runs, some 25
-#               minutes; quickstart: 7 runs, some 80 minutes)
+#   MODEL       small: 1.4 M parameters, 1.0 M of them the embedding, one rank; 200 steps took 84 to 106 s on two busy cores
+#               quickstart: the quick start's, four ranks; its own 500 steps took 503 s on two quiet cores
+#   RUN         OPTIMIZER:RATE:STEPS[:SEED]; without one, the sweep of docs/optimizers.md (small: 12 runs;
+#               quickstart: 7 runs, 3200 steps in all): at those rates some 20 minutes and an hour, never run whole yet
 #
 # Needs ./launch/quickstart.sh to have prepared the text. Results: .cache/optimizers/MODEL.tsv
 set -euo pipefail

@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "core/base/arm.h"
 #include "core/base/error.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
@@ -73,11 +74,6 @@ void check_schedule(const config::ScheduleConfig& schedule) {
   }
 }
 
-const google::protobuf::FieldDescriptor* rule_of(const config::OptimConfig& optim) {
-  return optim.GetReflection()->GetOneofFieldDescriptor(
-      optim, config::OptimConfig::descriptor()->FindOneofByName("rule"));
-}
-
 // The bounds that stand beside the fields of a rule's message, and of those within it.
 void check_bounds(const std::string& path, const google::protobuf::Message& message) {
   using Field = google::protobuf::FieldDescriptor;
@@ -105,8 +101,9 @@ void check_bounds(const std::string& path, const google::protobuf::Message& mess
 void check(const config::OptimConfig& optim) {
   if (optim.has_custom()) {
     check_custom("optim.custom", optim.custom());
-  } else if (const auto* rule = rule_of(optim); rule != nullptr) {
-    check_bounds("optim." + rule->name(), optim.GetReflection()->GetMessage(optim, rule));
+  } else if (const std::string rule = arm_of(optim, "rule"); !rule.empty()) {
+    check_bounds("optim." + rule, optim.GetReflection()->GetMessage(
+                                      optim, config::OptimConfig::descriptor()->FindFieldByName(rule)));
   }
   check_schedule(optim.schedule());
   check_range("optim.clip_norm", optim.clip_norm(), 0.0, 1e12);

@@ -1,5 +1,6 @@
 #include "optim/optimizer.h"
 
+#include "core/base/arm.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "optim/adamw.h"
@@ -11,10 +12,9 @@
 namespace toroid::optim {
 
 std::unique_ptr<Optimizer> OptimizerRegistry::make(const config::OptimConfig& config) const {
-  const auto* rules = config::OptimConfig::descriptor()->FindOneofByName("rule");
-  const auto* arm = config.GetReflection()->GetOneofFieldDescriptor(config, rules);
-  if (arm == nullptr) throw UserError("optim has no rule; give it one, as in optim { adamw {} }");
-  if (arm->name() != "custom") return makers_.at(arm->name(), "optim has " + arm->name() + " {}")(config);
+  const std::string arm = arm_of(config, "rule");
+  if (arm.empty()) throw UserError("optim has no rule; give it one, as in optim { adamw {} }");
+  if (arm != "custom") return makers_.at(arm, "optim has " + arm + " {}")(config);
   const std::string& name = config.custom().name();
   const std::string found = "optim.custom.name is \"" + printable(name) + "\"";
   if (config::OptimConfig::descriptor()->FindFieldByName(name) != nullptr) {

@@ -14,6 +14,10 @@ bool is_space(char32_t code);  // line ends too
 // Code points.
 int64_t characters(std::string_view text);
 
+inline double share(int64_t part, int64_t all) {
+  return static_cast<double>(part) / static_cast<double>(all);
+}
+
 // Without white space at both ends.
 std::string_view without_spaces(std::string_view text);
 

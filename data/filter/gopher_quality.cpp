@@ -35,10 +35,6 @@ bool any_character(std::string_view word, const Is& is) {
   return false;
 }
 
-double per(int64_t part, int64_t all) {
-  return static_cast<double>(part) / static_cast<double>(all);
-}
-
 class GopherQuality final : public Filter {
  public:
   explicit GopherQuality(const QualityLimits& config)
@@ -57,15 +53,15 @@ class GopherQuality final : public Filter {
     if (config_.maximum_words() > 0 && c.plain_words > config_.maximum_words()) return "maximum_words";
     if (c.words == 0) return "";  // the shares below are of nothing
     if (c.plain_words > 0) {
-      const double mean = per(c.plain_characters, c.plain_words);
+      const double mean = share(c.plain_characters, c.plain_words);
       if (mean < config_.minimum_mean_word()) return "minimum_mean_word";
       if (config_.maximum_mean_word() > 0 && mean > config_.maximum_mean_word()) return "maximum_mean_word";
     }
-    if (per(c.hashes, c.words) > config_.maximum_hashes()) return "maximum_hashes";
-    if (per(c.ellipses, c.words) > config_.maximum_ellipses()) return "maximum_ellipses";
-    if (per(c.bullets, c.lines) > config_.maximum_bullet_lines()) return "maximum_bullet_lines";
-    if (per(c.ellipsis_ends, c.lines) > config_.maximum_ellipsis_lines()) return "maximum_ellipsis_lines";
-    if (per(c.alphabetic, c.words) < config_.minimum_alphabetic()) return "minimum_alphabetic";
+    if (share(c.hashes, c.words) > config_.maximum_hashes()) return "maximum_hashes";
+    if (share(c.ellipses, c.words) > config_.maximum_ellipses()) return "maximum_ellipses";
+    if (share(c.bullets, c.lines) > config_.maximum_bullet_lines()) return "maximum_bullet_lines";
+    if (share(c.ellipsis_ends, c.lines) > config_.maximum_ellipsis_lines()) return "maximum_ellipsis_lines";
+    if (share(c.alphabetic, c.words) < config_.minimum_alphabetic()) return "minimum_alphabetic";
     if (c.stop_words < config_.minimum_stop_words()) return "minimum_stop_words";
     return "";
   }

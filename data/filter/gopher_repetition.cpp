@@ -127,10 +127,6 @@ Repeats repeats(std::string_view text, size_t newlines) {
   return out;
 }
 
-double share(int64_t part, int64_t all) {
-  return static_cast<double>(part) / static_cast<double>(all);
-}
-
 struct RepetitionRule {
   const char* name;  // the field's, which is also the reason that is counted
   double (config::GopherRepetitionFilter::*limit)() const;

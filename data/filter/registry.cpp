@@ -2,6 +2,7 @@
 
 #include <google/protobuf/descriptor.h>
 
+#include "core/base/arm.h"
 #include "data/filter/binary.h"
 #include "data/filter/blank_space.h"
 #include "data/filter/damage.h"
@@ -13,19 +14,9 @@
 #include "data/filter/terminal_escapes.h"
 
 namespace toroid {
-namespace {
-
-// The name of the arm that is set; "" where none is.
-std::string arm_of(const config::FilterConfig& config) {
-  const auto* oneof = config::FilterConfig::descriptor()->FindOneofByName("kind");
-  const auto* field = config.GetReflection()->GetOneofFieldDescriptor(config, oneof);
-  return field == nullptr ? std::string() : field->name();
-}
-
-}  // namespace
 
 NamedFilter FilterRegistry::make(const config::FilterConfig& config, const std::string& path) const {
-  const std::string arm = arm_of(config);
+  const std::string arm = arm_of(config, "kind");
   if (arm.empty()) {
     throw UserError(path +
                     " is empty; say which filter it is, such as filter { length { minimum_bytes: 200 } }");

@@ -485,8 +485,7 @@ PreparedManifest check_prepared(const config::DataConfig& config) {
     throw UserError(
         "data.directory " + quoted(directory) +
         " was prepared from another data config than this run's, or by another version of toroid; "
-        "run toroid prepare again, or "
-        "give the run a directory of its own");
+        "run toroid prepare again, or give the run a directory of its own");
   }
   return *std::move(manifest);
 }

@@ -1,5 +1,6 @@
 #include "optim/schedule/registry.h"
 
+#include "core/base/arm.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "optim/optim.pb.h"
@@ -11,13 +12,6 @@
 namespace toroid::optim {
 namespace {
 
-// The arm's field name in the message: what a built-in is registered as.
-std::string arm(const config::ScheduleConfig& config) {
-  const auto* oneof = config::ScheduleConfig::descriptor()->FindOneofByName("kind");
-  const auto* field = config.GetReflection()->GetOneofFieldDescriptor(config, oneof);
-  return field == nullptr ? std::string() : field->name();
-}
-
 const config::Parameter* find(const config::ScheduleConfig& config, const std::string& key) {
   for (const config::Parameter& entry : config.custom().parameter()) {
     if (entry.key() == key) return &entry;
@@ -28,7 +22,7 @@ const config::Parameter* find(const config::ScheduleConfig& config, const std::s
 }  // namespace
 
 Schedule ScheduleRegistry::make(const config::ScheduleConfig& config) const {
-  const std::string kind = arm(config);
+  const std::string kind = arm_of(config, "kind");
   if (kind.empty()) throw UserError("optim.schedule is not set");
   if (kind != "custom") return makers_.at(kind, "optim.schedule has " + kind + " {}")(config);
   const std::string& name = config.custom().name();

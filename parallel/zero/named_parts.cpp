@@ -1,6 +1,4 @@
 // What a rank holds of each tensor, by name: for checkpoints, certificates and tests.
-#include <optional>
-
 #include "parallel/zero/zero.h"
 
 namespace toroid {
@@ -27,25 +25,21 @@ std::vector<NamedTensor> Zero::parts() const {
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
       for (const Piece& piece : units_[u].pieces(t, held.begin, held.end)) {
         // `differs`: from pod to pod, now; `own`: it may do so at some time.
-        const auto add = [&](const std::string& part, const Tensor& tensor, bool own, bool differs,
-                             std::optional<int64_t> begin = {}) {
-          NamedTensor& added = out.emplace_back(named(u, t, piece, part, tensor, begin.value_or(held.begin)));
+        const auto add = [&](const std::string& part, const Tensor& values, int64_t begin, bool own,
+                             bool differs) {
+          NamedTensor& added = out.emplace_back(named(u, t, piece, part, values, begin));
           if (own) added.pod = pod;
           added.counted = added.counted && (pod == 0 || differs);
           return &added;
         };
-        add("master", held.master.tensor, apart, differ);
-        if (options_.training) {
+        add("master", held.master.tensor, held.begin, apart, differ);
+        for (size_t s = 0; options_.training && s < held.stated[t].states.size(); ++s) {
           const Stated& stated = held.stated[t];
-          const std::vector<std::string> names = optimizer_.states(stated.told);
-          const int64_t begin = run_of(u, t).first;
-          for (size_t s = 0; s < stated.states.size(); ++s) {
-            add(names[s], stated.states[s], apart, apart, begin);
-          }
+          add(stated.names[s], stated.states[s], own_run(u, t).first, apart, apart);
         }
-        if (held.ema.tensor) add("ema", held.ema.tensor, apart, apart);
+        if (held.ema.tensor) add("ema", held.ema.tensor, held.begin, apart, apart);
         for (const pathways::KeptPart& kept : pods_ ? pods_->kept(u) : std::vector<pathways::KeptPart>()) {
-          NamedTensor* const added = add(std::string(kept.part), kept.values, kept.own, kept.own);
+          NamedTensor* const added = add(std::string(kept.part), kept.values, held.begin, kept.own, kept.own);
           added->needed = false;
           added->counted = added->counted && kept.differs;  // else what stands in for it is the same
         }
@@ -56,7 +50,7 @@ std::vector<NamedTensor> Zero::parts() const {
   const bool alone = sharded_ || groups_.gather.place().rank == 0;
   for (const WholeMatrices::Kept& kept : whole_->kept()) {
     const TensorSpec& spec = units_[kept.unit].spec.tensors[kept.tensor];
-    NamedTensor& added = out.emplace_back(NamedTensor{spec.name, kept.name, kept.values, spec.shape});
+    NamedTensor& added = out.emplace_back(NamedTensor{spec.name, kept.name, kept.values.tensor, spec.shape});
     if (apart) added.pod = pod;
     added.counted = alone && (pod == 0 || apart);
   }

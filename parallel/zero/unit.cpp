@@ -41,6 +41,11 @@ Slice part_of(const TensorSpec& tensor, Place model) {
   return slice;
 }
 
+Run run_of(const Slice& slice, int64_t begin, int64_t end) {
+  const int64_t first = std::max(begin, slice.offset), last = std::min(end, slice.offset + slice.elements);
+  return {first, std::max(first, last)};
+}
+
 Unit make_unit(UnitSpec spec, Place model, int shards) {
   Unit unit;
   unit.spec = std::move(spec);
@@ -66,9 +71,9 @@ Unit make_unit(UnitSpec spec, Place model, int shards) {
 
 std::vector<Piece> Unit::pieces(size_t t, int64_t begin, int64_t end) const {
   const Slice& slice = slices[t];
-  const int64_t from = std::max(begin, slice.offset), to = std::min(end, slice.offset + slice.elements);
+  const auto [from, to] = run_of(slice, begin, end);
   std::vector<Piece> out;
-  if (from >= to) return out;
+  if (from == to) return out;
   const TensorSpec& tensor = spec.tensors[t];
   if (!slice.split || tensor.model_dim == 0) {
     const int64_t first = slice.split ? slice.first * tensor.shape[1] : 0;

@@ -30,6 +30,14 @@ struct Piece {
   int64_t elements = 0;
 };
 
+// Elements [first, last) of the flat buffer.
+struct Run {
+  int64_t first = 0, last = 0;
+  int64_t elements() const { return last - first; }
+};
+// Those of a part, without padding, that lie in [begin, end); first is last where none does.
+Run run_of(const Slice& slice, int64_t begin, int64_t end);
+
 struct Unit {
   UnitSpec spec;
   std::vector<Slice> slices;  // one for each tensor of the spec

@@ -88,17 +88,14 @@ WholeMatrices::WholeMatrices(Device& device, const UpdateRule& rule, std::span<c
       if (part.split) to_owner[(d * M + m) * M + o] += part.elements;
       from_owner[(d * M + m) * M + o] += part.elements;
       for (size_t from = 0; from < D; ++from) {
-        const int64_t share = flat_share_[matrix.unit], begin = static_cast<int64_t>(from) * share;
-        const int64_t first = std::max(begin, part.offset),
-                      last = std::min(begin + share, part.offset + part.elements);
-        by_data[(from * D + d) * M + m] += std::max<int64_t>(0, last - first);
+        by_data[(from * D + d) * M + m] += run_in(matrix, part, static_cast<int>(from)).elements();
       }
     }
     if (!owns(matrix)) continue;
     for (const std::string& name : rule_.states(matrix.told)) {
-      state_memory_.push_back(device_.array(DType::f32, matrix.told.shape, "optimizer states"));
-      matrix.states.push_back(state_memory_.back().tensor);
-      kept_.push_back({matrix.unit, matrix.tensor, name, matrix.states.back()});
+      kept_.push_back({matrix.unit, matrix.tensor, name,
+                       device_.array(DType::f32, matrix.told.shape, "optimizer states")});
+      matrix.states.push_back(kept_.back().values.tensor);
     }
   }
   const auto most = [](const std::vector<int64_t>& of) { return *std::max_element(of.begin(), of.end()); };
@@ -108,7 +105,7 @@ WholeMatrices::WholeMatrices(Device& device, const UpdateRule& rule, std::span<c
 }
 
 void WholeMatrices::clear() const {
-  for (const Kept& kept : kept_) launch(op::fill(kept.values, {0}), Phase::setup);
+  for (const Kept& kept : kept_) launch(op::fill(kept.values.tensor, {0}), Phase::setup);
 }
 
 void WholeMatrices::launch(Call call, Phase phase) const {
@@ -121,12 +118,15 @@ const Slice& WholeMatrices::slice(const Matrix& matrix) const {
   return matrix.slices[static_cast<size_t>(model_.rank)];
 }
 
-WholeMatrices::Run WholeMatrices::run_of(const Matrix& matrix, int data_rank) const {
-  const Slice& part = slice(matrix);
-  const int64_t share = flat_share_[matrix.unit], begin = data_rank * share;
-  const int64_t first = std::max(begin, part.offset),
-                last = std::min(begin + share, part.offset + part.elements);
-  return {first - part.offset, std::max<int64_t>(0, last - first)};
+// What a rank of the data axis holds of a part.
+Run WholeMatrices::run_in(const Matrix& matrix, const Slice& part, int data_rank) const {
+  const int64_t share = flat_share_[matrix.unit];
+  return toroid::run_of(part, data_rank * share, (data_rank + 1) * share);
+}
+
+// A run of this model rank's part, which lies by itself.
+Tensor WholeMatrices::in_part(const Matrix& matrix, const Tensor& part, const Run& run) const {
+  return part.slice_rows(run.first - slice(matrix).offset, run.elements());
 }
 
 // A model rank's part of a whole matrix, without padding: rows of it, or columns, or all.
@@ -153,7 +153,7 @@ std::vector<Array> WholeMatrices::gather_over_data(std::span<const Shard> shards
   const auto own_run = [&](const Matrix& matrix) {
     const Run run = run_of(matrix, data_.rank);
     const Shard& shard = shards[matrix.unit];
-    return shard.gradient.slice_rows(slice(matrix).offset + run.first - shard.begin, run.elements);
+    return shard.gradient.slice_rows(run.first - shard.begin, run.elements());
   };
   if (data_.size == 1) {
     for (size_t i = 0; i < matrices_.size(); ++i) parts[i].tensor = own_run(matrices_[i]);
@@ -162,7 +162,7 @@ std::vector<Array> WholeMatrices::gather_over_data(std::span<const Shard> shards
   Array sent = device_.array(DType::f32, {data_.size * data_block_}, kHolder);
   Blocks to(data_.size, data_block_);
   for (const Matrix& matrix : matrices_) {
-    if (run_of(matrix, data_.rank).elements == 0) continue;
+    if (run_of(matrix, data_.rank).elements() == 0) continue;
     const Tensor run = own_run(matrix);
     device_.copy(to.next(sent.tensor, matrix.data, run.elements()), run);
   }
@@ -174,9 +174,8 @@ std::vector<Array> WholeMatrices::gather_over_data(std::span<const Shard> shards
     parts[i] = device_.array(DType::f32, {slice(matrix).elements}, kHolder);
     for (int rank = 0; rank < data_.size; ++rank) {
       const Run run = run_of(matrix, rank);
-      if (run.elements == 0) continue;
-      device_.copy(parts[i].tensor.slice_rows(run.first, run.elements),
-                   from.next(received.tensor, rank, run.elements));
+      if (run.elements() == 0) continue;
+      device_.copy(in_part(matrix, parts[i].tensor, run), from.next(received.tensor, rank, run.elements()));
     }
   }
   return parts;
@@ -272,9 +271,8 @@ std::vector<Array> WholeMatrices::scatter_over_data(std::vector<Array> parts) {
     if (!at_data_owner(matrices_[i])) continue;
     for (int rank = 0; rank < data_.size; ++rank) {
       const Run run = run_of(matrices_[i], rank);
-      if (run.elements == 0) continue;
-      device_.copy(to.next(sent.tensor, rank, run.elements),
-                   parts[i].tensor.slice_rows(run.first, run.elements));
+      if (run.elements() == 0) continue;
+      device_.copy(to.next(sent.tensor, rank, run.elements()), in_part(matrices_[i], parts[i].tensor, run));
     }
     parts[i] = Array{};
   }
@@ -282,7 +280,7 @@ std::vector<Array> WholeMatrices::scatter_over_data(std::vector<Array> parts) {
   Blocks from(data_.size, data_block_);
   std::vector<Array> runs(matrices_.size());
   for (size_t i = 0; i < matrices_.size(); ++i) {
-    const int64_t elements = run_of(matrices_[i], data_.rank).elements;
+    const int64_t elements = run_of(matrices_[i], data_.rank).elements();
     if (elements == 0) continue;
     runs[i] = device_.array(numerics_.products, {elements}, kHolder);
     device_.copy(runs[i].tensor, from.next(received.tensor, matrices_[i].data, elements));
@@ -294,11 +292,10 @@ void WholeMatrices::update(const StepScalars& scalars, std::span<const Shard> sh
   if (matrices_.empty()) return;
   const auto descend = [&](const Matrix& matrix, const Tensor& direction) {
     const Run run = run_of(matrix, data_.rank);
-    if (run.elements == 0) return;
+    if (run.elements() == 0) return;
     const Shard& shard = shards[matrix.unit];
     rule_.descend(device_, scalars, direction,
-                  shard.master.slice_rows(slice(matrix).offset + run.first - shard.begin, run.elements),
-                  matrix.told);
+                  shard.master.slice_rows(run.first - shard.begin, run.elements()), matrix.told);
   };
   std::vector<Array> gradients = gather_over_model(gather_over_data(shards));
   if (data_.size * model_.size == 1) {

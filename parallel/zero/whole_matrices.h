@@ -39,7 +39,7 @@ class WholeMatrices {
   struct Kept {
     size_t unit = 0, tensor = 0;
     std::string name;  // of the state
-    Tensor values;     // f32[out, in]
+    Array values;      // f32[out, in]
   };
   const std::vector<Kept>& kept() const { return kept_; }
 
@@ -47,19 +47,17 @@ class WholeMatrices {
   struct Matrix {
     size_t unit = 0, tensor = 0;
     UpdatedTensor told;
-    int data = 0, model = 0;    // the owner's places
-    std::vector<Slice> slices;  // of each rank of the model axis
-    std::vector<Tensor> states;
-  };
-  // A run of a matrix's part that one rank of the data axis holds.
-  struct Run {
-    int64_t first = 0, elements = 0;  // in the part
+    int data = 0, model = 0;     // the owner's places
+    std::vector<Slice> slices;   // of each rank of the model axis
+    std::vector<Tensor> states;  // kept_'s, of those that this rank owns
   };
 
   const Slice& slice(const Matrix& matrix) const;
   bool at_data_owner(const Matrix& matrix) const { return matrix.data == data_.rank; }
   bool owns(const Matrix& matrix) const { return at_data_owner(matrix) && matrix.model == model_.rank; }
-  Run run_of(const Matrix& matrix, int data_rank) const;
+  Run run_in(const Matrix& matrix, const Slice& part, int data_rank) const;
+  Run run_of(const Matrix& matrix, int data_rank) const { return run_in(matrix, slice(matrix), data_rank); }
+  Tensor in_part(const Matrix& matrix, const Tensor& part, const Run& run) const;
   Tensor part_in(const Matrix& matrix, const Tensor& whole, int model_rank) const;
   void launch(Call call, Phase phase) const;
   Array direction_of(const Matrix& matrix, const StepScalars& scalars, const Tensor& gradient) const;
@@ -79,7 +77,6 @@ class WholeMatrices {
   std::vector<Matrix> matrices_;
   // Elements of a block of each exchange: what the fullest needs, so that they are equal.
   int64_t data_block_ = 0, to_owner_block_ = 0, from_owner_block_ = 0;
-  std::vector<Array> state_memory_;
   std::vector<Kept> kept_;
 };
 

@@ -72,39 +72,34 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
 }
 
 // The elements of a tensor that this rank's shard holds.
-Zero::Run Zero::run_of(size_t u, size_t t) const {
-  const Slice& slice = units_[u].slices[t];
-  const int64_t first = std::max(slice.offset, held_[u].begin),
-                last = std::min(slice.offset + slice.elements, held_[u].end);
-  return {first, std::max(first, last)};
+Run Zero::own_run(size_t u, size_t t) const {
+  return run_of(units_[u].slices[t], held_[u].begin, held_[u].end);
 }
 
 // One array a state for the whole shard where all tensors of the unit have the same ones, else one for each
 // tensor's run.
 void Zero::make_states(size_t u) {
-  const Unit& unit = units_[u];
   Held& held = held_[u];
-  const auto names_of = [&](const TensorSpec& tensor) {
-    return optimizer_.whole(updated(tensor)) ? std::vector<std::string>()
-                                             : optimizer_.states(updated(tensor));
-  };
-  const std::vector<std::string> names = names_of(unit.spec.tensors[0]);
-  const bool alike = std::all_of(unit.spec.tensors.begin(), unit.spec.tensors.end(),
-                                 [&](const TensorSpec& tensor) { return names_of(tensor) == names; });
+  for (const TensorSpec& tensor : units_[u].spec.tensors) {
+    const UpdatedTensor told = updated(tensor);
+    const bool whole = optimizer_.whole(told);
+    held.stated.push_back({told, whole, whole ? std::vector<std::string>() : optimizer_.states(told), {}});
+  }
+  const std::vector<std::string>& names = held.stated[0].names;
+  const bool alike = std::all_of(held.stated.begin(), held.stated.end(),
+                                 [&](const Stated& stated) { return stated.names == names; });
   const auto make = [&](int64_t elements) {
     held.state_memory.push_back(device_.array(DType::f32, {elements}, "optimizer states"));
     return held.state_memory.back().tensor;
   };
   std::vector<Tensor> shared;
   for (size_t i = 0; alike && i < names.size(); ++i) shared.push_back(make(held.size()));
-  for (size_t t = 0; t < unit.spec.tensors.size(); ++t) {
-    const UpdatedTensor told = updated(unit.spec.tensors[t]);
-    Stated& stated = held.stated.emplace_back(Stated{told, optimizer_.whole(told), {}});
-    const auto [first, last] = run_of(u, t);
-    if (first == last) continue;
-    for (size_t i = 0; i < names_of(unit.spec.tensors[t]).size(); ++i) {
-      stated.states.push_back(alike ? shared[i].slice_rows(first - held.begin, last - first)
-                                    : make(last - first));
+  for (size_t t = 0; t < held.stated.size(); ++t) {
+    const Run run = own_run(u, t);
+    if (run.elements() == 0) continue;
+    for (size_t i = 0; i < held.stated[t].names.size(); ++i) {
+      held.stated[t].states.push_back(alike ? shared[i].slice_rows(run.first - held.begin, run.elements())
+                                            : make(run.elements()));
     }
   }
 }
@@ -475,10 +470,10 @@ Tensor Zero::gradient_partials() {
     launch(op::sum_squares(held_[u].pending[0].tensor, partials), Phase::optimizer);
     for (const Slice& slice : units_[u].slices) {
       if (slice.counted) continue;
-      const int64_t first = std::max(slice.offset, held_[u].begin) - held_[u].begin;
-      const int64_t last = std::min(slice.offset + slice.elements, held_[u].end) - held_[u].begin;
-      if (first >= last) continue;
-      const int64_t block = first / op::kReduceBlock, end = op::reduce_blocks(last);
+      const Run run = run_of(slice, held_[u].begin, held_[u].end);
+      if (run.elements() == 0) continue;
+      const int64_t block = (run.first - held_[u].begin) / op::kReduceBlock,
+                    end = op::reduce_blocks(run.last - held_[u].begin);
       launch(op::fill(partials.slice_rows(block, end - block), {0}), Phase::optimizer);
     }
     at += blocks;
@@ -499,10 +494,10 @@ void Zero::update(const StepScalars& scalars) {
   for (size_t u = 0; u < units_.size(); ++u) {
     const Held& held = held_[u];
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
-      const auto [first, last] = run_of(u, t);
-      if (first == last) continue;
-      const auto run = [&, first = first, last = last](const Array& array) {
-        return array.tensor.slice_rows(first - held.begin, last - first);
+      const Run own = own_run(u, t);
+      if (own.elements() == 0) continue;
+      const auto run = [&](const Array& array) {
+        return array.tensor.slice_rows(own.first - held.begin, own.elements());
       };
       const Stated& stated = held.stated[t];
       if (!stated.whole) {

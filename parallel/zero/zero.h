@@ -110,8 +110,9 @@ class Zero {
   // What the rule keeps for the run of a tensor that this rank holds.
   struct Stated {
     UpdatedTensor told;
-    bool whole = false;          // its owner keeps the states
-    std::vector<Tensor> states;  // f32[run]
+    bool whole = false;              // its owner keeps the states
+    std::vector<std::string> names;  // of the states that are here
+    std::vector<Tensor> states;      // f32[run]
   };
   struct Held {                  // this rank's shard of a unit
     int64_t begin = 0, end = 0;  // in the flat buffer
@@ -131,9 +132,6 @@ class Zero {
     bool forward = false, backward = false;  // packed
     bool in_place = false;                   // some products read `flat` itself
     Weights weights;
-  };
-  struct Run {  // of a tensor, in the flat buffer
-    int64_t first = 0, last = 0;
   };
   struct Open {  // the gradient of a unit under way
     Array flat;
@@ -156,7 +154,7 @@ class Zero {
   void drop(size_t unit);
   int64_t live_elements() const;
   void make_states(size_t unit);
-  Run run_of(size_t unit, size_t tensor) const;
+  Run own_run(size_t unit, size_t tensor) const;
   Array gradient_buffer(size_t unit) const;
   void reduce_unit(size_t unit);
   void absorb(size_t keep);

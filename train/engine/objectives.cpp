@@ -1,6 +1,7 @@
 #include "train/engine/objectives.h"
 
 #include "configs/run.pb.h"
+#include "core/base/arm.h"
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/model/next_token.h"
@@ -8,10 +9,9 @@
 namespace toroid::train {
 
 std::unique_ptr<Objective> ObjectiveRegistry::make(const config::ObjectiveConfig& config) const {
-  const auto* kinds = config::ObjectiveConfig::descriptor()->FindOneofByName("kind");
-  const auto* arm = config.GetReflection()->GetOneofFieldDescriptor(config, kinds);
-  const bool custom = arm != nullptr && arm->name() == "custom";
-  const std::string name = arm == nullptr ? "next_token" : custom ? config.custom().name() : arm->name();
+  const std::string arm = arm_of(config, "kind");
+  const bool custom = arm == "custom";
+  const std::string name = arm.empty() ? "next_token" : custom ? config.custom().name() : arm;
   if (custom && config::ObjectiveConfig::descriptor()->FindFieldByName(name) != nullptr) {
     throw UserError("train.objective.custom.name is \"" + printable(name) +
                     "\", which is built in: write objective { " + printable(name) + " { ... } }");
