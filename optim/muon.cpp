@@ -9,6 +9,7 @@
 #include "core/op/matmul.h"
 #include "core/op/momentum.h"
 #include "core/op/reduce.h"
+#include "core/op/symmetric_product.h"
 #include "optim/adamw.h"
 #include "optim/optim.pb.h"
 
@@ -20,7 +21,16 @@ constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;
 constexpr double kScale = 0.2;  // of AdamW's usual update, whose elements have this root mean square
 constexpr std::string_view kHolder = "temporaries";
 
-// Issues the products of one matrix. X [out, in]; the Gram matrix is taken over the shorter side, n x n.
+// Iterations between two products with X. Through polynomials of the Gram matrix they cost less, but a
+// rounding of that matrix stays and grows elevenfold an iteration where singular values are small. After
+// three in bf16 it is no more than rounding X itself brings; fp32 is there for its precision.
+int64_t iterations_together(DType products) {
+  return products == DType::f32 ? 1 : 3;
+}
+
+// Issues the products of one matrix. X [out, in]; the Gram matrix A is taken over the shorter side, n x n. An
+// iteration multiplies X by P = a + b A + c A^2, and A by P^2. All of these are polynomials in A: they
+// commute and are symmetric, and half of each is computed.
 class NewtonSchulz {
  public:
   NewtonSchulz(Device& device, const UpdateNumerics& numerics, const Tensor& x)
@@ -30,51 +40,50 @@ class NewtonSchulz {
         tall_(x.rows() > x.columns()),
         n_(std::min(x.rows(), x.columns())) {}
 
-  void iterate() const {
-    const Array gram = this->gram();
-    // B = b A + c A^2
-    Array square = array_f32({n_, n_});
-    launch(op::matmul_dw(gram.tensor, gram.tensor, square.tensor, {}));
-    launch(op::combine(gram.tensor, square.tensor, gram.tensor, {kB, kC}));
-    square = Array{};
-    // X = a X + B X, B symmetric
-    const Array product = array_f32(x_.shape);
-    if (tall_) {
-      const Array packed = pack(gram.tensor);
-      launch(op::matmul(x_, packed.tensor, product.tensor));
-    } else {
-      launch(op::matmul_dw(gram.tensor, x_, product.tensor, {}));
-    }
-    launch(op::combine(x_, product.tensor, x_, {kA, 1}));
+  void iterate(int64_t times) const {
+    const int64_t together = iterations_together(numerics_.products);
+    for (int64_t done = 0; done < times; done += together) multiply(factor(std::min(together, times - done)));
   }
 
  private:
+  // What so many iterations multiply X by.
+  Array factor(int64_t iterations) const {
+    const Array gram = product(x_, x_, {}, {.transposed = tall_});
+    Array all;
+    for (int64_t i = 0; i < iterations; ++i) {
+      Array one = product(gram.tensor, gram.tensor, gram.tensor, {.alpha = kC, .beta = kB, .gamma = kA});
+      if (i + 1 < iterations) {
+        const Array half = product(one.tensor, gram.tensor, {}, {});
+        launch(op::symmetric_product(half.tensor, one.tensor, {}, gram.tensor, {}));
+      }
+      all = i == 0 ? std::move(one) : product(one.tensor, all.tensor, {}, {});
+    }
+    return all;
+  }
+
+  Array product(const Tensor& a, const Tensor& b, const Tensor& c, op::SymmetricProductSpec spec) const {
+    Array out = array({n_, n_});
+    launch(op::symmetric_product(a, b, c, out.tensor, spec));
+    return out;
+  }
+
+  void multiply(const Array& factor) const {
+    const Array product = array(x_.shape);
+    const Tensor& packed_from = tall_ ? factor.tensor : x_;
+    const Array packed = array(packed_from.shape, tall_ ? Layout::packed_forward : Layout::packed_backward);
+    launch(op::pack({&packed_from, 1}, packed.tensor));
+    launch(tall_ ? op::matmul(x_, packed.tensor, product.tensor)
+                 : op::matmul_dx(factor.tensor, packed.tensor, product.tensor));
+    launch(op::cast(product.tensor, x_));
+  }
+
   Array array(Shape shape, Layout layout = Layout::plain) const {
     return device_.array(numerics_.products, shape, kHolder, layout);
   }
-  Array array_f32(Shape shape) const { return device_.array(DType::f32, shape, kHolder); }
   void launch(Call call) const {
     call.phase = Phase::optimizer;
     call.tiles = numerics_.tiles;
     device_.launch(call);
-  }
-  Array pack(const Tensor& matrix) const {
-    Array packed = array(matrix.shape, Layout::packed_forward);
-    launch(op::pack({&matrix, 1}, packed.tensor));
-    return packed;
-  }
-  // X X^T or, of a tall one, X^T X.
-  Array gram() const {
-    Array gram = array({n_, n_});
-    if (!tall_) {
-      const Array packed = pack(x_);
-      launch(op::matmul(x_, packed.tensor, gram.tensor));
-      return gram;
-    }
-    const Array exact = numerics_.products == DType::f32 ? Array{gram.tensor, {}} : array_f32({n_, n_});
-    launch(op::matmul_dw(x_, x_, exact.tensor, {}));
-    if (exact.tensor.type != gram.tensor.type) launch(op::cast(exact.tensor, gram.tensor));
-    return gram;
   }
 
   Device& device_;
@@ -104,11 +113,15 @@ class Muon final : public Optimizer {
     adamw_->update(device, scalars, gradient, master, states, tensor);
   }
 
-  // FLOPs of an iteration's products.
+  // FLOPs of the products in bf16.
   int64_t work(const UpdatedTensor& tensor) const override {
-    const int64_t less = std::min(tensor.shape[0], tensor.shape[1]),
-                  more = std::max(tensor.shape[0], tensor.shape[1]);
-    return less * less * (4 * more + 2 * less);
+    const int64_t n = std::min(tensor.shape[0], tensor.shape[1]),
+                  x = std::max(tensor.shape[0], tensor.shape[1]), together = iterations_together(DType::bf16);
+    int64_t flops = 0;
+    for (int64_t done = 0; done < iterations_; done += together) {
+      flops += n * n * (3 * x + (4 * std::min(together, iterations_ - done) - 3) * n);
+    }
+    return flops;
   }
 
   void find_direction(Device& device, const StepScalars& scalars, const Tensor& gradient,
@@ -127,8 +140,7 @@ class Muon final : public Optimizer {
     launch(op::unit_norm(update.tensor, squares.tensor, direction.reshape(flat), {epsilon_}));
     update = Array{};
     squares = Array{};
-    const NewtonSchulz newton(device, numerics, direction);
-    for (int64_t i = 0; i < iterations_; ++i) newton.iterate();
+    NewtonSchulz(device, numerics, direction).iterate(iterations_);
   }
 
   void descend(Device& device, const StepScalars& scalars, const Tensor& direction, const Tensor& master,

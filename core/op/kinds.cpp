@@ -14,6 +14,7 @@
 #include "core/op/outer.h"
 #include "core/op/reduce.h"
 #include "core/op/rope.h"
+#include "core/op/symmetric_product.h"
 #include "core/op/update.h"
 #include "core/op/wire.h"
 
@@ -34,7 +35,7 @@ std::span<const OpKind* const> all_kinds() {
       &loss_merge_kind,  &loss_part_grad_kind, &compress_kind,
       &sum_wires_kind,   &outer_gradient_kind, &nesterov_kind,
       &momentum_kind,    &descend_kind,        &lion_kind,
-      &combine_kind,     &unit_norm_kind,
+      &combine_kind,     &unit_norm_kind,      &symmetric_product_kind,
   };
   return kinds;
 }

@@ -11,6 +11,7 @@ namespace cpu {
 void add_matmul_kernels(KernelRegistry& registry, Bf16Products products) {
   add_pack_kernel(registry, products);
   add_product_kernels(registry, products);
+  add_symmetric_product_kernel(registry, products);
   add_attention_kernels(registry, products);
   add_loss_kernels(registry, products);
 }

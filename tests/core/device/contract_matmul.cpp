@@ -1,5 +1,7 @@
 // matmul, matmul_dx, matmul_dw and pack. m rows, n outputs, k inputs.
 #include "core/op/matmul.h"
+#include "core/op/reference.h"
+#include "core/op/symmetric_product.h"
 #include "tests/core/device/kernel_contract.h"
 
 namespace toroid::testing {
@@ -113,6 +115,49 @@ TEST_P(KernelContract, matmul_in_tiles) {
             return call;
           },
           {.length = static_cast<double>(m)}, "in token blocks");
+    }
+  }
+}
+
+// Of a with itself any product is symmetric, of two matrices one is only by their making: b is a times a
+// number that changes no bit of a significand.
+TEST_P(KernelContract, symmetric_product) {
+  if (!has(op::symmetric_product_kind)) GTEST_SKIP();
+  struct Square {
+    int64_t n, k;
+  };
+  constexpr Square squares[] = {{0, 5}, {5, 0}, {1, 1}, {3, 17}, {64, 64}, {65, 32}, {127, 96}, {330, 33}};
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const DType out : {DType::f32, DType::bf16}) {
+      if (type == DType::f32 && out == DType::bf16) continue;
+      for (const Square& size : squares) {
+        for (const bool transposed : {false, true}) {
+          for (const bool polynomial : {false, true}) {
+            for (const bool deterministic : {false, true}) {
+              expect_agreement(
+                  [&](Workbench& bench) {
+                    const Shape shape = transposed ? Shape{size.k, size.n} : Shape{size.n, size.k};
+                    const Shape square{size.n, size.n};
+                    const Tensor a = bench.normal(type, shape);
+                    Tensor b = a, c;
+                    if (polynomial) {
+                      std::vector<double> twice = op::load(a);
+                      for (double& value : twice) value *= 2;
+                      b = bench.filled(type, shape, twice);
+                      c = bench.normal(out, square);  // of which the lower half counts
+                    }
+                    Call call = op::symmetric_product(a, b, c, bench.output(out, square),
+                                                      {transposed, polynomial ? 2.0315 : 1.0,
+                                                       polynomial ? -4.775 : 0.0, polynomial ? 3.4445 : 0.0});
+                    call.tiles.deterministic = deterministic;
+                    return call;
+                  },
+                  {.length = static_cast<double>(size.k), .scale = polynomial ? 8.0 : 1.0},
+                  transposed ? "transposed" : "");
+            }
+          }
+        }
+      }
     }
   }
 }
