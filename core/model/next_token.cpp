@@ -40,7 +40,8 @@ class NextToken final : public Objective {
  public:
   bool is_likelihood() const override { return true; }
 
-  void loss(Context& c, const HeadInputs& in, const Tensor& x, const Tensor& token_loss) const override {
+  void loss(Context& c, const HeadInputs& in, const Tensor& x, const Tensor& token_loss,
+            std::span<const Tensor>) const override {
     const ModelShare share = share_of(c, in.config);
     const Normed normed = final_norm(c, in.config, in.head, x);
     if (share.place.size == 1) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,8 +30,10 @@ struct Batch {
   std::vector<int32_t> targets;          // -1: masked
   std::vector<int32_t> positions;        // 0 at each document and each cut
   std::vector<int32_t> document_starts;  // index in the sequence of the first token of the token's document
-  int64_t target_count = 0;              // targets that are not -1
-  int64_t target_bytes = 0;              // UTF-8 bytes of the text that the targets stand for (bits per byte)
+  std::map<std::string, std::vector<float>>
+      operands;              // further numbers of each token, for objectives that ask
+  int64_t target_count = 0;  // targets that are not -1
+  int64_t target_bytes = 0;  // UTF-8 bytes of the text that the targets stand for (bits per byte)
 };
 
 // Which documents a sequence was cut from.
@@ -74,6 +77,7 @@ struct SyntheticTokens {
   int32_t vocab = 2;
   uint64_t seed = 0;
   int64_t validation_sequences = 0;
+  std::vector<std::string> operands = {};  // each uniform in [0, 1)
 };
 std::unique_ptr<BatchSource> synthetic_batches(const SyntheticTokens& tokens);
 

@@ -16,7 +16,11 @@ class SyntheticBatches : public BatchSource {
 
   Batch batch(int64_t position, int64_t count) const override {
     Batch batch = empty_batch(count, tokens_.tokens_per_sequence);
-    for (int64_t i = 0; i < count; ++i) draw("train", skips_.index(position + i), row_of(batch, i));
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t index = skips_.index(position + i);
+      draw("train", index, row_of(batch, i));
+      draw_operands("train", index, batch);
+    }
     count_targets(batch);
     return batch;
   }
@@ -25,7 +29,10 @@ class SyntheticBatches : public BatchSource {
     require(first >= 0 && count >= 0 && first + count <= tokens_.validation_sequences,
             "validation sequences that are read exist");
     Batch batch = empty_batch(count, tokens_.tokens_per_sequence);
-    for (int64_t i = 0; i < count; ++i) draw("validation", first + i, row_of(batch, i));
+    for (int64_t i = 0; i < count; ++i) {
+      draw("validation", first + i, row_of(batch, i));
+      draw_operands("validation", first + i, batch);
+    }
     count_targets(batch);
     return batch;
   }
@@ -60,6 +67,19 @@ class SyntheticBatches : public BatchSource {
       if (i == tokens_.tokens_per_sequence) break;
       row.ids[static_cast<size_t>(i)] = id;
       row.positions[static_cast<size_t>(i)] = static_cast<int32_t>(i);
+    }
+  }
+
+  // Of the batch's next sequence.
+  void draw_operands(const std::string& name, int64_t index, Batch& batch) const {
+    for (const std::string& operand : tokens_.operands) {
+      const RandomKey key =
+          random_key(tokens_.seed, Purpose::synthetic, name + " " + operand, static_cast<uint64_t>(index));
+      std::vector<float>& values = batch.operands[operand];
+      for (int64_t i = 0; i < tokens_.tokens_per_sequence; ++i) {
+        const uint64_t word = philox(key, static_cast<uint64_t>(i) / 4)[static_cast<size_t>(i % 4)];
+        values.push_back(static_cast<float>(word >> 8) * 0x1p-24f);
+      }
     }
   }
 

@@ -22,8 +22,8 @@ using Json = nlohmann::json;
 
 // Synthetic tokens, of which sequence i of a step loses its first targets: more or fewer, by its number, so
 // that no two ranks of a layout have as many.
-Batch masked_batch(const config::RunConfig& run, int64_t step) {
-  Batch batch = synthetic_batch(run, step);
+Batch masked_batch(const config::RunConfig& run, int64_t step, const std::vector<std::string>& operands) {
+  Batch batch = synthetic_batch(run, step, operands);
   for (int64_t s = 0; s < batch.sequences; ++s) {
     const int64_t masked = (7 * s + 3 * step) % std::max<int64_t>(1, batch.tokens - 1);
     for (int64_t t = 0; t < masked; ++t) batch.targets[static_cast<size_t>(s * batch.tokens + t)] = -1;
@@ -131,7 +131,8 @@ LayoutRun run_layout(const config::RunConfig& run, std::unique_ptr<World> world,
   const optim::Schedule schedule = plugins.schedules.make(run.optim().schedule());
   LayoutRun own;  // what this rank knows: the losses, its share of the hashes, its work
   for (int64_t step = 0; step < run.train().steps(); ++step) {
-    program.upload(host_batch(masked_batch(run, step)), schedule(step));
+    program.upload(host_batch(masked_batch(run, step, program.options().objective->operands())),
+                   schedule(step));
     const bool last = step + 1 == run.train().steps();
     recorder.keep_records(last);
     recorder.clear();

@@ -150,17 +150,19 @@ RunRank join_ranks(const config::RunConfig& run, const Plugins& plugins,
   return leave_as_rank(std::move(ranks), run, products, plugins);
 }
 
-Batch synthetic_batch(const config::RunConfig& run, int64_t step) {
+Batch synthetic_batch(const config::RunConfig& run, int64_t step, const std::vector<std::string>& operands) {
   SyntheticTokens tokens;
   tokens.tokens_per_sequence = run.batch().tokens_per_sequence();
   tokens.vocab = static_cast<int32_t>(run.model().vocab());
   tokens.seed = run.train().seed();
+  tokens.operands = operands;
   const int64_t sequences = run.batch().global_sequences();
   return synthetic_batches(tokens)->batch(step * sequences, sequences);
 }
 
 HostBatch host_batch(const Batch& batch) {
-  return {batch.ids, batch.targets, batch.positions, batch.document_starts, batch.target_count};
+  return {batch.ids,          batch.targets,  batch.positions, batch.document_starts,
+          batch.target_count, &batch.operands};
 }
 
 }  // namespace toroid::train

@@ -53,8 +53,10 @@ RunRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Product
 RunRank join_ranks(const config::RunConfig& run, const Plugins& plugins,
                    const std::vector<RunIdentity::Part>& more = {});
 
-// Random tokens: the batch of `step` of a run that takes the config's batch at every step.
-Batch synthetic_batch(const config::RunConfig& run, int64_t step);
+// Random tokens, and random numbers for what an objective asks of each: the batch of `step` of a run that
+// takes the config's batch at every step.
+Batch synthetic_batch(const config::RunConfig& run, int64_t step,
+                      const std::vector<std::string>& operands = {});
 
 HostBatch host_batch(const Batch& batch);
 

@@ -22,7 +22,8 @@ StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
   const Engine engine = make_engine(run, std::move(world), std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   device->clear();
-  engine.program->upload(host_batch(synthetic_batch(run, 0)), 0);
+  engine.program->upload(host_batch(synthetic_batch(run, 0, engine.program->options().objective->operands())),
+                         0);
   engine.program->step();
   engine.program->meet_pods();  // the outer step, where pods make one every so many steps
   StepRecord out;

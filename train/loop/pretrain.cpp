@@ -302,6 +302,9 @@ void Pretrain::validate(int64_t step) {
   const int64_t count = std::min(config_.train().validate().sequences(), batches_->validation_sequences());
   if (count == 0 || validated_step_ == step) return;
   validated_step_ = step;
+  const Objective& objective = *engine_.program->options().objective;
+  const std::vector<std::string> names = objective.metrics();
+  std::vector<double> sums(names.size(), 0.0);
   double loss = 0;
   int64_t targets = 0, bytes = 0;
   const int64_t at_once = engine_.program->sequences_per_round();
@@ -309,6 +312,7 @@ void Pretrain::validate(int64_t step) {
     const Batch batch = batches_->validation(first, std::min(at_once, count - first));
     const auto part = engine_.program->evaluate(host_batch(batch));
     loss += part.loss_sum;
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += part.metric_sums[i];
     targets += part.targets;
     bytes += batch.target_bytes;
   }
@@ -316,7 +320,10 @@ void Pretrain::validate(int64_t step) {
   row.step = step;
   row.targets = targets;
   row.validation_loss = targets > 0 ? loss / static_cast<double>(targets) : std::nan("");
-  const bool likelihood = engine_.program->options().objective->is_likelihood();
+  for (size_t i = 0; i < names.size(); ++i) {
+    row.metrics[names[i]] = targets > 0 ? sums[i] / static_cast<double>(targets) : std::nan("");
+  }
+  const bool likelihood = objective.is_likelihood();
   row.perplexity = likelihood ? std::exp(row.validation_loss) : std::nan("");
   row.bits_per_byte =
       likelihood && bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
@@ -324,6 +331,7 @@ void Pretrain::validate(int64_t step) {
   if (!leads_) return;
   std::printf("step: %5lld  validation_loss: %.4f", static_cast<long long>(step), row.validation_loss);
   if (likelihood) std::printf("  perplexity: %.2f  bits_per_byte: %.4f", row.perplexity, row.bits_per_byte);
+  for (const auto& [name, value] : row.metrics) std::printf("  %s: %.4f", name.c_str(), value);
   std::printf("\n");
   std::fflush(stdout);
 }

@@ -91,6 +91,7 @@ void MetricsFile::write(const ValidationRow& row) {
   json["perplexity"] = number(row.perplexity);
   json["bits_per_byte"] = number(row.bits_per_byte);
   json["validation_targets"] = row.targets;
+  for (const auto& [name, value] : row.metrics) json["validation_" + name] = number(value);
   line(json.dump());
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -28,6 +29,7 @@ struct ValidationRow {
   int64_t step = 0;
   double validation_loss = 0, perplexity = 0, bits_per_byte = 0;
   int64_t targets = 0;
+  std::map<std::string, double> metrics = {};  // the objective's own
 };
 
 // When a run is over: what the simulator's chip `host` says of its step, beside the median that was measured.

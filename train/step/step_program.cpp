@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/round_up.h"
+#include "core/base/text.h"
 #include "core/model/product.h"
 #include "core/model/share.h"
 #include "core/op/elementwise.h"
@@ -128,7 +128,32 @@ StepProgram::Inputs StepProgram::make_inputs(int64_t sequences) {
   const Shape shape{sequences * tokens_};
   const auto ints = [&] { return device_.array(DType::i32, shape, "batch"); };
   const auto scalar = [&] { return device_.array(DType::f32, {1}, "batch"); };
-  return {ints(), ints(), ints(), ints(), scalar(), scalar(), scalar(), 0};
+  Inputs inputs{ints(), ints(), ints(), ints(), {}, scalar(), scalar(), scalar(), 0};
+  for (size_t i = 0; i < options_.objective->operands().size(); ++i) {
+    inputs.operands.push_back(device_.array(DType::f32, shape, "batch"));
+  }
+  return inputs;
+}
+
+std::vector<std::span<const float>> StepProgram::asked_operands(const HostBatch& batch) const {
+  std::vector<std::span<const float>> out;
+  for (const std::string& name : options_.objective->operands()) {
+    const std::vector<float>* found = nullptr;
+    std::string there;
+    if (batch.operands != nullptr) {
+      for (const auto& [has, values] : *batch.operands) {
+        there += (there.empty() ? "\"" : ", \"") + printable(has) + "\"";
+        if (has == name && values.size() == batch.ids.size()) found = &values;
+      }
+    }
+    if (found == nullptr) {
+      throw UserError("the objective needs \"" + printable(name) + "\" of each token, but the batches have " +
+                      (there.empty() ? "nothing beside ids and targets" : there) +
+                      "; train on data that has it, or with another train.objective");
+    }
+    out.emplace_back(*found);
+  }
+  return out;
 }
 
 void StepProgram::initialise(uint64_t seed) {
@@ -138,17 +163,17 @@ void StepProgram::initialise(uint64_t seed) {
 
 void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor,
                               double rate) {
-  const auto T = static_cast<size_t>(options_.tokens_per_sequence);
+  const auto length = static_cast<size_t>(options_.tokens_per_sequence);
   const int64_t sequences = deal.microbatches * deal.sequences;
   inputs.microbatches = deal.microbatches;
   // Sequences and tokens that are missing are there, masked: a microbatch's shapes never change.
-  const auto put = [&](const Array& to, std::span<const int32_t> from, int32_t filler) {
-    std::vector<int32_t> own(static_cast<size_t>(sequences * tokens_), filler);
+  const auto put = [&]<class T>(const Array& to, std::span<const T> from, T filler) {
+    std::vector<T> own(static_cast<size_t>(sequences * tokens_), filler);
     for (int64_t i = 0; i < sequences; ++i) {
       const int64_t sequence = deal.first + i / deal.sequences * deal.stride + i % deal.sequences;
-      const auto first = static_cast<size_t>(sequence) * T;
+      const auto first = static_cast<size_t>(sequence) * length;
       if (first >= from.size()) continue;
-      std::copy_n(from.begin() + static_cast<ptrdiff_t>(first), std::min(T, from.size() - first),
+      std::copy_n(from.begin() + static_cast<ptrdiff_t>(first), std::min(length, from.size() - first),
                   own.begin() + static_cast<ptrdiff_t>(i * tokens_));
     }
     device_.write(to.tensor.slice_rows(0, sequences * tokens_), std::as_bytes(std::span(own)));
@@ -157,10 +182,12 @@ void StepProgram::fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch&
   put(inputs.targets, batch.targets, -1);
   put(inputs.positions, batch.positions, 0);
   if (config_.attend_across_documents) {
-    put(inputs.starts, {}, 0);
+    put(inputs.starts, std::span<const int32_t>{}, 0);
   } else {
     put(inputs.starts, batch.starts, 0);
   }
+  const auto operands = asked_operands(batch);
+  for (size_t i = 0; i < operands.size(); ++i) put(inputs.operands[i], operands[i], 0.0f);
   const auto put_scalar = [&](const Array& to, float value) {
     device_.write(to.tensor, std::as_bytes(std::span(&value, 1)));
   };
@@ -211,9 +238,21 @@ const PackedMatrix& StepProgram::table() const {
                            : zero_.weights(static_cast<int>(config_.layers) + 1).packs[0];
 }
 
-HeadInputs StepProgram::head_inputs(const Microbatch& batch) const {
-  return {config_, zero_.weights(static_cast<int>(config_.layers) + 1), table(), batch,
-          options_.loss_block_tokens};
+std::vector<Tensor> StepProgram::operands(const Inputs& inputs, int64_t index, int64_t sequences) const {
+  std::vector<Tensor> out;
+  for (const Array& operand : inputs.operands) {
+    out.push_back(operand.tensor.slice_rows(index * sequences * tokens_, sequences * tokens_));
+  }
+  return out;
+}
+
+HeadInputs StepProgram::head_inputs(const Microbatch& batch, std::span<const Tensor> operands) const {
+  return {config_,
+          zero_.weights(static_cast<int>(config_.layers) + 1),
+          table(),
+          batch,
+          options_.loss_block_tokens,
+          operands};
 }
 
 void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
@@ -241,8 +280,8 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
       if (marks_microbatches_) marks_.forward_end.push_back(device_.record(Queue::compute));
       const auto gradients = zero_.gradients(head);
       Gradient& d_table = config_.tied_head ? zero_.gradients(0)[0] : gradients[1];
-      flow = options_.objective->gradient(c, head_inputs(batch), std::move(flow), token_loss_.tensor,
-                                          {gradients[0], d_table});
+      flow = options_.objective->gradient(c, head_inputs(batch, operands(inputs, index, sequences_)),
+                                          std::move(flow), token_loss_.tensor, {gradients[0], d_table});
       c.launch(op::sum(token_loss_.tensor, losses_.tensor.slice_rows(index, 1)));
     } else if (visit.stage > 0) {
       c.phase = Phase::backward;
@@ -343,6 +382,12 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
   Microbatch batch = microbatch(inputs, 0, sequences_);
   const RopeTables tables = make_rope_tables(c, config_, batch);
   const int head = static_cast<int>(config_.layers) + 1;
+  std::vector<Tensor> values{token_loss_.tensor};  // of each token: the loss, the objective's metrics
+  std::vector<Array> metrics;
+  for (size_t i = 0; i < options_.objective->metrics().size(); ++i) {
+    metrics.push_back(device_.array(DType::f32, token_loss_.tensor.shape, "batch"));
+    values.push_back(metrics.back().tensor);
+  }
   Array flow;
   walk_forward([&](int stage) {
     if (stage == 0) {
@@ -352,17 +397,23 @@ StepProgram::Evaluation StepProgram::evaluate(const HostBatch& host) {
       flow = layers_[static_cast<size_t>(stage - 1)].forward(c, zero_.weights(stage), batch, std::move(flow),
                                                              saved, Keep());
     } else {
-      options_.objective->loss(c, head_inputs(batch), flow.tensor, token_loss_.tensor);
+      options_.objective->loss(c, head_inputs(batch, operands(inputs, 0, sequences_)), flow.tensor, values[0],
+                               std::span(values).subspan(1));
     }
   });
-  const Array sum = c.array_f32({1}, "batch");
-  c.launch(op::sum(token_loss_.tensor, sum.tensor));
+  const auto count = static_cast<int64_t>(values.size());
+  const Array sum = c.array_f32({count}, "batch");
+  for (int64_t i = 0; i < count; ++i) {
+    c.launch(op::sum(values[static_cast<size_t>(i)], sum.tensor.slice_rows(i, 1)));
+  }
   const CollectiveLabel label{"validation loss", "batch", Phase::forward};
   Array all = groups_.gather.all_gather({sum.tensor, {}}, label);
   all = zero_.pods().gather(std::move(all), label);
-  std::vector<float> losses(static_cast<size_t>(all.tensor.elements()));
-  device_.read(all.tensor, std::as_writable_bytes(std::span(losses)));
-  return {std::accumulate(losses.begin(), losses.end(), 0.0), host.target_count};
+  std::vector<float> read(static_cast<size_t>(all.tensor.elements()));
+  device_.read(all.tensor, std::as_writable_bytes(std::span(read)));
+  std::vector<double> sums(values.size(), 0.0);
+  for (size_t i = 0; i < read.size(); ++i) sums[i % sums.size()] += read[i];
+  return {sums[0], {sums.begin() + 1, sums.end()}, host.target_count};
 }
 
 StepProgram::Trace StepProgram::trace(const HostBatch& host, int64_t sequences) {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/model/ends.h"
@@ -41,6 +43,7 @@ std::vector<Visit> forward_visits(const DecoderConfig& config);
 struct HostBatch {
   std::span<const int32_t> ids, targets, positions, starts;
   int64_t target_count = 0;
+  const std::map<std::string, std::vector<float>>* operands = nullptr;  // that the objective may ask for
 };
 
 // What a step left on the device, read one step late.
@@ -88,6 +91,7 @@ class StepProgram {
   // and their target count (forward only); blocks.
   struct Evaluation {
     double loss_sum = 0;
+    std::vector<double> metric_sums;  // of the objective's metrics
     int64_t targets = 0;
   };
   Evaluation evaluate(const HostBatch& batch);
@@ -115,17 +119,22 @@ class StepProgram {
  private:
   struct Inputs {
     Array ids, targets, positions, starts;  // i32[microbatches B T]
+    std::vector<Array> operands;            // f32[microbatches B T]: the objective's
     Array scale, count, rate;               // f32[1]
     int64_t microbatches = 0;               // that were uploaded
   };
   Inputs make_inputs(int64_t sequences);
+  // The numbers of each token that the objective asks for. UserError where the batch does not have them.
+  std::vector<std::span<const float>> asked_operands(const HostBatch& batch) const;
   // Gradients are divided by `divisor` targets.
   void fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor, double rate);
   int64_t pod_targets(const Deal& deal, const HostBatch& batch) const;
   Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
   void run_microbatch(int64_t index, const Inputs& inputs);
   const PackedMatrix& table() const;
-  HeadInputs head_inputs(const Microbatch& batch) const;
+  // The objective's operands of a microbatch of `inputs`.
+  std::vector<Tensor> operands(const Inputs& inputs, int64_t index, int64_t sequences) const;
+  HeadInputs head_inputs(const Microbatch& batch, std::span<const Tensor> operands) const;
   // Walks the units forward and hands each stage's visit to `body`, its weights ready.
   template <class Body>
   void walk_forward(const Body& body);

@@ -50,7 +50,7 @@ TEST_P(Head, gradient_is_the_derivative_of_the_loss) {
   EXPECT_TRUE(objective->is_likelihood());
   const auto forward = [&] {
     tiny.pack(spec, unit.weights);
-    objective->loss(tiny.context, inputs, x, losses);
+    objective->loss(tiny.context, inputs, x, losses, {});
   };
   forward();
   const Array d_x =

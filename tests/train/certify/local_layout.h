@@ -35,15 +35,15 @@ inline std::unique_ptr<CpuDevice> local_device(const Plugins& plugins) {
 // throws is thrown once all have ended.
 inline LayoutRun run_locally(
     config::RunConfig run, const Layout& layout, const AdaptGroups& adapt = {},
-    const std::function<std::unique_ptr<Device>(int rank)>& make_device = [](int) {
-      return local_device(Plugins());
-    }) {
+    const std::function<std::unique_ptr<Device>(int rank)>& make_device =
+        [](int) { return local_device(Plugins()); },
+    const Plugins& plugins = Plugins()) {
   layout.apply(run);
   config::validate(run);
   LocalJob job(layout.ranks(), {});
   std::vector<LayoutRun> found(static_cast<size_t>(layout.ranks()));
   const std::string failures = testing::run_rank_threads(layout.ranks(), [&](int rank) {
-    found[static_cast<size_t>(rank)] = run_layout(run, job.world(rank), make_device(rank), Plugins(), adapt);
+    found[static_cast<size_t>(rank)] = run_layout(run, job.world(rank), make_device(rank), plugins, adapt);
   });
   if (!failures.empty()) throw std::runtime_error(failures);
   found[0].layout = layout.text();

@@ -195,9 +195,12 @@ class CountingObjective final : public Objective {
  public:
   explicit CountingObjective(std::atomic<int>& calls) : calls_(calls) {}
   bool is_likelihood() const override { return false; }
-  void loss(Context& c, const HeadInputs& in, const Tensor& x, const Tensor& token_loss) const override {
+  std::vector<std::string> metrics() const override { return {"again"}; }
+  void loss(Context& c, const HeadInputs& in, const Tensor& x, const Tensor& token_loss,
+            std::span<const Tensor> metrics) const override {
     ++calls_;
-    next_token_->loss(c, in, x, token_loss);
+    next_token_->loss(c, in, x, token_loss, {});
+    c.device.copy(metrics[0], token_loss);
   }
   Array gradient(Context& c, const HeadInputs& in, Array x, const Tensor& token_loss,
                  const HeadGradients& to) const override {
@@ -275,6 +278,10 @@ TEST_F(PretrainTest, OneMoreOfEverythingIsAFileAndALine) {
   EXPECT_EQ(run(options, plugins), ExitCode::done);
   EXPECT_GT(calls, 0);
   EXPECT_NE(metrics("more_run").find("\"perplexity\":null"), std::string::npos) << metrics("more_run");
+  const std::string rows = metrics("more_run"), last = rows.substr(0, rows.rfind("\"validation_targets\""));
+  const auto validated =
+      nlohmann::json::parse(rows.substr(last.rfind('{'), rows.find('\n', last.size()) - last.rfind('{')));
+  EXPECT_EQ(validated.at("validation_again"), validated.at("validation_loss"));
   EXPECT_NE(metrics("more_run").find("\"learning_rate\":0.000500"), std::string::npos) << metrics("more_run");
 }
 
