@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "core/base/arm.h"
 #include "train/config/reflection.h"
 
 namespace toroid::config {
@@ -98,35 +99,33 @@ void derive_batch(BatchConfig& batch, Origins& origins) {
   origins["batch.global_sequences"] = derived_from("batch.ramp");
 }
 
-// A run may end within its warm-up or before its decay: the schedule is then longer than the run.
-template <class Kind>
-void derive_steps(Kind& kind, int64_t shortest, const std::string& path, const TrainConfig& train,
-                  Origins& origins) {
-  if (kind.has_steps() || !train.has_steps()) return;
-  kind.set_steps(std::max({train.steps(), shortest, int64_t{1}}));
-  origins[path + ".steps"] = derived_from(train.steps() >= kind.steps() ? "train.steps" : path + ".warmup");
-}
-
+// The steps of a schedule that has them, and of its decay where it has one. A run may end within its warm-up
+// or before its decay: the schedule is then longer than the run.
 void derive_schedule(ScheduleConfig& schedule, const TrainConfig& train, Origins& origins) {
-  const std::string path = "optim.schedule.";
+  const std::string arm = arm_of(schedule, "kind");
+  if (arm.empty()) return;
+  pb::Message& kind =
+      *schedule.GetReflection()->MutableMessage(&schedule, schedule.GetDescriptor()->FindFieldByName(arm));
+  const auto* const reflection = kind.GetReflection();
+  const auto field = [&](const char* name) { return kind.GetDescriptor()->FindFieldByName(name); };
+  const auto* const steps = field("steps");
+  const auto* const decay = field("decay");
+  if (steps == nullptr) return;
+  const std::string path = "optim.schedule." + arm;
   // What is out of bounds is left to validate(), so nothing may overflow before it.
-  const auto bounded = [](int64_t steps) { return std::clamp<int64_t>(steps, 0, 1'000'000'000'000); };
-  if (schedule.has_linear()) {
-    auto& kind = *schedule.mutable_linear();
-    derive_steps(kind, bounded(kind.warmup()), path + "linear", train, origins);
+  const auto bounded = [&](const pb::FieldDescriptor* of) {
+    return of == nullptr ? 0 : std::clamp<int64_t>(reflection->GetInt64(kind, of), 0, 1'000'000'000'000);
+  };
+  const int64_t warmup = bounded(field("warmup"));
+  if (!reflection->HasField(kind, steps) && train.has_steps()) {
+    const int64_t most = std::max({train.steps(), warmup + bounded(decay), int64_t{1}});
+    reflection->SetInt64(&kind, steps, most);
+    origins[path + ".steps"] = derived_from(train.steps() >= most ? "train.steps" : path + ".warmup");
   }
-  if (schedule.has_cosine()) {
-    auto& kind = *schedule.mutable_cosine();
-    derive_steps(kind, bounded(kind.warmup()), path + "cosine", train, origins);
-  }
-  if (schedule.has_warmup_stable_decay()) {
-    auto& kind = *schedule.mutable_warmup_stable_decay();
-    derive_steps(kind, bounded(kind.warmup()) + bounded(kind.decay()), path + "warmup_stable_decay", train,
-                 origins);
-    if (!kind.has_decay() && kind.has_steps()) {
-      kind.set_decay(std::min(kind.steps() / 10, kind.steps() - bounded(kind.warmup())));
-      origins[path + "warmup_stable_decay.decay"] = derived_from(path + "warmup_stable_decay.steps");
-    }
+  if (decay != nullptr && !reflection->HasField(kind, decay) && reflection->HasField(kind, steps)) {
+    const int64_t whole = reflection->GetInt64(kind, steps);
+    reflection->SetInt64(&kind, decay, std::min(whole / 10, whole - warmup));
+    origins[path + ".decay"] = derived_from(path + ".steps");
   }
 }
 
