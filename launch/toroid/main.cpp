@@ -31,6 +31,7 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_data_entropy(verbs);
   launch::add_train(verbs, plugins);
   launch::add_launch(verbs, plugins);
+  launch::add_curves(verbs);
   launch::add_certify(verbs, plugins);
   launch::add_mesh(verbs);
   launch::add_simulate(verbs, plugins);

@@ -49,6 +49,7 @@ void add_train(Verbs&, const train::Plugins&);  // the plugins outlive the verbs
 void add_prepare(Verbs&);
 void add_data_show(Verbs&);
 void add_data_entropy(Verbs&);
+void add_curves(Verbs&);
 void add_launch(Verbs&, const train::Plugins&);
 void add_certify(Verbs&, const train::Plugins&);
 void add_mesh(Verbs&);

@@ -14,8 +14,7 @@
 namespace toroid::train {
 namespace {
 
-constexpr std::array<const char*, kMostLines> kLineColors = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                                             "#e69f00", "#56b4e9", "#7f7f00", "#444444"};
+static_assert(kMostLines <= kLineColors.size());
 
 struct Part {
   const char* name;

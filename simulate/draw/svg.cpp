@@ -90,18 +90,30 @@ std::string Svg::whole() const {
 }
 
 Scale Scale::linear(double most, double from, double to) {
+  if (!(most > 0) || !std::isfinite(most)) most = 1;
+  return linear_between(0, most, from, to);
+}
+
+Scale Scale::linear_between(double least, double most, double from, double to) {
   Scale out;
   out.from_ = from;
   out.to_ = to;
-  if (!(most > 0) || !std::isfinite(most)) most = 1;
-  // A step of 1, 2 or 5 times a power of ten, of which four or five reach the top.
-  double step = std::pow(10, std::floor(std::log10(most / 4)));
+  constexpr double kFar = 1e300;  // sums of a few of these are still numbers
+  least = std::isfinite(least) ? std::clamp(least, -kFar, kFar) : 0;
+  most = std::min(most, kFar);
+  if (!(most > least)) most = least + std::max(1.0, std::abs(least));
+  // A step of 1, 2 or 5 times a power of ten, of which four or five span the range.
+  const double span = most - least;
+  double step = std::pow(10, std::floor(std::log10(span / 4)));
   for (const double factor : {2.0, 2.5, 2.0}) {
-    if (most / step > 5) step *= factor;
+    if (span / step > 5) step *= factor;
   }
-  const double steps = std::ceil(most / step - 1e-9);
-  out.most_ = steps * step;
-  for (int i = 0; i <= static_cast<int>(steps); ++i) out.ticks_.push_back(i * step);
+  const double first = std::floor(least / step + 1e-9), last = std::ceil(most / step - 1e-9);
+  out.least_ = first * step;
+  out.most_ = last * step;
+  // Counted apart, since beside a large number one more may be none.
+  const auto ticks = static_cast<int>(std::min(last - first, 10.0));
+  for (int i = 0; i <= ticks; ++i) out.ticks_.push_back((first + i) * step);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // Pictures as SVG text, and the axes of charts.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,8 @@ class Scale {
  public:
   // From 0 to `most`, or a little above.
   static Scale linear(double most, double from, double to);
+  // From `least`, or a little below, to `most`, or a little above.
+  static Scale linear_between(double least, double most, double from, double to);
   // From `least` to `most`, both above 0.
   static Scale logarithmic(double least, double most, double from, double to);
 
@@ -55,6 +58,10 @@ class Scale {
   double least_ = 0, most_ = 1, from_ = 0, to_ = 1;
   std::vector<double> ticks_;
 };
+
+// Colors of a chart's lines, told apart by most eyes.
+inline constexpr std::array<const char*, 8> kLineColors = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                                           "#e69f00", "#56b4e9", "#7f7f00", "#444444"};
 
 // 2500 -> "2.5k", 0.25 -> "0.25", 3e9 -> "3G": labels of ticks.
 std::string short_number(double value);
