@@ -16,9 +16,10 @@ namespace {
 
 static_assert(kMostCurves <= kLineColors.size());
 
-constexpr int64_t kMostBytes = int64_t{1} << 30;
-constexpr double kWidth = 1000, kLeft = 66, kGap = 76, kTop = 60, kHeight = 330, kBottom = kTop + kHeight;
-constexpr double kPanelWidth = (kWidth - kLeft - kGap - 24) / 2;
+constexpr int64_t kMostMetricsBytes = int64_t{1} << 30;
+constexpr double kPictureWidth = 1000, kPlotLeft = 66, kPlotGap = 76, kPlotTop = 60, kPlotHeight = 330,
+                 kPlotBottom = kPlotTop + kPlotHeight;
+constexpr double kPlotWidth = (kPictureWidth - kPlotLeft - kPlotGap - 24) / 2;
 
 double number_in(const nlohmann::json& row, const char* key, const std::string& where) {
   const auto found = row.find(key);
@@ -29,8 +30,8 @@ double number_in(const nlohmann::json& row, const char* key, const std::string& 
 }
 
 // One panel: the losses by what `of` takes of a point.
-void panel(Svg& svg, double left, const std::vector<LossCurve>& curves, double LossCurve::Point::*of,
-           const std::string& title, const char* unit) {
+void loss_panel(Svg& svg, double left, const std::vector<LossCurve>& curves, double LossCurve::Point::*of,
+                const std::string& title, const char* unit) {
   double most_x = 0, least = 1e300, most = -1e300;
   for (const LossCurve& curve : curves) {
     for (const LossCurve::Point& point : curve.points) {
@@ -40,19 +41,20 @@ void panel(Svg& svg, double left, const std::vector<LossCurve>& curves, double L
       most = std::max(most, point.loss);
     }
   }
-  const double right = left + kPanelWidth;
-  const Scale x = Scale::linear(most_x, left, right), y = Scale::linear_between(least, most, kBottom, kTop);
-  svg.text(left, kTop - 14, title, {13, "start", "#111", true});
+  const double right = left + kPlotWidth;
+  const Scale x = Scale::linear(most_x, left, right),
+              y = Scale::linear_between(least, most, kPlotBottom, kPlotTop);
+  svg.text(left, kPlotTop - 14, title, {13, "start", "#111", true});
   for (const double tick : y.ticks()) {
     svg.line(left, y.at(tick), right, y.at(tick), "#e4e4e4");
     svg.text(left - 7, y.at(tick) + 4, short_number(tick), {12, "end"});
   }
   for (const double tick : x.ticks()) {
-    svg.line(x.at(tick), kBottom, x.at(tick), kBottom + 4, "#333");
-    svg.text(x.at(tick), kBottom + 18, short_number(tick) + unit, {12, "middle"});
+    svg.line(x.at(tick), kPlotBottom, x.at(tick), kPlotBottom + 4, "#333");
+    svg.text(x.at(tick), kPlotBottom + 18, short_number(tick) + unit, {12, "middle"});
   }
-  svg.line(left, kTop, left, kBottom, "#333");
-  svg.line(left, kBottom, right, kBottom, "#333");
+  svg.line(left, kPlotTop, left, kPlotBottom, "#333");
+  svg.line(left, kPlotBottom, right, kPlotBottom, "#333");
   for (size_t c = 0; c < curves.size(); ++c) {
     std::vector<std::pair<double, double>> run;
     for (const LossCurve::Point& point : curves[c].points) {
@@ -71,7 +73,7 @@ void panel(Svg& svg, double left, const std::vector<LossCurve>& curves, double L
 }  // namespace
 
 LossCurve read_loss_curve(const std::string& name, const Path& metrics) {
-  return loss_curve(name, read_file(metrics, kMostBytes), printable(metrics.string()));
+  return loss_curve(name, read_file(metrics, kMostMetricsBytes), printable(metrics.string()));
 }
 
 LossCurve loss_curve(const std::string& name, const std::string& text, const std::string& origin) {
@@ -105,14 +107,14 @@ std::string loss_curves_svg(const std::vector<LossCurve>& curves) {
                     std::to_string(curves.size()));
   }
   const size_t rows = (curves.size() + 1) / 2;
-  Svg svg(kWidth, kBottom + 44 + 20 * static_cast<double>(rows));
+  Svg svg(kPictureWidth, kPlotBottom + 44 + 20 * static_cast<double>(rows));
   svg.text(14, 26, "Validation loss, nats a token", {18, "start", "#111", true});
-  panel(svg, kLeft, curves, &LossCurve::Point::tokens, "by tokens trained on", "");
-  panel(svg, kLeft + kPanelWidth + kGap, curves, &LossCurve::Point::seconds, "by time that the steps took",
-        " s");
+  loss_panel(svg, kPlotLeft, curves, &LossCurve::Point::tokens, "by tokens trained on", "");
+  loss_panel(svg, kPlotLeft + kPlotWidth + kPlotGap, curves, &LossCurve::Point::seconds,
+             "by time that the steps took", " s");
   for (size_t c = 0; c < curves.size(); ++c) {
-    const double x = kLeft + static_cast<double>(c % 2) * (kPanelWidth + kGap),
-                 y = kBottom + 46 + 20 * static_cast<double>(c / 2);
+    const double x = kPlotLeft + static_cast<double>(c % 2) * (kPlotWidth + kPlotGap),
+                 y = kPlotBottom + 46 + 20 * static_cast<double>(c / 2);
     svg.line(x, y - 4, x + 18, y - 4, kLineColors[c], 2);
     svg.dot(x + 9, y - 4, 3, kLineColors[c]);
     std::string name = printable(curves[c].name);

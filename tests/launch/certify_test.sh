@@ -1,6 +1,6 @@
 #!/bin/sh
 # certify_test.sh PROGRAM CONFIGS: the certificate of all default layouts over MPI, for Gemma with one key/value head and
-# with two, Gemma 2 and Gemma 3 at the size of a unit test, in bf16.
+# with two, Gemma 2 and Gemma 3 at the size of a unit test, in bf16; and for Muon, whose matrices have owners.
 program=$1
 configs=$2
 log=$(mktemp)
@@ -24,4 +24,5 @@ certified tiny_gemma.textproto
 certified tiny_gemma.textproto model.kv_heads=2
 certified tiny_gemma2.textproto
 certified tiny_gemma3.textproto
+certified tiny_gemma.textproto "optim.muon={}"
 exit $failed
