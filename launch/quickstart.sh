@@ -9,7 +9,7 @@
 #
 # SIGTERM and SIGUSR1 reach the program that runs; training saves and this ends with 75 (docs/exit_codes.md).
 #
-# What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 500 steps of 4096 tokens on a
+# What it costs: some 20 Debian packages, 25 MB of Debian documentation as the corpus, 400 steps of 4096 tokens on a
 # model of 4.3 M parameters, by four ranks as a 2 x 2 torus. It writes to build/, .cache/quickstart/ and runs/quickstart/,
 # figures of this machine to ~/.cache/toroid/ where there are none yet, and nowhere else.
 set -euo pipefail

@@ -9,6 +9,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "optim/schedule/registry.h"
 #include "parallel/comm/side_channel/snapshot.h"
+#include "simulate/draw/loss_curves.h"
 #include "simulate/play/chips.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/manifest.h"
@@ -59,6 +60,7 @@ std::vector<MalformedReader> malformed_readers() {
       {"huggingface_config", [](const Path& path) { huggingface::read_model_config(path); }},
       {"config", read_config},
       {"chip", [](const Path& path) { train::read_chip(path.string(), {}); }},
+      {"metrics", [](const Path& path) { train::read_loss_curve("", path); }},
       {"jsonl", read_jsonl},
       {"shard_index", read_shard_index},
       {"tokenizer", [](const Path& path) { Tokenizer::load(path); }},

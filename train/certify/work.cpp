@@ -386,7 +386,7 @@ std::string kind_of_part(const std::string& part) {
 }
 
 std::string kind_of_operator(std::string_view op) {
-  if (op.starts_with("matmul")) return "products";
+  if (op.starts_with("matmul") || op == "symmetric_product") return "products";
   if (op.starts_with("attention")) return "attention";
   return op.starts_with("loss") ? "loss" : std::string(op);
 }
