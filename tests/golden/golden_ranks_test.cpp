@@ -11,6 +11,7 @@
 #include "core/base/io/file.h"
 #include "core/model/split.h"
 #include "tests/golden/golden_case.h"
+#include "tests/loss_rounding.h"
 #include "tests/parallel/local_ranks.h"
 
 namespace toroid::golden {
@@ -97,18 +98,6 @@ double distance(const std::vector<float>& ours, const std::vector<float>& theirs
   return scale > 0 ? worst / scale : worst;
 }
 
-// How far a loss may lie from another one whose logits differ so: a token's loss is a difference of two
-// numbers that move as its logits do, and the errors of all tokens may lean one way, since the weights are
-// rounded once for all. One loss of the reference that was close by luck says less.
-double loss_rounding(const std::vector<float>& a, const std::vector<float>& b) {
-  double squares = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    squares += d * d;
-  }
-  return std::sqrt(2 * squares / static_cast<double>(std::max<size_t>(a.size(), 1)));
-}
-
 class GoldenRanks : public ::testing::TestWithParam<Path> {
  protected:
   GoldenRanks() : golden_(GetParam()) {}
@@ -190,7 +179,7 @@ TEST_P(GoldenRanks, Bf16SumsWithinTwiceTheReferencesDistance) {
     const Seen seen = train(golden_, layout, options, Cut::always);
     EXPECT_LE(distance(seen.logits, values("logits")), 2 * reference.at("logits").get<double>());
     const double loss = values("loss")[0];
-    EXPECT_NEAR(seen.losses[0], loss, loss_rounding(seen.logits, values("logits")));
+    EXPECT_NEAR(seen.losses[0], loss, testing::loss_rounding(seen.logits, values("logits")));
     std::vector<double> ratios;
     for (const auto& [name, gradient] : seen.gradients) {
       ratios.push_back(distance(gradient, values("grad." + name)) /

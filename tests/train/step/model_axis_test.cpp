@@ -11,6 +11,7 @@
 #include "core/model/split.h"
 #include "optim/adamw.h"
 #include "optim/optim.pb.h"
+#include "tests/loss_rounding.h"
 #include "tests/parallel/local_ranks.h"
 #include "train/step/step_program.h"
 
@@ -191,18 +192,6 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(error / std::max(size, 1e-30));
 }
 
-// How far a loss may lie from another one whose logits differ so: a token's loss is a difference of two
-// numbers that move as its logits do, and the errors of all tokens may lean one way, since the weights are
-// rounded once for all. A few losses that were close by luck say less.
-double loss_rounding(const std::vector<float>& a, const std::vector<float>& b) {
-  double squares = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    squares += d * d;
-  }
-  return std::sqrt(2 * squares / static_cast<double>(std::max<size_t>(a.size(), 1)));
-}
-
 // fp32 sums of a few hundred terms in another order; Adam's update divides by their square root.
 void expect_close(const Trained& a, const Trained& b) {
   for (size_t s = 0; s < b.losses.size(); ++s) {
@@ -278,7 +267,7 @@ TEST_P(ModelAxis, Bf16SumsStayWithinTheBoundOfBf16) {
   };
   const Trained exact = run({1, 1}, DType::f32, Wire::exact, Cut::never),
                 one = run({1, 1}, DType::bf16, Wire::exact, Cut::never);
-  const double rounding = loss_rounding(one.logits, exact.logits);
+  const double rounding = testing::loss_rounding(one.logits, exact.logits);
   for (const int ranks : {2, 4}) {
     const Trained split = run({1, ranks}, DType::bf16, Wire::bf16, Cut::always);
     const Trained same = run({1, ranks}, DType::bf16, Wire::exact, Cut::always);
