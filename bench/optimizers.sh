@@ -38,7 +38,7 @@ case $model in
   quickstart)
     run=("$toroid" launch)
     runs=(adamw:1.25e-3:600 adamw:2.5e-3:600 adamw:5e-3:600 muon:1e-2/2e-2:400 muon:5e-3/1e-2:400 muon:2e-2/2e-2:400
-      muon:1e-2/2e-2:300 lion:2.5e-4:600 lion:5e-4:600 adamw:2.5e-3:600:2 muon:1e-2/2e-2:400:2)
+      muon:1e-2/2e-2:300 lion:5e-4:600 lion:1e-3:600 adamw:2.5e-3:600:2 muon:1e-2/2e-2:400:2)
     ;;
   *)
     echo "optimizers: no model '$model'; there are small and quickstart" >&2
