@@ -33,12 +33,13 @@ case $model in
     sets+=(--set 'mesh={}' --set batch.sequences_per_replica=8 --set model.d_model=128 --set model.layers=2
       --set model.heads=2 --set model.ffn=384)
     runs=(adamw:1.25e-3:200 adamw:2.5e-3:200 adamw:5e-3:200 adamw:1e-2:200 muon:5e-3/1e-2:200 muon:1e-2/2.5e-3:200
-      muon:1e-2/1e-2:200 muon:1e-2/2e-2:200 muon:2e-2/2e-2:200 lion:2.5e-4:200 lion:5e-4:200 lion:1e-3:200)
+      muon:1e-2/1e-2:200 muon:1e-2/2e-2:200 muon:2e-2/2e-2:200
+      muon:2e-2/4e-2:200 lion:5e-4:200 lion:1e-3:200 lion:2e-3:200)
     ;;
   quickstart)
     run=("$toroid" launch)
     runs=(adamw:1.25e-3:600 adamw:2.5e-3:600 adamw:5e-3:600 muon:1e-2/2e-2:400 muon:5e-3/1e-2:400 muon:2e-2/2e-2:400
-      muon:1e-2/2e-2:300 lion:5e-4:600 lion:1e-3:600 adamw:2.5e-3:600:2 muon:1e-2/2e-2:400:2)
+      muon:1e-2/2e-2:300 lion:1e-3:600 lion:2e-3:600 adamw:2.5e-3:600:2 muon:1e-2/2e-2:400:2)
     ;;
   *)
     echo "optimizers: no model '$model'; there are small and quickstart" >&2

@@ -113,8 +113,9 @@ std::string loss_curves_svg(const std::vector<LossCurve>& curves) {
   loss_panel(svg, kPlotLeft + kPlotWidth + kPlotGap, curves, &LossCurve::Point::seconds,
              "by time that the steps took", " s");
   for (size_t c = 0; c < curves.size(); ++c) {
-    const double x = kPlotLeft + static_cast<double>(c % 2) * (kPlotWidth + kPlotGap),
-                 y = kPlotBottom + 46 + 20 * static_cast<double>(c / 2);
+    const size_t row = c / 2, column = c % 2;
+    const double x = kPlotLeft + static_cast<double>(column) * (kPlotWidth + kPlotGap),
+                 y = kPlotBottom + 46 + 20 * static_cast<double>(row);
     svg.line(x, y - 4, x + 18, y - 4, kLineColors[c], 2);
     svg.dot(x + 9, y - 4, 3, kLineColors[c]);
     std::string name = printable(curves[c].name);
