@@ -213,6 +213,34 @@ TEST(Muon, does_not_see_the_size_of_a_gradient) {
   EXPECT_LT(distance(Values(54, 0), found[1], found[0]), 1e-5);
 }
 
+// Gradients are dominated by a few directions. Rounding the Gram matrix hides the others, whose values it
+// then has to leave alone: iterations that stay with one Gram matrix for too long blow them up.
+TEST(Muon, in_bf16_follows_fp32_where_a_few_directions_dominate) {
+  const auto rule = builtin_optimizers().make(config_of("muon"));
+  constexpr int64_t kSide = 96;
+  const Values a = random("left", 0, kSide * kSide), b = random("right", 0, kSide * kSide);
+  Values gradient(kSide * kSide, 0);
+  const auto at = [](int64_t row, int64_t column) { return static_cast<size_t>(row * kSide + column); };
+  for (int64_t i = 0; i < kSide; ++i) {
+    for (int64_t k = 0; k < kSide; ++k) {
+      for (int64_t j = 0; j < kSide; ++j) {
+        gradient[at(i, j)] += a[at(i, k)] * b[at(k, j)] / std::pow(static_cast<double>(k + 1), 1.5);
+      }
+    }
+  }
+  for (DeviceCase& on : devices()) {
+    std::vector<Values> moved;
+    for (const DType products : {DType::f32, DType::bf16}) {
+      Trained trained(*on.device, *rule, matrix(kSide, kSide), products, false);
+      trained.set(Values(kSide * kSide, 0));
+      trained.step(gradient, 1);
+      moved.push_back(trained.weight());
+    }
+    // As much as PyTorch's own bf16 may be off.
+    EXPECT_LT(distance(Values(kSide * kSide, 0), moved[1], moved[0]), 3.4445 * 15 * 0x1p-8) << on.name;
+  }
+}
+
 TEST(Muon, leaves_everything_but_matrices_of_layers_to_adamw) {
   config::OptimConfig config = config_of("muon");
   config.mutable_muon()->set_adamw_rate(0.5);
