@@ -5,8 +5,8 @@
 #
 #   bench/optimizers.sh MODEL [RUN...]
 #
-#   MODEL       small: 1.4 M parameters, 1.0 M of them the embedding, one rank; its 12 runs of 200 steps take SMALL_TIME
-#               quickstart: the quick start's, four ranks; its 10 runs, 4600 steps in all, take QUICK_TIME
+#   MODEL       small: 1.4 M parameters, 1.0 M of them the embedding, one rank; its 13 runs of 200 steps take 7 minutes
+#               quickstart: the quick start's, four ranks; its 11 runs, 5500 steps in all, some 45 minutes (by seven of them)
 #               (both on two cores of an AMD EPYC with AVX-512 bf16 that do nothing else)
 #   RUN         RULE:RATE[/EMBEDDING_RATE]:STEPS[:SEED], with an embedding rate for muon: what AdamW moves there, embedding
 #               and norms, has it in place of RATE. Without RUNs, the sweep of docs/optimizers.md
