@@ -16,7 +16,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-[ $# -gt 0 ] || { sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
 model=$1
 shift
 toroid=${TOROID:-build/release/bin/toroid}
@@ -33,8 +33,8 @@ case $model in
     sets+=(--set 'mesh={}' --set batch.sequences_per_replica=8 --set model.d_model=128 --set model.layers=2
       --set model.heads=2 --set model.ffn=384)
     runs=(adamw:1.25e-3:200 adamw:2.5e-3:200 adamw:5e-3:200 adamw:1e-2:200 muon:5e-3/1e-2:200 muon:1e-2/2.5e-3:200
-      muon:1e-2/1e-2:200 muon:1e-2/2e-2:200 muon:2e-2/2e-2:200
-      muon:2e-2/4e-2:200 lion:5e-4:200 lion:1e-3:200 lion:2e-3:200)
+      muon:1e-2/1e-2:200 muon:1e-2/2e-2:200 muon:2e-2/2e-2:200 muon:2e-2/4e-2:200
+      lion:5e-4:200 lion:1e-3:200 lion:2e-3:200)
     ;;
   quickstart)
     run=("$toroid" launch)

@@ -65,15 +65,15 @@ struct SymmetricProduct {
   }
 
   PackedFormat format(int64_t columns) const { return packed_format(type, k, columns, true); }
-  std::shared_ptr<const Product> product(int64_t rows, int64_t columns) const {
-    return Product::get({.m = rows,
-                         .n = columns,
-                         .k = k,
-                         .type = type,
-                         .out = DType::f32,
-                         .transposed = true,
-                         .accumulate = false,
-                         .threads = 1});
+  Product::Shape product(int64_t rows, int64_t columns) const {
+    return {.m = rows,
+            .n = columns,
+            .k = k,
+            .type = type,
+            .out = DType::f32,
+            .transposed = true,
+            .accumulate = false,
+            .threads = 1};
   }
   int64_t width(int64_t panel) const { return std::min(kPanelColumns, n - panel * kPanelColumns); }
 
@@ -96,7 +96,7 @@ struct SymmetricProduct {
     int64_t bytes = 0;
     for (int64_t panel = 0; panel < panels && !deterministic; ++panel) {
       each_block(panel, [&](int64_t, int64_t rows) {
-        bytes = std::max(bytes, product(rows, width(panel))->scratch_bytes());
+        bytes = std::max(bytes, Product::get(product(rows, width(panel)))->scratch_bytes());
       });
     }
     own.scratch = scratch.take(bytes);
@@ -174,14 +174,7 @@ struct SymmetricProduct {
         multiply_panel({from, false, k, 1}, reinterpret_cast<const float*>(own.panel), rows, k, false,
                        own.sums, kPanelColumns);
       } else {
-        runs({.m = rows,
-              .n = columns,
-              .k = k,
-              .type = type,
-              .out = DType::f32,
-              .transposed = true,
-              .accumulate = false,
-              .threads = 1})(from, own.panel, own.sums, own.scratch);
+        runs(product(rows, columns))(from, own.panel, own.sums, own.scratch);
       }
       finish(own.sums, stride, row, rows, first, columns);
     });
