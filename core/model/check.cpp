@@ -65,6 +65,15 @@ void check_pattern(const config::ModelConfig& m) {
   }
 }
 
+void check_norms(const config::ModelConfig& m) {
+  if (m.parallel_layers() && m.post_norms()) {
+    throw UserError(
+        "model.parallel_layers and model.post_norms are both true, but a parallel layer adds attention and "
+        "MLP "
+        "to the residual stream as they are; set one of them to false");
+  }
+}
+
 void check_token_ids(const config::ModelConfig::TokenIds& ids) {
   constexpr int64_t kNone = -1, kMost = int64_t{1} << 31;
   if (ids.has_bos()) check_range("model.token_ids.bos", ids.bos(), kNone, kMost);
@@ -79,6 +88,7 @@ void check(const config::ModelConfig& m) {
   check_token_ids(m.token_ids());
   check_numbers(m);
   check_pattern(m);
+  check_norms(m);
   const int64_t parameters = count_parameters(m).total();
   if (parameters > kMostParameters) {
     throw UserError("the model has " + with_commas(parameters) + " parameters; more than " +
@@ -91,7 +101,8 @@ ParameterCount count_parameters(const config::ModelConfig& m) {
   const int64_t H = m.head_dim(), F = m.ffn();
   const int64_t attention = D * N * H + 2 * D * K * H + N * H * D;
   const int64_t mlp = (m.mlp() == config::ModelConfig::GATED ? 3 : 2) * D * F;
-  const int64_t norms = (m.post_norms() ? 4 : 2) * D + (m.qk_norm() ? 2 * H : 0);
+  const int64_t of_branches = m.parallel_layers() ? 1 : m.post_norms() ? 4 : 2;
+  const int64_t norms = of_branches * D + (m.qk_norm() ? 2 * H : 0);
   const int64_t embedding = m.vocab() * D;
   return {.embedding = embedding,
           .layers = m.layers() * (attention + mlp + norms) + D,

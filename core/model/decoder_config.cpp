@@ -44,6 +44,7 @@ DecoderConfig decoder_config(const config::ModelConfig& model) {
   out.norm_eps = model.norm_eps();
   out.post_norms = model.post_norms();
   out.qk_norm = model.qk_norm();
+  out.parallel_layers = model.parallel_layers();
   out.attention_softcap = model.attention_softcap();
   out.logit_softcap = model.logit_softcap();
   const double scalar = model.has_query_pre_attn_scalar() ? model.query_pre_attn_scalar()
@@ -84,7 +85,7 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool a
                             model_dim < 0 ? 0 : c.canonical_slices(),
                             true});
   };
-  // The order is fixed: LayerTensor in core/model/layer.cpp names the indices.
+  // The order is fixed: core/model/layer_pass.h names the indices.
   norm("input_layernorm", D);
   matrix("self_attn.q_proj", q, D, 0);
   matrix("self_attn.k_proj", kv, D, whole_kv ? -1 : 0);
@@ -92,7 +93,8 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool a
   matrix("self_attn.o_proj", D, q, 1);
   // With post-norms Hugging Face's post_attention_layernorm follows the attention; without, it precedes the
   // MLP.
-  norm(c.post_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm", D);
+  if (!c.parallel_layers) norm(c.post_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm", D);
+  const int first_mlp = static_cast<int>(unit.tensors.size());
   if (c.gated_mlp) matrix("mlp.gate_proj", c.ffn, D, 0);
   matrix("mlp.up_proj", c.ffn, D, 0);
   matrix("mlp.down_proj", D, c.ffn, 1);
@@ -102,9 +104,9 @@ UnitSpec layer_unit(const DecoderConfig& c, int64_t layer, bool whole_kv, bool a
   if (c.qk_norm) norm("self_attn.k_norm", c.head_dim);
   unit.packs = {{{1, 2, 3}}, {{4}}};
   if (c.gated_mlp) {
-    unit.packs.insert(unit.packs.end(), {PackSpec{{6, 7}}, PackSpec{{8}}});
+    unit.packs.insert(unit.packs.end(), {PackSpec{{first_mlp, first_mlp + 1}}, PackSpec{{first_mlp + 2}}});
   } else {
-    unit.packs.insert(unit.packs.end(), {PackSpec{{6}}, PackSpec{{7}}});
+    unit.packs.insert(unit.packs.end(), {PackSpec{{first_mlp}}, PackSpec{{first_mlp + 1}}});
   }
   if (apart) {
     unit.packs[0] = PackSpec{{1}};

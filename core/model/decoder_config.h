@@ -22,6 +22,7 @@ struct DecoderConfig {
   bool tied_head = true;
   double norm_eps = 1e-6;
   bool post_norms = false, qk_norm = false;
+  bool parallel_layers = false;  // attention and MLP read one norm's output side by side; no post-norms
   double attention_softcap = 0, logit_softcap = 0;  // 0: none
   double attention_scale = 0;                       // query_pre_attn_scalar^-0.5
   int64_t window = 0;

@@ -1,6 +1,7 @@
 #include "core/model/layer.h"
 
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/model/layer_pass.h"
@@ -46,10 +47,12 @@ Array Layer::forward(Context& c, const Weights& w, const Microbatch& batch, Arra
   if (pass.share.whole_kv) reach(Slot::all_kv, {Slot::kv, Slot::rstd_k});
   reach(Slot::qkv, {Slot::h1, Slot::all_h1, Slot::rstd1});
   reach(Slot::attended, {Slot::qkv, Slot::rotated, Slot::rstd_qk, Slot::all_kv});
-  reach(Slot::mid, {Slot::attended, Slot::lse, Slot::projected});
-  reach(Slot::pre, {Slot::h2, Slot::all_h2});
+  if (!config_.parallel_layers) {
+    reach(Slot::mid, {Slot::attended, Slot::lse, Slot::projected});
+    reach(Slot::pre, {Slot::h2, Slot::all_h2});
+  }
   reach(Slot::act, {Slot::pre});
-  reach(Slot::down, {Slot::act});
+  if (!config_.parallel_layers) reach(Slot::down, {Slot::act});
   Array out = pass.out();
   for (size_t slot = 0; slot < kSlots; ++slot) drop_unless_kept(static_cast<Slot>(slot));
   return out;
@@ -58,6 +61,16 @@ Array Layer::forward(Context& c, const Weights& w, const Microbatch& batch, Arra
 Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Array d_out, Saved& saved,
                       std::span<Gradient> gradients) const {
   Pass pass(*this, c, w, batch, saved);
+  Array d_x = config_.parallel_layers ? parallel_backward(pass, std::move(d_out), gradients)
+                                      : serial_backward(pass, std::move(d_out), gradients);
+  saved = Saved{};
+  return d_x;
+}
+
+Array Layer::serial_backward(Pass& pass, Array d_out, std::span<Gradient> gradients) const {
+  Context& c = pass.c;
+  Saved& saved = pass.saved;
+  const Weights& w = pass.weights;
   const int64_t D = config_.d_model, F = pass.share.ffn;
   c.phase = Phase::recompute;
   pass.value(Slot::mid);
@@ -70,29 +83,20 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
     const Array d_branch =
         pass.through_post_norm(d_out.tensor, Slot::down, Slot::rstd_post2, pass.mlp_post_norm(), gradients);
     Array d_act = pass.temporary(F);
-    const Array d_down = pass.gather_gradient(d_branch.tensor, w.packs[Pass::down_pack], d_act.tensor,
+    const Array d_down = pass.gather_gradient(d_branch.tensor, {{w.packs[Pass::down_pack], d_act.tensor}},
                                               "gradient of the MLP output");
     pass.begin_input(Slot::h2, Slot::all_h2);
-    const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
-    if (!have_act) saved[Slot::act] = pass.temporary(F);
-    const Tensor pre = saved[Slot::pre].tensor;
-    c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
-                               pass.activation_spec()));
-    d_act = Array{};
-    weight_gradient(c, d_down.tensor, saved[Slot::act].tensor, gradients.subspan(pass.down_proj(), 1));
-    pass.drop(Slot::act);
+    activation_backward(pass, d_down.tensor, std::move(d_act), gradients);
   }
 
   const Tensor d_pre = saved[Slot::pre].tensor;
   const auto pre_gradient = [&] {
-    weight_gradient(c, d_pre, pass.input(Slot::h2, Slot::all_h2),
-                    gradients.subspan(Pass::first_mlp, config_.gated_mlp ? 2 : 1));
+    weight_gradient(c, d_pre, pass.input(Slot::h2, Slot::all_h2), pass.of_pre(gradients));
   };
   Array d_mid = pass.own_temporary(D);
   {
-    const BackwardTerm::Matrix branch{F, pass.slices()};
-    Array sum = contract_backward(c, {d_pre, w.packs[Pass::pre_pack], {branch, branch}},
-                                  pass.name("gradient of the MLP input"));
+    const BackwardTerm term = pass.pre_term(d_pre);
+    Array sum = contract_backward(c, {&term, 1}, pass.name("gradient of the MLP input"));
     if (!pass.alone()) pre_gradient();  // while the sum travels
     const Array d_h2 = rounded(c, std::move(sum), kTemporary);
     begin_adding(c, gradients[Pass::mlp_norm]);
@@ -104,85 +108,131 @@ Array Layer::backward(Context& c, const Weights& w, const Microbatch& batch, Arr
   if (pass.alone()) pre_gradient();
   for (const Slot slot : {Slot::pre, Slot::h2, Slot::all_h2, Slot::rstd2, Slot::mid}) pass.drop(slot);
 
-  Array d_x = pass.own_temporary(D);
-  attention_backward(pass, d_mid, gradients, d_x);
-  saved = Saved{};
-  return d_x;
+  pass.recompute_heads();
+  HeadGradients d_heads;
+  {
+    Array d_branch = pass.through_post_norm(d_mid.tensor, Slot::projected, Slot::rstd_post1,
+                                            pass.attention_post_norm(), gradients);
+    Array d_attended = pass.temporary(pass.share.heads * config_.head_dim);
+    Array d_projected = pass.gather_gradient(d_branch.tensor, {{w.packs[Pass::o_pack], d_attended.tensor}},
+                                             "gradient of the attention output");
+    pass.begin_input(Slot::h1, Slot::all_h1);
+    weight_gradient(c, d_projected.tensor, saved[Slot::attended].tensor, gradients.subspan(Pass::o_proj, 1));
+    d_projected = Array{};
+    d_branch = Array{};
+    d_heads = heads_backward(pass, std::move(d_attended));
+  }
+  return input_backward(pass, std::move(d_heads), {}, d_mid.tensor, gradients);
 }
 
-void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradient> gradients,
-                               Array& d_x) const {
+// Neither branch's output is asked for: nothing here reads it, so nothing computes it again.
+Array Layer::parallel_backward(Pass& pass, Array d_out, std::span<Gradient> gradients) const {
+  Context& c = pass.c;
+  const Weights& w = pass.weights;
+  pass.recompute_heads();
+  c.phase = Phase::recompute;
+  const Tensor d_pre = pass.value(Slot::pre);  // in place
+  c.phase = Phase::backward;
+
+  HeadGradients d_heads;
+  {
+    Array d_attended = pass.temporary(pass.share.heads * config_.head_dim),
+          d_act = pass.temporary(pass.share.ffn);
+    const Array d_sum = pass.gather_gradient(
+        d_out.tensor, {{w.packs[Pass::o_pack], d_attended.tensor}, {w.packs[Pass::down_pack], d_act.tensor}},
+        "gradient of the output");
+    pass.begin_input(Slot::h1, Slot::all_h1);
+    activation_backward(pass, d_sum.tensor, std::move(d_act), gradients);
+    weight_gradient(c, d_sum.tensor, pass.saved[Slot::attended].tensor, gradients.subspan(Pass::o_proj, 1));
+    d_heads = heads_backward(pass, std::move(d_attended));
+  }
+  return input_backward(pass, std::move(d_heads), d_pre, d_out.tensor, gradients);
+}
+
+// From the gradient of `act` to that of `pre`, in its place, and that of the down projection.
+void Layer::activation_backward(Pass& pass, const Tensor& d_down, Array d_act,
+                                std::span<Gradient> gradients) const {
+  Context& c = pass.c;
+  Saved& saved = pass.saved;
+  const bool have_act = static_cast<bool>(saved[Slot::act].tensor);
+  if (!have_act) saved[Slot::act] = pass.temporary(pass.share.ffn);
+  const Tensor pre = saved[Slot::pre].tensor;
+  c.launch(op::activate_grad(d_act.tensor, pre, pre, have_act ? Tensor{} : saved[Slot::act].tensor,
+                             pass.activation_spec()));
+  d_act = Array{};
+  weight_gradient(c, d_down, saved[Slot::act].tensor, gradients.subspan(pass.down_proj(), 1));
+  pass.drop(Slot::act);
+}
+
+Layer::HeadGradients Layer::heads_backward(Pass& pass, Array d_attended) const {
+  Context& c = pass.c;
+  Saved& saved = pass.saved;
+  const ModelShare& share = pass.share;
+  const int64_t q = share.heads * config_.head_dim, kv = share.kv_heads * config_.head_dim;
+  const Pass::Heads heads = pass.attention_inputs();
+  HeadGradients d{pass.temporary(share.qkv_columns(config_.head_dim)), {}};
+  const auto terms = static_cast<int64_t>(share.kv_terms.size());
+  if (share.whole_kv || terms > 1) {
+    // A term's query heads may leave some of the key/value heads out.
+    d.kv = c.array_f32({terms * pass.batch.rows(), 2 * kv}, kTemporary);
+    c.launch(op::fill(d.kv.tensor, {0}));
+  }
+  const auto term = [&](int64_t i) {
+    return d.kv.tensor ? d.kv.tensor.slice_rows(i * pass.batch.rows(), pass.batch.rows()) : Tensor{};
+  };
+  for (int64_t i = 0; i < terms; ++i) {
+    const Pass::Heads d_heads = pass.split(d.qkv.tensor, term(i));
+    for (const HeadRun& run : share.kv_terms[static_cast<size_t>(i)]) {
+      const auto of_queries = [&](const Tensor& t) { return pass.columns(t, run.head, run.heads); };
+      const auto of_keys = [&](const Tensor& t) { return pass.columns(t, run.kv_head, run.kv_heads); };
+      c.launch(op::attention_grad(of_queries(d_attended.tensor), of_queries(heads.q), of_keys(heads.k),
+                                  of_keys(heads.v), of_queries(saved[Slot::attended].tensor),
+                                  saved[Slot::lse].tensor.slice_rows(run.head, run.heads), pass.batch.starts,
+                                  of_queries(d_heads.q), of_keys(d_heads.k), of_keys(d_heads.v),
+                                  pass.attention_spec(run)),
+               terms > 1 ? 1 : pass.slices());
+    }
+  }
+  for (int64_t step = 1; step < terms; step *= 2) {
+    for (int64_t i = 0; i < terms; i += 2 * step) c.launch(op::add(term(i + step), term(i)));
+  }
+  if (d.kv.tensor) d.kv.tensor = term(0);
+  if (terms > 1 && !share.whole_kv) {
+    c.launch(op::cast(d.kv.tensor, d.qkv.tensor.slice_columns(q, 2 * kv)));
+    d.kv = Array{};
+  }
+  for (const Slot slot : {Slot::attended, Slot::lse, Slot::all_kv}) pass.drop(slot);
+  return d;
+}
+
+Array Layer::input_backward(Pass& pass, HeadGradients d_heads, const Tensor& d_pre, const Tensor& d_skip,
+                            std::span<Gradient> gradients) const {
   Context& c = pass.c;
   Saved& saved = pass.saved;
   const Weights& w = pass.weights;
   const ModelShare& share = pass.share;
-  const int64_t q = share.heads * config_.head_dim, kv = share.kv_heads * config_.head_dim;
-  c.phase = Phase::recompute;
-  const Pass::Heads heads = pass.attention_inputs();
-  if (config_.qk_norm) pass.value(Slot::rstd_qk);
-  pass.value(Slot::attended);
-  pass.value(Slot::rstd1);
-  c.phase = Phase::backward;
-
-  Array d_qkv, d_kv;
-  {
-    Array d_branch = pass.through_post_norm(d_mid.tensor, Slot::projected, Slot::rstd_post1,
-                                            pass.attention_post_norm(), gradients);
-    Array d_attended = pass.temporary(q);
-    Array d_projected = pass.gather_gradient(d_branch.tensor, w.packs[Pass::o_pack], d_attended.tensor,
-                                             "gradient of the attention output");
-    pass.begin_input(Slot::h1, Slot::all_h1);
-    d_qkv = pass.temporary(share.qkv_columns(config_.head_dim));
-    const auto terms = static_cast<int64_t>(share.kv_terms.size());
-    if (share.whole_kv || terms > 1) {
-      // A term's query heads may leave some of the key/value heads out.
-      d_kv = c.array_f32({terms * pass.batch.rows(), 2 * kv}, kTemporary);
-      c.launch(op::fill(d_kv.tensor, {0}));
-    }
-    weight_gradient(c, d_projected.tensor, saved[Slot::attended].tensor, gradients.subspan(Pass::o_proj, 1));
-    d_projected = Array{};
-    d_branch = Array{};
-    const auto term = [&](int64_t i) {
-      return d_kv.tensor ? d_kv.tensor.slice_rows(i * pass.batch.rows(), pass.batch.rows()) : Tensor{};
-    };
-    for (int64_t i = 0; i < terms; ++i) {
-      const Pass::Heads d_heads = pass.split(d_qkv.tensor, term(i));
-      for (const HeadRun& run : share.kv_terms[static_cast<size_t>(i)]) {
-        const auto of_queries = [&](const Tensor& t) { return pass.columns(t, run.head, run.heads); };
-        const auto of_keys = [&](const Tensor& t) { return pass.columns(t, run.kv_head, run.kv_heads); };
-        c.launch(op::attention_grad(of_queries(d_attended.tensor), of_queries(heads.q), of_keys(heads.k),
-                                    of_keys(heads.v), of_queries(saved[Slot::attended].tensor),
-                                    saved[Slot::lse].tensor.slice_rows(run.head, run.heads),
-                                    pass.batch.starts, of_queries(d_heads.q), of_keys(d_heads.k),
-                                    of_keys(d_heads.v), pass.attention_spec(run)),
-                 terms > 1 ? 1 : pass.slices());
-      }
-    }
-    for (int64_t step = 1; step < terms; step *= 2) {
-      for (int64_t i = 0; i < terms; i += 2 * step) c.launch(op::add(term(i + step), term(i)));
-    }
-    if (d_kv.tensor) d_kv.tensor = term(0);
-    if (terms > 1 && !share.whole_kv) {
-      c.launch(op::cast(d_kv.tensor, d_qkv.tensor.slice_columns(q, 2 * kv)));
-      d_kv = Array{};
-    }
-    for (const Slot slot : {Slot::attended, Slot::lse, Slot::all_kv}) pass.drop(slot);
-  }
+  const Tensor d_qkv = d_heads.qkv.tensor;
   // The sum of the keys' and values' gradients travels first, and while it does what it does not concern is
   // done.
   Array kv_sum;
-  if (share.whole_kv) kv_sum = scatter_sum(c, std::move(d_kv), {}, pass.name("gradient of keys and values"));
-  turn_back(pass, d_qkv.tensor,
-            {pass.rope_table(), Slot::qkv, Slot::rstd_qk, pass.rope_spec(), pass.slices()}, gradients);
+  if (share.whole_kv)
+    kv_sum = scatter_sum(c, std::move(d_heads.kv), {}, pass.name("gradient of keys and values"));
+  turn_back(pass, d_qkv, {pass.rope_table(), Slot::qkv, Slot::rstd_qk, pass.rope_spec(), pass.slices()},
+            gradients);
   for (const Slot slot : {Slot::qkv, Slot::rotated, Slot::rstd_qk}) pass.drop(slot);
-  const BackwardTerm::Matrix of_q{q, pass.slices()}, of_kv{kv, pass.kv_slices()};
-  const auto qkv_gradient = [&] {
-    weight_gradient(c, d_qkv.tensor, pass.input(Slot::h1, Slot::all_h1),
-                    gradients.subspan(Pass::q_proj, share.whole_kv ? 1 : 3));
+  const auto input_gradients = [&] {
+    const Tensor input = pass.input(Slot::h1, Slot::all_h1);
+    weight_gradient(c, d_qkv, input, gradients.subspan(Pass::q_proj, share.whole_kv ? 1 : 3));
+    if (d_pre) weight_gradient(c, d_pre, input, pass.of_pre(gradients));
   };
-  Array sum = contract_backward(c, {d_qkv.tensor, w.packs[Pass::qkv_pack], {of_q, of_kv, of_kv}},
-                                pass.name("gradient of the attention input"));
-  if (!pass.alone()) qkv_gradient();
+  const BackwardTerm::Matrix of_q{share.heads * config_.head_dim, pass.slices()},
+      of_kv{share.kv_heads * config_.head_dim, pass.kv_slices()};
+  std::vector<BackwardTerm> terms;
+  // Before keys and values, which are added last where they are whole: the order of the sum is one.
+  if (d_pre) terms.push_back(pass.pre_term(d_pre));
+  terms.push_back({d_qkv, w.packs[Pass::qkv_pack], {of_q, of_kv, of_kv}});
+  Array sum = contract_backward(c, terms, pass.name(pass.input_gradient_name()));
+  if (!pass.alone()) input_gradients();
   if (share.whole_kv) {
     const Array d_own_kv = rounded(c, std::move(kv_sum), kTemporary);
     turn_back(pass, d_own_kv.tensor, {pass.own_rope_table(), Slot::kv, Slot::rstd_k, pass.kv_rope_spec(), 1},
@@ -193,11 +243,13 @@ void Layer::attention_backward(Pass& pass, const Array& d_mid, std::span<Gradien
     add_backward(c, {d_own_kv.tensor, w.packs[Pass::kv_pack], {of_kv, of_kv}}, sum.tensor);
   }
   const Array d_h1 = rounded(c, std::move(sum), kTemporary);
+  Array d_x = pass.own_temporary(config_.d_model);
   begin_adding(c, gradients[Pass::input_norm]);
   c.launch(op::rms_norm_grad(d_h1.tensor, saved[Slot::x].tensor, w.tensors[Pass::input_norm],
-                             saved[Slot::rstd1].tensor, d_mid.tensor, d_x.tensor,
+                             saved[Slot::rstd1].tensor, d_skip, d_x.tensor,
                              gradients[Pass::input_norm].tensor, pass.again(Slot::h1), pass.norm_spec()));
-  if (pass.alone()) qkv_gradient();
+  if (pass.alone()) input_gradients();
+  return d_x;
 }
 
 // The inverse rotations of d, in place, and the gradients of the norms before them.

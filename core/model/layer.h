@@ -1,6 +1,8 @@
 // A decoder layer with explicit forward and backward passes (Gemma report section 2; docs/design.md section
 // 4):
 //   mid = x + [norm] Attention(norm x);  out = mid + [norm] MLP(norm mid)
+// or, of parallel layers (MaxText, 2023), with one norm whose output both branches read:
+//   out = x + Attention(norm x) + MLP(norm x)
 // The layer is one function from a slot to its value. The forward pass asks for `out`; the backward pass asks
 // for what its operators need; a slot that did not survive is computed again from those that did.
 //
@@ -10,7 +12,8 @@
 // a part of each product while other rows travel. What the backward pass multiplies with gathered rows comes
 // from those that it gathered to compute products again, from kept ones, or is gathered once more; products
 // that a sum on its way does not need go before what waits for it. Key/value heads are split where there are
-// enough, else computed on own tokens and gathered.
+// enough, else computed on own tokens and gathered. The branches of a parallel layer share what is gathered
+// and scattered; slots from `projected` to `rstd2`, `down` and `rstd_post2` are not made.
 #pragma once
 
 #include <array>
@@ -93,7 +96,18 @@ class Layer {
 
  private:
   class Pass;
-  void attention_backward(Pass& pass, const Array& d_mid, std::span<Gradient> gradients, Array& d_x) const;
+  Array serial_backward(Pass& pass, Array d_out, std::span<Gradient> gradients) const;
+  Array parallel_backward(Pass& pass, Array d_out, std::span<Gradient> gradients) const;
+  void activation_backward(Pass& pass, const Tensor& d_down, Array d_act,
+                           std::span<Gradient> gradients) const;
+  // Gradients of queries, keys and values, rotated still. `kv`, fp32: of whole keys and values, on their own.
+  struct HeadGradients {
+    Array qkv, kv;
+  };
+  HeadGradients heads_backward(Pass& pass, Array d_attended) const;
+  // From there, and from that of a parallel layer's `pre`, to that of the layer's input; adds `d_skip`.
+  Array input_backward(Pass& pass, HeadGradients d_heads, const Tensor& d_pre, const Tensor& d_skip,
+                       std::span<Gradient> gradients) const;
   // What was rotated, of queries, keys or both: by which table, and what their norm left.
   struct Turn {
     Tensor table;

@@ -1,11 +1,13 @@
 #include "core/model/layer_pass.h"
 
+#include <array>
+
 #include "core/op/elementwise.h"
 
 namespace toroid {
 namespace {
 
-constexpr const char *kAttentionInput = "attention input", *kMlpInput = "MLP input";
+constexpr const char* kMlpInput = "MLP input";
 
 }  // namespace
 
@@ -21,13 +23,18 @@ void Layer::Pass::compute(Slot slot) {
     }
     case Slot::qkv: {
       const Tensor qkv = all(Slot::qkv, share.qkv_columns(config.head_dim));
-      multiply_input(Slot::h1, Slot::all_h1, kAttentionInput, qkv_pack, qkv);
+      if (config.parallel_layers && !saved[Slot::pre].tensor) {
+        // Both branches' products go beside the one gather.
+        multiply_input(Slot::h1, Slot::all_h1, input_name(), {{qkv_pack, qkv}, {pre_pack, new_pre()}});
+      } else {
+        multiply_input(Slot::h1, Slot::all_h1, input_name(), {{qkv_pack, qkv}});
+      }
       if (!config.qk_norm) c.launch(op::rope(qkv, rope_table(), {}, {}, qkv, {}, rope_spec()));
       return;
     }
     case Slot::all_h1: {
       const Tensor h1 = value(Slot::h1);
-      saved[slot] = gather_rows(c, h1, name(kAttentionInput), {}, kActivations);
+      saved[slot] = gather_rows(c, h1, name(input_name()), {}, kActivations);
       return;
     }
     case Slot::all_h2: {
@@ -61,8 +68,8 @@ void Layer::Pass::compute(Slot slot) {
       return;
     case Slot::projected: {
       const Tensor attended = value(Slot::attended);
-      saved[slot] = contract(c, attended, weights.packs[o_pack].forward, slices(), name("attention output"),
-                             kActivations);
+      const ForwardTerm term{attended, weights.packs[o_pack].forward};
+      saved[slot] = contract(c, {&term, 1}, slices(), name("attention output"), kActivations);
       return;
     }
     case Slot::mid:
@@ -84,8 +91,12 @@ void Layer::Pass::compute(Slot slot) {
       return;
     }
     case Slot::pre: {
-      const Tensor pre = all(Slot::pre, (config.gated_mlp ? 2 : 1) * share.ffn);
-      multiply_input(Slot::h2, Slot::all_h2, kMlpInput, pre_pack, pre);
+      const Tensor pre = new_pre();
+      if (config.parallel_layers) {
+        multiply_input(Slot::h1, Slot::all_h1, input_name(), {{pre_pack, pre}});
+      } else {
+        multiply_input(Slot::h2, Slot::all_h2, kMlpInput, {{pre_pack, pre}});
+      }
       return;
     }
     case Slot::act: {
@@ -95,8 +106,8 @@ void Layer::Pass::compute(Slot slot) {
     }
     case Slot::down: {
       const Tensor act = value(Slot::act);
-      saved[slot] =
-          contract(c, act, weights.packs[down_pack].forward, slices(), name("MLP output"), kActivations);
+      const ForwardTerm term{act, weights.packs[down_pack].forward};
+      saved[slot] = contract(c, {&term, 1}, slices(), name("MLP output"), kActivations);
       return;
     }
     case Slot::rstd_post2: {
@@ -114,16 +125,17 @@ void Layer::Pass::compute(Slot slot) {
   throw InternalError("a layer's input did not survive to its backward pass");
 }
 
-// y = x W^T of all tokens' rows x of a norm's output.
-void Layer::Pass::multiply_input(Slot own_slot, Slot all_slot, const char* what, Packs pack,
-                                 const Tensor& y) {
-  const RowWork product = [&](const Tensor& rows, int64_t first) {
-    c.launch(op::matmul(rows, weights.packs[pack].forward, y.slice_rows(first, rows.rows())));
+// y = x W^T of all tokens' rows x of a norm's output, for each of the products.
+void Layer::Pass::multiply_input(Slot own_slot, Slot all_slot, const char* what,
+                                 std::initializer_list<InputProduct> products) {
+  const RowWork multiply = [&](const Tensor& rows, int64_t first) {
+    for (const auto& [pack, y] : products)
+      c.launch(op::matmul(rows, weights.packs[pack].forward, y.slice_rows(first, rows.rows())));
   };
   if (alone() || saved[all_slot].tensor)
-    return product(alone() ? value(own_slot) : saved[all_slot].tensor, 0);
+    return multiply(alone() ? value(own_slot) : saved[all_slot].tensor, 0);
   const Tensor own = value(own_slot);
-  saved[all_slot] = gather_rows(c, own, name(what), product, kActivations);
+  saved[all_slot] = gather_rows(c, own, name(what), multiply, kActivations);
 }
 
 void Layer::Pass::compute_all_kv() {
@@ -152,7 +164,17 @@ void Layer::Pass::attend() {
   }
 }
 
+void Layer::Pass::recompute_heads() {
+  c.phase = Phase::recompute;
+  attention_inputs();
+  if (config.qk_norm) value(Slot::rstd_qk);
+  value(Slot::attended);
+  value(Slot::rstd1);
+  c.phase = Phase::backward;
+}
+
 Array Layer::Pass::out() {
+  if (config.parallel_layers) return parallel_out();
   value(Slot::down);
   const Tensor mid = value(Slot::mid);
   Array out = c.array({own_rows_, config.d_model}, kActivations);
@@ -160,6 +182,16 @@ Array Layer::Pass::out() {
   c.launch(op::residual_add(mid, value(Slot::down), post_weight(mlp_post_norm()), out.tensor, rstd_post,
                             norm_spec()));
   if (!config.post_norms) drop(Slot::down);
+  return out;
+}
+
+// x + Attention(h1) + MLP(h1): the two partial sums travel as one.
+Array Layer::Pass::parallel_out() {
+  const std::array<ForwardTerm, 2> terms{{{value(Slot::attended), weights.packs[o_pack].forward},
+                                          {value(Slot::act), weights.packs[down_pack].forward}}};
+  const Array sum = contract(c, terms, slices(), name("output"), kTemporary);
+  Array out = c.array({own_rows_, config.d_model}, kActivations);
+  c.launch(op::residual_add(value(Slot::x), sum.tensor, {}, out.tensor, {}, norm_spec()));
   return out;
 }
 

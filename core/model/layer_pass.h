@@ -1,6 +1,7 @@
 // One pass over one layer, which computes slots on demand: for layer.cpp, which says what is asked for when.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -21,9 +22,11 @@ class Layer::Pass {
 
   // Indices of the unit's tensors and packs (decoder_units in decoder_config.cpp). Matrices that are
   // multiplied together are neighbours.
-  enum Tensors : size_t { input_norm, q_proj, k_proj, v_proj, o_proj, mlp_norm, first_mlp };
+  enum Tensors : size_t { input_norm, q_proj, k_proj, v_proj, o_proj, mlp_norm };
   enum Packs : size_t { qkv_pack, o_pack, pre_pack, down_pack, kv_pack };  // kv_pack: whole keys and values
-  size_t down_proj() const { return first_mlp + (config.gated_mlp ? 2 : 1); }
+  // A parallel layer has no norm before its MLP.
+  size_t first_mlp() const { return mlp_norm + (config.parallel_layers ? 0 : 1); }
+  size_t down_proj() const { return first_mlp() + (config.gated_mlp ? 2 : 1); }
   size_t attention_post_norm() const { return down_proj() + 1; }
   size_t mlp_post_norm() const { return attention_post_norm() + 1; }
   size_t q_norm() const { return attention_post_norm() + (config.post_norms ? 2 : 0); }
@@ -53,6 +56,8 @@ class Layer::Pass {
     input(own, all);
     c.phase = Phase::backward;
   }
+  // Has what the backward pass of attention reads.
+  void recompute_heads();
   // A norm's output, to be computed again by its gradient where it has not survived and is asked for.
   Tensor again(Slot slot) {
     if (!alone() || saved[slot].tensor) return {};
@@ -93,11 +98,28 @@ class Layer::Pass {
   bool alone() const { return share.place.size == 1; }
   // What a product's weights are multiplied with in the backward pass: a norm's output, of all tokens.
   const Tensor& input(Slot own, Slot all) { return value(alone() ? own : all); }
-  // y = dy W^T of all tokens' rows of a gradient, and those rows.
-  Array gather_gradient(const Tensor& own, const PackedMatrix& w, const Tensor& y, const char* what) const {
+  // y = dy W of all tokens' rows of a gradient for each of the products, and those rows.
+  struct GradientProduct {
+    const PackedMatrix& w;
+    Tensor y;
+  };
+  Array gather_gradient(const Tensor& own, std::initializer_list<GradientProduct> products,
+                        const char* what) const {
     return gather_rows(c, own, name(what), [&](const Tensor& rows, int64_t first) {
-      c.launch(op::matmul_dx(rows, w.backward, y.slice_rows(first, rows.rows())));
+      for (const auto& [w, y] : products)
+        c.launch(op::matmul_dx(rows, w.backward, y.slice_rows(first, rows.rows())));
     });
+  }
+  // `pre` in the sum of the gradient of its product's input, and the gradients of its matrices.
+  BackwardTerm pre_term(const Tensor& d_pre) const {
+    const BackwardTerm::Matrix branch{share.ffn, slices()};
+    return {d_pre, weights.packs[pre_pack], {branch, branch}};
+  }
+  std::span<Gradient> of_pre(std::span<Gradient> gradients) const {
+    return gradients.subspan(first_mlp(), config.gated_mlp ? 2 : 1);
+  }
+  const char* input_gradient_name() const {
+    return config.parallel_layers ? "gradient of the input" : "gradient of the attention input";
   }
   std::string name(const char* what) const { return layer_.name_ + what; }
   Array own_temporary(int64_t columns) { return c.array({own_rows_, columns}, kTemporary); }
@@ -131,6 +153,7 @@ class Layer::Pass {
 
  private:
   void compute(Slot slot);
+  Array parallel_out();
   const Tensor& fresh(Slot slot, int64_t rows, int64_t columns) {
     saved[slot] = c.array({rows, columns}, kActivations);
     return saved[slot].tensor;
@@ -141,7 +164,15 @@ class Layer::Pass {
     saved[slot] = c.array_f32(shape, kActivations);
     return saved[slot].tensor;
   }
-  void multiply_input(Slot own_slot, Slot all_slot, const char* what, Packs pack, const Tensor& y);
+  struct InputProduct {
+    Packs pack;
+    Tensor y;
+  };
+  void multiply_input(Slot own_slot, Slot all_slot, const char* what,
+                      std::initializer_list<InputProduct> products);
+  Tensor new_pre() { return all(Slot::pre, (config.gated_mlp ? 2 : 1) * share.ffn); }
+  // Of the norm before attention.
+  const char* input_name() const { return config.parallel_layers ? "input" : "attention input"; }
   void compute_all_kv();
   void attend();
 

@@ -1,5 +1,6 @@
 #include "core/model/product.h"
 
+#include <functional>
 #include <utility>
 
 #include "core/op/elementwise.h"
@@ -27,6 +28,40 @@ void each_tree(const BackwardTerm& term, const Add& add) {
   }
 }
 
+// Writes rows of a sum, where the first of them stands in it, or adds to them.
+using Summand = std::function<void(const Tensor& rows, int64_t first, bool add)>;
+
+// Partial sums are fp32; tests that take finite differences compute in f64.
+Array partial_sum(const Context& c, Shape shape, std::string_view holder) {
+  return c.device.array(c.compute == DType::f64 ? DType::f64 : DType::f32, shape, holder);
+}
+
+// The summands of [M, columns] added up, and the own rows of their sum over the ranks.
+Array sum_over_ranks(const Context& c, Shape shape, std::span<const Summand> summands,
+                     const std::string& name, std::string_view holder) {
+  const RowWork all = [&](const Tensor& rows, int64_t first) {
+    for (const Summand& summand : summands) summand(rows, first, &summand != &summands.front());
+  };
+  if (alone(c)) {
+    Array sum = partial_sum(c, shape, holder);
+    all(sum.tensor, 0);
+    return sum;
+  }
+  if (!c.tiles.deterministic) return scatter_sum(c, partial_sum(c, shape, kTemporary), all, name, holder);
+  // The summands' trees over the ranks come one after the other, each for itself.
+  Array sum;
+  for (const Summand& summand : summands) {
+    const RowWork one = [&](const Tensor& rows, int64_t first) { summand(rows, first, false); };
+    Array part = scatter_sum(c, partial_sum(c, shape, kTemporary), one, name, holder);
+    if (sum.tensor) {
+      c.launch(op::add(part.tensor, sum.tensor));
+    } else {
+      sum = std::move(part);
+    }
+  }
+  return sum;
+}
+
 }  // namespace
 
 Array gather_rows(const Context& c, const Tensor& own, const std::string& name, const RowWork& use,
@@ -50,50 +85,42 @@ Array rounded(const Context& c, Array sum, std::string_view holder) {
   return out;
 }
 
-Array contract(const Context& c, const Tensor& x, const Tensor& w_forward, int64_t slices,
-               const std::string& name, std::string_view holder) {
-  const Shape shape{x.rows(), w_forward.rows()};
-  if (alone(c)) {
+Array contract(const Context& c, std::span<const ForwardTerm> terms, int64_t slices, const std::string& name,
+               std::string_view holder) {
+  const Shape shape{terms[0].x.rows(), terms[0].w.rows()};
+  if (alone(c) && terms.size() == 1) {
     Array y = c.array(shape, holder);
-    c.launch(op::matmul(x, w_forward, y.tensor), slices);
+    c.launch(op::matmul(terms[0].x, terms[0].w, y.tensor), slices);
     return y;
   }
-  const RowWork product = [&](const Tensor& rows, int64_t first) {
-    c.launch(op::matmul(x.slice_rows(first, rows.rows()), w_forward, rows), slices);
-  };
-  Array sum = scatter_sum(c, c.array_f32(shape, kTemporary), product, name,
-                          c.compute == DType::f32 ? holder : kTemporary);
+  std::vector<Summand> summands;
+  for (const ForwardTerm& term : terms) {
+    summands.emplace_back([&c, &term, slices](const Tensor& rows, int64_t first, bool add) {
+      c.launch(op::matmul(term.x.slice_rows(first, rows.rows()), term.w, rows, {add}), slices);
+    });
+  }
+  Array sum = sum_over_ranks(c, shape, summands, name, c.compute == DType::bf16 ? kTemporary : holder);
   return rounded(c, std::move(sum), holder);
 }
 
-Array contract_backward(const Context& c, const BackwardTerm& term, const std::string& name) {
-  const PackedMatrix& w = term.w;
-  const Shape shape{term.dy.rows(), (w.backward_parts.empty() ? w.backward : w.backward_parts[0]).columns()};
-  if (alone(c) && w.backward_parts.empty()) {
+Array contract_backward(const Context& c, std::span<const BackwardTerm> terms, const std::string& name) {
+  const PackedMatrix& w = terms[0].w;
+  const Shape shape{terms[0].dy.rows(),
+                    (w.backward_parts.empty() ? w.backward : w.backward_parts[0]).columns()};
+  if (alone(c) && terms.size() == 1 && w.backward_parts.empty()) {
     Array dx = c.array(shape, kTemporary);
-    c.launch(op::matmul_dx(term.dy, w.backward, dx.tensor), term.matrices[0].slices);
+    c.launch(op::matmul_dx(terms[0].dy, w.backward, dx.tensor), terms[0].matrices[0].slices);
     return dx;
   }
-  // The stacked matrices' trees over the ranks come one after the other, each for itself.
-  Array sum;
-  each_tree(term, [&](const Tensor& dy, const Tensor& matrix, int64_t slices) {
-    if (alone(c)) {
-      const bool first = !sum.tensor;
-      if (first) sum = c.array_f32(shape, kTemporary);
-      c.launch(op::matmul_dx(dy, matrix, sum.tensor, {!first}), slices);
-      return;
-    }
-    const RowWork product = [&](const Tensor& rows, int64_t first) {
-      c.launch(op::matmul_dx(dy.slice_rows(first, rows.rows()), matrix, rows), slices);
-    };
-    Array part = scatter_sum(c, c.array_f32(shape, kTemporary), product, name);
-    if (sum.tensor) {
-      c.launch(op::add(part.tensor, sum.tensor));
-    } else {
-      sum = std::move(part);
-    }
-  });
-  return sum;
+  std::vector<Summand> summands;
+  for (const BackwardTerm& term : terms) {
+    each_tree(term, [&](const Tensor& dy, const Tensor& matrix, int64_t slices) {
+      summands.emplace_back([&c, dy, matrix, slices](const Tensor& rows, int64_t first, bool add) {
+        c.launch(op::matmul_dx(dy.slice_rows(first, rows.rows()), matrix, rows, {add}), slices);
+      });
+    });
+  }
+  return sum_over_ranks(c, shape, summands, name, kTemporary);
 }
 
 void add_backward(const Context& c, const BackwardTerm& whole, const Tensor& sum) {

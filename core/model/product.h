@@ -1,10 +1,12 @@
 // Products of activations with a unit's matrices, in both numeric modes and along a model axis. Where each
 // rank of the axis holds a part of a contraction (heads or ffn), its part of the sum is fp32, and the sums of
-// the ranks' own tokens are what is left; a group of one adds nothing and rounds as it multiplies. In
-// deterministic mode a contraction that the model axis may split is a tree over canonical slices summed in
-// fp32, and stacked matrices are separate trees. M tokens, m ranks; "own" rows are M / m.
+// the ranks' own tokens are what is left; a group of one adds nothing and rounds as it multiplies. Several
+// products that are added up are one partial sum, which travels once. In deterministic mode a contraction
+// that the model axis may split is a tree over canonical slices summed in fp32, and each matrix, stacked or
+// added, is a tree of its own over the ranks. M tokens, m ranks; "own" rows are M / m.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,9 +25,13 @@ Array scatter_sum(const Context& c, Array partial, const RowWork& make, const st
 // A sum in the compute type: itself, or rounded.
 Array rounded(const Context& c, Array sum, std::string_view holder);
 
-// y[M / m, n] = x W^T, the contraction (heads or ffn) split over the ranks and their canonical `slices`.
-Array contract(const Context& c, const Tensor& x, const Tensor& w_forward, int64_t slices,
-               const std::string& name, std::string_view holder);
+// y[M / m, n] = x W^T, added up over the terms, the contraction of each (heads or ffn) split over the ranks
+// and their canonical `slices`.
+struct ForwardTerm {
+  Tensor x, w;  // w: packed_forward
+};
+Array contract(const Context& c, std::span<const ForwardTerm> terms, int64_t slices, const std::string& name,
+               std::string_view holder);
 
 // dy[rows, columns of all matrices] W for a group of stacked matrices; `slices` cut the contraction of each.
 struct BackwardTerm {
@@ -36,9 +42,9 @@ struct BackwardTerm {
   const PackedMatrix& w;
   std::vector<Matrix> matrices;
 };
-// dx[M / m, k] = dy W, summed over the ranks; not rounded yet where it was a sum, so that what does not need
-// it goes first.
-Array contract_backward(const Context& c, const BackwardTerm& term, const std::string& name);
+// dx[M / m, k] = dy W, added up over the terms and the ranks; not rounded yet where it was a sum, so that
+// what does not need it goes first.
+Array contract_backward(const Context& c, std::span<const BackwardTerm> terms, const std::string& name);
 // sum[M / m, k] += dy W of own rows and of matrices that no rank shares.
 void add_backward(const Context& c, const BackwardTerm& whole, const Tensor& sum);
 

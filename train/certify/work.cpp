@@ -147,8 +147,8 @@ void Plan::add_layer_flops(int64_t layer) {
   if (remat_all_) {
     flops(Phase::recompute, "qkv", qkv);
     flops(Phase::recompute, "attention", 2 * attention);
-    flops(Phase::recompute, "output", output);
-    flops(Phase::recompute, "mlp", pre + (c_.post_norms ? down : 0));  // a post-norm wants its input back
+    flops(Phase::recompute, "output", c_.parallel_layers ? 0 : output);  // the norm before the MLP reads it
+    flops(Phase::recompute, "mlp", pre + (c_.post_norms ? down : 0));    // a post-norm wants its input back
   }
   // By input and by weight; attention: scores once more, then values, probabilities, queries, keys.
   flops(Phase::backward, "qkv", 2 * qkv);
@@ -183,7 +183,7 @@ std::vector<UnitSize> Plan::unit_sizes() const {
   split(units.front(), table_rows_, c_.vocab, D);
   for (size_t l = 1; l + 1 < units.size(); ++l) {
     UnitSize& unit = units[l];
-    for (int norm = 0; norm < (c_.post_norms ? 4 : 2); ++norm) whole(unit, D);
+    for (int norm = 0; norm < (c_.parallel_layers ? 1 : c_.post_norms ? 4 : 2); ++norm) whole(unit, D);
     for (int norm = 0; norm < (c_.qk_norm ? 2 : 0); ++norm) whole(unit, c_.head_dim);
     // Where the model is in one piece, the norm alone asks whether keys and values have canonical slices.
     for (int matrix = 0; matrix < 2; ++matrix) {
@@ -277,11 +277,14 @@ void Plan::add_activations() {
   const int64_t of_qkv = deterministic_ && !whole_kv_ ? 3 : 1;
   const int64_t statistics = 3 * (deterministic_ ? slices_ : m_) * M_ * f32_bytes;
   // Inputs of attention and MLP, again for the backward pass unless they are kept, and the gradients of both
-  // results.
-  const int64_t inputs = run_.train().keep_gathered() ? 2 : 4;
-  int64_t gathered = L * (inputs + 2) * rows;
-  // Results of attention and MLP; backward, the gradients of both inputs.
-  int64_t scattered = L * (2 + again * (c_.post_norms ? 2 : 1) + of_pre + of_qkv) * sums;
+  // results; of parallel layers one for both.
+  const int64_t branches = c_.parallel_layers ? 1 : 2, inputs = run_.train().keep_gathered() ? 1 : 2;
+  int64_t gathered = L * branches * (inputs + 1) * rows;
+  // Results of attention and MLP; backward, the gradients of both inputs. What parallel layers add up travels
+  // as one, and in deterministic mode as the trees that it consists of.
+  int64_t sums_of_layer = 2 + again * (c_.post_norms ? 2 : 1) + of_pre + of_qkv;
+  if (c_.parallel_layers) sums_of_layer = deterministic_ ? 2 + of_pre + of_qkv : 2;
+  int64_t scattered = L * sums_of_layer * sums;
   if (whole_kv_) {
     gathered += L * (1 + again) * kv * e_;
     scattered += L * kv * f32_bytes;

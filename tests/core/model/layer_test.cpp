@@ -21,7 +21,9 @@ std::vector<Family> families() {
   std::vector<Family> out{{"gated", tiny_config()},
                           {"plain_multi_query", tiny_config()},
                           {"post_norms_and_softcap", tiny_config()},
-                          {"qk_norm", tiny_config()}};
+                          {"qk_norm", tiny_config()},
+                          {"parallel", tiny_config()},
+                          {"parallel_plain_multi_query_qk_norm", tiny_config()}};
   out[1].config.gated_mlp = false;
   out[1].config.activation = op::activation_of<op::activation::Silu>;
   out[1].config.kv_heads = 1;
@@ -29,6 +31,9 @@ std::vector<Family> families() {
   out[2].config.attention_softcap = 2;
   out[3].config.qk_norm = true;
   out[3].config.rope_local_base = 100;
+  out[4].config.parallel_layers = true;
+  out[5].config = out[1].config;
+  out[5].config.parallel_layers = out[5].config.qk_norm = true;
   return out;
 }
 

@@ -68,11 +68,22 @@ TEST_F(Products, a_fresh_gradient_is_cleared_once) {
 
 TEST_F(Products, a_group_of_one_rounds_as_it_multiplies) {
   const Tensor x = array(DType::bf16, {5, 6}), w = array(DType::bf16, {4, 6}, Layout::packed_forward);
-  const Array y = contract(context_, x, w, 1, "y", "test");
+  const ForwardTerm term{x, w};
+  const Array y = contract(context_, {&term, 1}, 1, "y", "test");
   EXPECT_EQ(launched(device_), Ops{"matmul"});
   EXPECT_EQ(y.tensor.type, DType::bf16);
   EXPECT_EQ(y.tensor.shape, (Shape{5, 4}));
   EXPECT_EQ(gather_rows(context_, x, "x").tensor.block, x.block) << "borrowed";
+}
+
+TEST_F(Products, what_is_added_up_is_rounded_once) {
+  const ForwardTerm a{array(DType::bf16, {5, 6}), array(DType::bf16, {4, 6}, Layout::packed_forward)},
+      b{array(DType::bf16, {5, 8}), array(DType::bf16, {4, 8}, Layout::packed_forward)};
+  const std::vector<ForwardTerm> terms{a, b};
+  const Array y = contract(context_, terms, 1, "y", "test");
+  EXPECT_EQ(launched(device_), (Ops{"matmul", "matmul", "cast"}));
+  EXPECT_EQ(y.tensor.type, DType::bf16);
+  EXPECT_EQ(y.tensor.shape, (Shape{5, 4}));
 }
 
 // Deterministic mode keeps the trees of stacked matrices apart and rounds their sum once.
@@ -80,14 +91,15 @@ TEST_F(Products, stacked_matrices_are_trees_of_their_own_in_deterministic_mode) 
   const Tensor dy = array(DType::bf16, {5, 8}), w = array(DType::bf16, {8, 6}, Layout::packed_backward);
   PackedMatrix packed{{}, w, {}};
   const std::vector<BackwardTerm::Matrix> matrices{{4, 4}, {4, 4}};
-  Array dx = rounded(context_, contract_backward(context_, {dy, packed, matrices}, "dx"), "test");
+  const BackwardTerm term{dy, packed, matrices};
+  Array dx = rounded(context_, contract_backward(context_, {&term, 1}, "dx"), "test");
   EXPECT_EQ(launched(device_), Ops{"matmul_dx"});
   EXPECT_EQ(dx.tensor.type, DType::bf16);
   device_.clear();
   context_.tiles.deterministic = true;
   packed.backward_parts = {array(DType::bf16, {4, 6}, Layout::packed_backward),
                            array(DType::bf16, {4, 6}, Layout::packed_backward)};
-  dx = rounded(context_, contract_backward(context_, {dy, packed, matrices}, "dx"), "test");
+  dx = rounded(context_, contract_backward(context_, {&term, 1}, "dx"), "test");
   EXPECT_EQ(launched(device_), (Ops{"matmul_dx", "matmul_dx", "cast"}));
   EXPECT_EQ(dx.tensor.type, DType::bf16);
 }

@@ -63,6 +63,23 @@ TEST(DecoderUnits, follow_the_family) {
   EXPECT_EQ(units[1].tensors.back().shape, (Shape{config.head_dim}));
 }
 
+TEST(DecoderUnits, parallel_layers_have_one_norm) {
+  DecoderConfig config = tiny_config();
+  const int64_t of_two_norms = count_parameters(config).other;
+  config.parallel_layers = true;
+  EXPECT_EQ(count_parameters(config).other, of_two_norms - config.layers * config.d_model);
+  const std::vector<UnitSpec> units = decoder_units(config, 4);
+  const std::vector<std::string> layer = names(units[1]);
+  ASSERT_EQ(layer.size(), 8u);
+  EXPECT_EQ(layer[0], "model.layers.0.input_layernorm.weight");
+  EXPECT_EQ(layer[5], "model.layers.0.mlp.gate_proj.weight") << "right after the output projection";
+  EXPECT_EQ(units[1].packs[2].tensors, (std::vector<int>{5, 6}));
+  EXPECT_EQ(units[1].packs[3].tensors, (std::vector<int>{7}));
+  EXPECT_EQ(units[1].packs.back().tensors, (std::vector<int>{2, 3}));
+  config.gated_mlp = false;
+  EXPECT_EQ(decoder_units(config)[1].packs[3].tensors, (std::vector<int>{6}));
+}
+
 TEST(DecoderUnits, decay_matrices_alone_and_count_every_parameter) {
   const DecoderConfig config = tiny_config();
   const int64_t D = config.d_model, q = config.heads * config.head_dim,

@@ -146,7 +146,9 @@ INSTANTIATE_TEST_SUITE_P(
                              "logit_softcap: 3 window: 6 layer_pattern: [LOCAL, GLOBAL]"},
                       Family{"gemma3",
                              "heads: 4 kv_heads: 1 post_norms: true qk_norm: true window: 6 "
-                             "layer_pattern: [LOCAL, GLOBAL] rope { base: 1e6 local_base: 1e4 }"}),
+                             "layer_pattern: [LOCAL, GLOBAL] rope { base: 1e6 local_base: 1e4 }"},
+                      Family{"parallel", "heads: 4 kv_heads: 2 parallel_layers: true"},
+                      Family{"parallel_plain_mqa", "heads: 4 kv_heads: 1 parallel_layers: true mlp: PLAIN"}),
     [](const auto& c) { return c.param.name; });
 
 TEST(Certificate, TheFastModeStaysWithinItsBound) {

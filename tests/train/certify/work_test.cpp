@@ -92,6 +92,8 @@ INSTANTIATE_TEST_SUITE_P(
         Model{"gemma2", "heads: 4 kv_heads: 2 post_norms: true window: 6 layer_pattern: [LOCAL, GLOBAL]"},
         Model{"gemma3",
               "heads: 4 kv_heads: 1 post_norms: true qk_norm: true window: 7 layer_pattern: [LOCAL, GLOBAL]"},
+        Model{"parallel", "heads: 4 kv_heads: 2 parallel_layers: true"},
+        Model{"parallel_plain_mqa", "heads: 4 kv_heads: 1 parallel_layers: true mlp: PLAIN qk_norm: true"},
         Model{"straddling", "heads: 12 kv_heads: 2"}, Model{"uneven", "heads: 12 kv_heads: 6"}),
     [](const auto& c) { return c.param.name; });
 

@@ -23,6 +23,8 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
       {{"model.head_dim=7"}, "model.head_dim (7) is odd"},
       {{"model.layers=2147483648"}, "model.layers is 2147483648; it must be between 1 and 1024"},
       {{"model.layers=-1"}, "model.layers is -1"},
+      {{"model.parallel_layers=true", "model.post_norms=true"},
+       "model.parallel_layers and model.post_norms are both true, but a parallel layer adds"},
       {{"model.d_model=131072", "model.layers=1024", "model.heads=1024", "model.head_dim=4096",
         "model.ffn=1048576"},
        "parameters; more than"},

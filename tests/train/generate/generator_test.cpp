@@ -13,12 +13,18 @@
 namespace toroid::train {
 namespace {
 
-class GeneratorTest : public testing::TestWithParam<const char*> {};
+struct Recipe {
+  const char* name;
+  std::vector<std::string> overrides;
+};
+
+class GeneratorTest : public testing::TestWithParam<Recipe> {};
 
 // Prompt in one piece, then token by token, against one pass without the cache.
 TEST_P(GeneratorTest, CacheGivesTheLogitsOfAFullPass) {
   CpuDevice device(make_cpu_kernels(2));
-  const auto run = config::load(std::string("configs/") + GetParam() + ".textproto").run;
+  const auto run =
+      config::load(std::string("configs/") + GetParam().name + ".textproto", GetParam().overrides).run;
   Generator generator(device, run);
   generator.zero().initialise(7);
   std::vector<int32_t> ids;
@@ -41,7 +47,9 @@ TEST_P(GeneratorTest, CacheGivesTheLogitsOfAFullPass) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, GeneratorTest,
-                         testing::Values("tiny_gemma", "tiny_gemma2", "tiny_gemma3", "tiny_plain"));
+                         testing::Values(Recipe{"tiny_gemma", {}}, Recipe{"tiny_gemma2", {}},
+                                         Recipe{"tiny_gemma3", {}}, Recipe{"tiny_plain", {}},
+                                         Recipe{"tiny_gemma", {"model.parallel_layers=true"}}));
 
 TEST(Generator, RefusesIdsBeyondTheVocabulary) {
   CpuDevice device(make_cpu_kernels(1));

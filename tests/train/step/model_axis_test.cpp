@@ -178,6 +178,15 @@ std::vector<Case> cases() {
   out.push_back(three);
   three.name = "gemma3_mha", three.decoder.kv_heads = 4;
   out.push_back(three);
+  for (Case one : {out[0], out[1], plain}) {
+    one.name = "parallel_" + one.name;
+    one.decoder.parallel_layers = true;
+    out.push_back(one);
+  }
+  Case normed{"parallel_qk_norm_windows", small(4, 2)};
+  normed.decoder.parallel_layers = normed.decoder.qk_norm = true;
+  normed.decoder.window = 6, normed.decoder.local = {true, false};
+  out.push_back(normed);
   return out;
 }
 
@@ -410,6 +419,10 @@ std::vector<Case> uneven_cases() {
     three.decoder.post_norms = three.decoder.qk_norm = true;
     three.decoder.window = 6, three.decoder.local = {true, false};
     out.push_back(three);
+    Case parallel{"parallel_" + std::to_string(heads) + "_on_" + std::to_string(kv_heads),
+                  small(heads, kv_heads)};
+    parallel.decoder.parallel_layers = true;
+    out.push_back(parallel);
   }
   return out;
 }
