@@ -252,6 +252,12 @@ ModelConfig parse_model_config(const std::string& json, const std::string& origi
   if (const auto both = root.find("use_bidirectional_attention"); both && both->as_bool())
     both->refuse("is true, which is not implemented");
   check_unread(root, family);
+  if (flag(root, "parallel_layers", false)) {
+    root.at("parallel_layers")
+        .refuse(
+            "is true, but no model of transformers has such layers, nor names for their weights; train one "
+            "here instead (model.parallel_layers)");
+  }
   if (const auto mlp = root.find("mlp")) {
     const std::string kind = mlp->as_string();
     if (kind != "plain" && kind != "gated")
@@ -293,6 +299,7 @@ std::string model_config_json(const ModelConfig& model, int64_t max_tokens, Elem
   const auto refuse = [](const std::string& what) {
     throw UserError("this model cannot be exported: no Gemma of transformers has " + what);
   };
+  if (model.parallel_layers()) refuse("parallel layers (model.parallel_layers)");
   const Family family = model.qk_norm()      ? Family::gemma3
                         : model.post_norms() ? Family::gemma2
                                              : Family::gemma;

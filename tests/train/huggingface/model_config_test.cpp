@@ -234,6 +234,12 @@ TEST(HuggingFaceConfig, RopeIsWhatTransformersTakes) {
   expect_refused(R"("model_type":"gemma2","rope_scaling":{"type":"linear","factor":2})", "sliding");
 }
 
+TEST(HuggingFaceConfig, ParallelLayersAreRefused) {
+  expect_refused(R"("model_type":"gemma","parallel_layers":true)",
+                 "no model of transformers has such layers");
+  EXPECT_FALSE(parse(R"("model_type":"gemma","parallel_layers":false)").parallel_layers());
+}
+
 TEST(HuggingFaceConfig, TokenIdsComeBackAsTheyWere) {
   const auto round_trip = [](const std::string& rest) {
     ModelConfig model = parse(R"("model_type":"gemma")" + rest);
@@ -301,6 +307,9 @@ TEST(HuggingFaceConfig, AnActivationWithoutAHuggingFaceNameIsNotExported) {
 TEST(HuggingFaceConfig, RefusesToExportWhatTransformersLacks) {
   ModelConfig model = parse(R"("model_type":"gemma")");
   model.set_logit_softcap(30);
+  EXPECT_THROW(model_config_json(model, 64, ElementType::f32, {}), UserError);
+  model = parse(R"("model_type":"gemma")");
+  model.set_parallel_layers(true);
   EXPECT_THROW(model_config_json(model, 64, ElementType::f32, {}), UserError);
   // transformers 5 refuses both.
   model = parse(R"("model_type":"gemma2")");
