@@ -95,12 +95,14 @@ HostLinks host_of(const config::ChipConfig::Host& host) {
   check_range("host.pcie_bytes_per_s", host.has_pcie_bytes_per_s(), host.pcie_bytes_per_s(), kLeastRate,
               kMostRate);
   check_range("host.message_latency_s", host.message_latency_s(), 0.0, kLongest);
+  check_range("host.ring_step_s", host.ring_step_s(), 0.0, kLongest);
   check_range("host.oversubscription", host.oversubscription(), 1.0, 1e6);
   HostLinks out;
   out.chips = host.chips();
   const double cards = static_cast<double>(host.cards()) * host.card_bytes_per_s() / host.oversubscription();
   out.chip_bytes_per_s = std::min(host.pcie_bytes_per_s(), cards / static_cast<double>(host.chips()));
   out.message_latency = Seconds(host.message_latency_s());
+  out.ring_step = Seconds(host.ring_step_s());
   return out;
 }
 

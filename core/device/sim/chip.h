@@ -34,7 +34,8 @@ struct Topology {
 struct HostLinks {
   int64_t chips = 1;
   double chip_bytes_per_s = 0;  // one way, when all chips of the host send
-  Seconds message_latency{0};
+  Seconds message_latency{0};   // of a collective between pods
+  Seconds ring_step{0};         // of each step of a ring of pods
 };
 
 // What measurements say beyond the data sheet; the defaults are the data sheet's.
