@@ -74,10 +74,6 @@ std::string padded(const std::string& text, size_t width) {
   return std::string(width - std::min(width, text.size()), ' ') + text;
 }
 
-std::string shape_text(const schedule::GroupShape& shape) {
-  return std::to_string(shape.rows) + " x " + std::to_string(shape.columns);
-}
-
 // "0 16 32 48", or "0 16 32 ... 240" where they are many.
 std::string ranks_text(const std::vector<int>& ranks) {
   constexpr size_t kMost = 16;
@@ -144,7 +140,7 @@ void print_groups(const Picture& picture) {
     std::cout << "  " << axis << with_commas(static_cast<int64_t>(group->ranks.size()))
               << (group->ranks.size() == 1 ? " rank" : " ranks");
     if (group->ranks.size() > 1)
-      std::cout << " as " << shape_text(group->shape) << ": " << ranks_text(group->ranks);
+      std::cout << " as " << schedule::text(group->shape) << ": " << ranks_text(group->ranks);
     std::cout << "\n";
   }
 }

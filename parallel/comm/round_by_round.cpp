@@ -36,7 +36,7 @@ std::vector<Round> rounds_of(const Plan& plan, int ranks) {
     round.plan = schedule::round_of(plan, static_cast<int>(r));
     for (const Move& move : round.plan.moves) {
       const int64_t rank = move.first / each;
-      require(move.blocks == 1 && move.first + move.count <= (rank + 1) * each,
+      require(move.chunks() == move.count && move.first + move.count <= (rank + 1) * each,
               "a move is of one rank's rows");
       (move.receive ? round.received : round.sent).push_back(static_cast<int>(rank));
     }
@@ -68,7 +68,7 @@ bool SumTransfer::advance() {
 std::optional<Algorithm> ScheduledCommunicator::cut_by(Operation operation, const Tensor& whole) const {
   const int size = members().size();
   if (options_.cut == Cut::never || options_.deterministic) return std::nullopt;
-  if (shape_.rows > 1 && shape_.columns > 1) return std::nullopt;
+  if (shape_.dimensions() > 1) return std::nullopt;
   const Algorithm ring = size == 2 ? Algorithm::direct : Algorithm::bidirectional_ring;
   if (options_.cut == Cut::always) return ring;
   const Method method = method_of(operation, whole.bytes(), whole.type);

@@ -10,10 +10,8 @@ void count(const MessageJob& job, const GroupMembers& group, Traffic& traffic) {
   for (const schedule::Move& move : job.plan.moves) {
     if (move.receive) continue;
     int64_t elements = 0;
-    for (int64_t block = 0; block < move.blocks; ++block) {
-      const int64_t first = move.first + block * move.stride;
-      elements += boundary(first + move.count) - boundary(first);
-    }
+    move.for_each_run(
+        [&](int64_t first, int64_t chunks) { elements += boundary(first + chunks) - boundary(first); });
     const int peer = group.ranks[static_cast<size_t>(move.peer)];
     traffic.sent_bytes[static_cast<size_t>(peer)] += elements * wire;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
@@ -107,8 +108,7 @@ Group Mesh::group(int rank, Axis axis) const {
   return group;
 }
 
-// The data-centre network between pods is a switch: a ring of pods is closed. Of three dimensions the first
-// two count as one ring in the order of the ranks.
+// The data-centre network between pods is a switch: a ring of pods is closed.
 schedule::GroupShape Mesh::shape(Axis axis) const {
   if (axis == Axis::pod) return {1, pods_, true, true};
   std::vector<std::pair<int, bool>> parts;  // those with more than one
@@ -119,19 +119,16 @@ schedule::GroupShape Mesh::shape(Axis axis) const {
     const bool run = axis == Axis::model && other > 1;
     if (size > 1) parts.emplace_back(size, dimension.wraps && !run);
   }
-  if (parts.size() == 3) {
-    parts[0] = {parts[0].first * parts[1].first, parts[0].second && parts[1].second};
-    parts.erase(parts.begin() + 1);
-  }
   schedule::GroupShape shape;
-  if (!parts.empty()) {
-    shape.columns = parts.back().first;
-    shape.wrap_columns = parts.back().second;
-  }
-  if (parts.size() == 2) {
-    shape.rows = parts.front().first;
-    shape.wrap_rows = parts.front().second;
-  }
+  shape.neighbours_alone = neighbours_alone_;
+  const auto take_last = [&](int& size, bool& wrap) {
+    if (parts.empty()) return;
+    std::tie(size, wrap) = parts.back();
+    parts.pop_back();
+  };
+  take_last(shape.columns, shape.wrap_columns);
+  take_last(shape.rows, shape.wrap_rows);
+  take_last(shape.planes, shape.wrap_planes);
   return shape;
 }
 

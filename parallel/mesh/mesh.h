@@ -73,6 +73,8 @@ class Mesh {
   // way.
   std::vector<int> hops(int from, int to) const;
   void set_wraps(int dimension, bool wraps) { torus_.at(static_cast<size_t>(dimension)).wraps = wraps; }
+  // GroupShape's, of groups within a pod.
+  void set_neighbours_alone() { neighbours_alone_ = true; }
 
   // "pods 2 x torus 4 x 4, data 8, model 2"
   std::string text() const;
@@ -82,6 +84,7 @@ class Mesh {
  private:
   int pods_ = 1, data_ = 1, model_ = 1;
   std::vector<Dimension> torus_;
+  bool neighbours_alone_ = false;
 };
 
 }  // namespace toroid::mesh

@@ -60,6 +60,10 @@ struct AlgorithmDescription {
   // The shapes on which all ranks do the same at the same time, each with its neighbours, so that one of them
   // can stand for all; nullptr: none.
   bool (*alike)(const GroupShape& shape) = nullptr;
+  // Messages go to neighbours, who hand on what comes, so that hops and bytes can be under way together. A
+  // chunk that goes along several dimensions takes each in one phase, and a phase has a part of the array
+  // under way along each.
+  bool between_neighbours = false;
   // A rank has messages for all others under way in one round, so that each is cut finely.
   bool peers_at_once = false;
   Wanted (*wanted)(const Collective& collective) = nullptr;  // nullptr: only where it is asked for

@@ -32,7 +32,7 @@ std::optional<LinkLoad> load_of_bidirectional_ring(Operation operation, const Gr
 }
 
 Wanted wanted_bidirectional_ring(const Collective& collective) {
-  const bool line = collective.shape.rows == 1 || collective.shape.columns == 1;
+  const bool line = collective.shape.dimensions() <= 1;
   return line && gathers_or_sums(collective.operation) ? Wanted::for_bandwidth : Wanted::not_at_all;
 }
 
@@ -40,6 +40,7 @@ constexpr AlgorithmDescription kBidirectionalRing{.name = "bidirectional_ring",
                                                   .gather = gather_bidirectional_ring,
                                                   .load = load_of_bidirectional_ring,
                                                   .alike = closed_line,
+                                                  .between_neighbours = true,
                                                   .wanted = wanted_bidirectional_ring};
 
 }  // namespace

@@ -57,14 +57,16 @@ int one_load(int size, bool wrap) {
 }
 
 int direct_messages(Operation operation, const GroupShape& shape) {
-  // Along the row go the messages to all the rows; along a column those from all the columns, or, of a single
-  // sender, those that have reached its column.
+  // Along the row go the messages to all the rows and planes; along a column those from all the columns to
+  // all the planes, or, of a single sender, those that have reached its column; between planes alike.
   if (operation == Operation::broadcast) {
-    return std::max(shape.rows * one_load(shape.columns, shape.wrap_columns),
-                    one_load(shape.rows, shape.wrap_rows));
+    return std::max({shape.planes * shape.rows * one_load(shape.columns, shape.wrap_columns),
+                     shape.planes * one_load(shape.rows, shape.wrap_rows),
+                     one_load(shape.planes, shape.wrap_planes)});
   }
-  return std::max(shape.rows * everyone_load(shape.columns, shape.wrap_columns),
-                  shape.columns * everyone_load(shape.rows, shape.wrap_rows));
+  return std::max({shape.planes * shape.rows * everyone_load(shape.columns, shape.wrap_columns),
+                   shape.planes * shape.columns * everyone_load(shape.rows, shape.wrap_rows),
+                   shape.rows * shape.columns * everyone_load(shape.planes, shape.wrap_planes)});
 }
 
 std::optional<LinkLoad> load_of_direct(Operation operation, const GroupShape& shape, double bytes) {
@@ -79,7 +81,7 @@ Wanted wanted_direct(const Collective& collective) {
   if (collective.operation == Operation::broadcast) return Wanted::not_at_all;
   if (collective.operation == Operation::all_to_all) return Wanted::for_one_round;
   if (size <= 2) return Wanted::for_a_pair;
-  const bool few = collective.bytes <= kFewBytes && size <= kFewRanks;
+  const bool few = collective.bytes <= kFewBytes && size <= kFewRanks && !collective.shape.neighbours_alone;
   return few ? Wanted::for_one_round : Wanted::not_at_all;
 }
 

@@ -85,26 +85,31 @@ int broadcast_messages(int size) {
 
 // Nothing for a broadcast over a number of ranks that is no power of two.
 std::optional<LinkLoad> load_of_doubling(Operation operation, const GroupShape& shape, double bytes) {
-  const int messages = std::max(shape.rows, shape.columns) / 2;
+  const int messages = std::max({shape.planes, shape.rows, shape.columns}) / 2;
   if (operation == Operation::broadcast) {
-    if (!power_of_two(shape.rows) || !power_of_two(shape.columns)) return std::nullopt;
+    if (!power_of_two(shape.planes) || !power_of_two(shape.rows) || !power_of_two(shape.columns))
+      return std::nullopt;
     return LinkLoad{messages,
-                    bytes * std::max(broadcast_messages(shape.rows), broadcast_messages(shape.columns))};
+                    bytes * std::max({broadcast_messages(shape.planes), broadcast_messages(shape.rows),
+                                      broadcast_messages(shape.columns)})};
   }
   const double passes = operation == Operation::all_reduce ? 2 : 1;
-  // The rounds along the columns come after those along the row have cut the array by `columns`.
-  return LinkLoad{
-      messages,
-      passes * bytes *
-          std::max(exchange_share(shape.columns, is_ring(shape.columns, shape.wrap_columns)),
-                   exchange_share(shape.rows, is_ring(shape.rows, shape.wrap_rows)) / shape.columns)};
+  // The rounds along the columns come after those along the row have cut the array by `columns`, and those
+  // between planes last.
+  const auto share = [](int size, bool wrap) { return exchange_share(size, is_ring(size, wrap)); };
+  return LinkLoad{messages,
+                  passes * bytes *
+                      std::max({share(shape.columns, shape.wrap_columns),
+                                share(shape.rows, shape.wrap_rows) / shape.columns,
+                                share(shape.planes, shape.wrap_planes) / (shape.columns * shape.rows)})};
 }
 
 Wanted wanted_doubling(const Collective& collective) {
   if (collective.operation == Operation::all_to_all) return Wanted::not_at_all;
   if (collective.operation == Operation::broadcast) return Wanted::for_few_rounds;
   if (collective.deterministic && sums(collective.operation)) return Wanted::for_its_order;
-  const bool few = collective.bytes <= kFewBytes && doubles_on(collective.shape);
+  const bool few =
+      collective.bytes <= kFewBytes && doubles_on(collective.shape) && !collective.shape.neighbours_alone;
   return few ? Wanted::for_few_rounds : Wanted::not_at_all;
 }
 

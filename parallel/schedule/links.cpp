@@ -17,19 +17,22 @@ std::optional<LinkLoad> formula(Algorithm algorithm, Operation operation, const 
 }  // namespace
 
 void append_route(const GroupShape& shape, int from, int to, std::vector<Link>& links) {
-  int row = from / shape.columns;
+  int plane = from / shape.columns / shape.rows;
+  int row = from / shape.columns % shape.rows;
   int column = from % shape.columns;
   // Moves `position` to `target` along one dimension.
   const auto walk = [&](int& position, int target, int size, bool wrap, Direction on, Direction back) {
     bool onward = target > position;
     if (is_ring(size, wrap)) onward = (target - position + size) % size <= size / 2;
     while (position != target) {
-      links.push_back({row * shape.columns + column, onward ? on : back});
+      links.push_back({(plane * shape.rows + row) * shape.columns + column, onward ? on : back});
       position = (position + (onward ? 1 : size - 1)) % size;
     }
   };
   walk(column, to % shape.columns, shape.columns, shape.wrap_columns, Direction::right, Direction::left);
-  walk(row, to / shape.columns, shape.rows, shape.wrap_rows, Direction::down, Direction::up);
+  walk(row, to / shape.columns % shape.rows, shape.rows, shape.wrap_rows, Direction::down, Direction::up);
+  walk(plane, to / shape.columns / shape.rows, shape.planes, shape.wrap_planes, Direction::ahead,
+       Direction::back);
 }
 
 double LinkTraffic::most_bytes(double array_bytes) const {
@@ -60,7 +63,7 @@ LinkTraffic count_traffic(Algorithm algorithm, Operation operation, const GroupS
       append_route(shape, static_cast<int>(move.first), move.peer, route);
       for (const Link& link : route) {
         const auto index = static_cast<size_t>(link_index(link));
-        traffic.chunks[index] += move.count * move.blocks;
+        traffic.chunks[index] += move.chunks();
         traffic.most_messages = std::max(traffic.most_messages, ++messages[index]);
       }
     }

@@ -9,8 +9,10 @@
 
 namespace toroid::schedule {
 
-// Along a row to the right or left, along a column down (to the next row) or up.
-enum class Direction : uint8_t { right, left, down, up };
+// Along a row to the right or left, along a column down (to the next row) or up, between planes ahead (to the
+// next one) or back.
+enum class Direction : uint8_t { right, left, down, up, ahead, back };
+inline constexpr int kDirections = 6;
 
 struct Link {
   int from = 0;  // rank in the group
@@ -18,14 +20,14 @@ struct Link {
 };
 
 inline int link_index(const Link& link) {
-  return link.from * 4 + static_cast<int>(link.direction);
+  return link.from * kDirections + static_cast<int>(link.direction);
 }
 inline int link_count(const GroupShape& shape) {
-  return shape.size() * 4;  // with those that an end of a line does not have
+  return shape.size() * kDirections;  // with those that an end of a line does not have
 }
 
-// Appends the links of a message in their order: dimension by dimension, first along the row, each the
-// shortest way round; where both ways are as long, right or down.
+// Appends the links of a message in their order: dimension by dimension, first along the row, then along the
+// column, each the shortest way round; where both ways are as long, right, down or ahead.
 void append_route(const GroupShape& shape, int from, int to, std::vector<Link>& links);
 
 struct LinkTraffic {

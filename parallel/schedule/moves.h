@@ -22,14 +22,14 @@ inline bool is_ring(int size, bool wrap) {
   return wrap && size > 2;
 }
 
-// Whether along both dimensions every rank has as many neighbours as any other.
+// Whether along all dimensions every rank has as many neighbours as any other.
 bool closed(const GroupShape& shape);
 // The same, of a single dimension.
 bool closed_line(const GroupShape& shape);
 
 // Chunks as in Move.
 struct Chunks {
-  int64_t first = 0, count = 1, blocks = 1, stride = 0;
+  int64_t first = 0, count = 1, blocks = 1, stride = 0, repeats = 1, repeat_stride = 0;
 };
 enum class Part : uint8_t { forward, backward, whole };
 

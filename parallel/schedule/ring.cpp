@@ -30,8 +30,11 @@ std::optional<LinkLoad> load_of_ring(Operation operation, const GroupShape& shap
 }
 
 // Where it is asked for alone: both ways at once are never slower.
-constexpr AlgorithmDescription kRing{
-    .name = "ring", .gather = gather_ring, .load = load_of_ring, .alike = closed_line};
+constexpr AlgorithmDescription kRing{.name = "ring",
+                                     .gather = gather_ring,
+                                     .load = load_of_ring,
+                                     .alike = closed_line,
+                                     .between_neighbours = true};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// The order of a ring over rows and columns: a walk of neighbours through all of them, so that no link
-// carries two messages in a round.
+// The order of a ring over rows and columns, or over planes and the order within a plane: a walk of
+// neighbours through all of them, so that no link carries two messages in a round.
 #include "parallel/schedule/moves.h"
 
 namespace toroid::schedule {
@@ -40,6 +40,14 @@ std::vector<int> to_and_fro(const Grid& grid) {
 }  // namespace
 
 RingOrder ring_order(const GroupShape& shape) {
+  if (shape.planes > 1) {
+    // The walk through a plane is a row of all its ranks, at the same places in every plane.
+    const GroupShape plane{shape.rows, shape.columns, shape.wrap_rows, shape.wrap_columns};
+    const RingOrder within = ring_order(plane);
+    RingOrder out = ring_order(GroupShape{shape.planes, plane.size(), shape.wrap_planes, within.closed});
+    for (int& rank : out.ranks) rank = rank / plane.size() * plane.size() + within.at(rank % plane.size());
+    return out;
+  }
   const Grid grid{shape.rows, shape.columns, false};
   const Grid turned{shape.columns, shape.rows, true};
   if (shape.rows == 1 || shape.columns == 1) {
@@ -60,11 +68,12 @@ int RingOrder::position_of(int rank) const {
 
 bool closed(const GroupShape& shape) {
   const auto along = [](int size, bool wrap) { return size <= 2 || is_ring(size, wrap); };
-  return along(shape.rows, shape.wrap_rows) && along(shape.columns, shape.wrap_columns);
+  return along(shape.planes, shape.wrap_planes) && along(shape.rows, shape.wrap_rows) &&
+         along(shape.columns, shape.wrap_columns);
 }
 
 bool closed_line(const GroupShape& shape) {
-  return (shape.rows == 1 || shape.columns == 1) && closed(shape);
+  return shape.dimensions() <= 1 && closed(shape);
 }
 
 }  // namespace toroid::schedule

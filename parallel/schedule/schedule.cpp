@@ -50,12 +50,11 @@ bool serves(Algorithm algorithm, Operation operation, const GroupShape& shape) {
 
 Plan plan(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int root) {
   const int size = shape.size();
-  require(shape.rows >= 1 && shape.columns >= 1, "a group has ranks");
+  require(shape.planes >= 1 && shape.rows >= 1 && shape.columns >= 1, "a group has ranks");
   require(rank >= 0 && rank < size && root >= 0 && root < size, "rank and root are of the group");
   if (!serves(algorithm, operation, shape)) {
     throw UserError("the algorithm " + std::string(name(algorithm)) + " has no " +
-                    std::string(name(operation)) + " for " + std::to_string(shape.rows) + " x " +
-                    std::to_string(shape.columns) + " ranks");
+                    std::string(name(operation)) + " for " + text(shape) + " ranks");
   }
   switch (operation) {
     case Operation::all_gather:
@@ -127,6 +126,8 @@ Move send_of(int round, int peer, const Chunks& chunks) {
   move.count = chunks.count;
   move.blocks = chunks.blocks;
   move.stride = chunks.blocks > 1 ? chunks.stride : 0;
+  move.repeats = chunks.repeats;
+  move.repeat_stride = chunks.repeats > 1 ? chunks.repeat_stride : 0;
   return move;
 }
 
@@ -139,6 +140,11 @@ Move receive_of(int round, int peer, const Chunks& chunks) {
 void sort_by_round(std::vector<Move>& moves) {
   std::stable_sort(moves.begin(), moves.end(),
                    [](const Move& a, const Move& b) { return a.round < b.round; });
+}
+
+std::string text(const GroupShape& shape) {
+  return (shape.planes > 1 ? std::to_string(shape.planes) + " x " : "") + std::to_string(shape.rows) + " x " +
+         std::to_string(shape.columns);
 }
 
 std::string_view name(Algorithm algorithm) {

@@ -3,7 +3,7 @@
 //
 // The array is cut into chunks of nearly equal size; chunk c of an all_gather or a reduce_scatter belongs to
 // rank c / chunks_per_rank. Moves of one round are under way together; a rank starts its round r + 1 when its
-// own moves of round r are done. Ranks number the group's shape row by row.
+// own moves of round r are done. Ranks number the group's shape plane by plane and row by row.
 //
 // What holds for every plan: a rank sends at most one message to a peer in a round; in one round no chunk is
 // both sent and received; a rank's receives are combined in the order of its list. In an all_to_all a send's
@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -32,9 +33,9 @@ class Algorithm {
   // Each is in the file of its name, and has a line in all_algorithms().
   static const Algorithm ring;                // one direction
   static const Algorithm bidirectional_ring;  // every chunk both ways, half way round
-  static const Algorithm torus;               // half of the array rows first, half columns first
-  static const Algorithm halving_doubling;    // partners at distance 1, 2, 4 ...: sums are balanced trees
-  static const Algorithm direct;              // every rank exchanges with every other in one round
+  static const Algorithm torus;  // a part of the array for each dimension, along which it goes first
+  static const Algorithm halving_doubling;  // partners at distance 1, 2, 4 ...: sums are balanced trees
+  static const Algorithm direct;            // every rank exchanges with every other in one round
 
  private:
   const AlgorithmDescription* description_;
@@ -54,13 +55,20 @@ inline constexpr Operation kOperations[] = {Operation::all_gather, Operation::re
                                             Operation::all_reduce, Operation::broadcast,
                                             Operation::all_to_all};
 
-// The group's ranks laid on torus dimensions: {1, n} is a ring, {rows, columns} a 2D torus.
+// The group's ranks laid on torus dimensions: {1, n} is a ring, {rows, columns} a 2D torus; of a 3D one there
+// are several planes.
 struct GroupShape {
   int rows = 1, columns = 1;
   // Whether the links close the ring of the `rows` ranks of a column, and of the `columns` ranks of a row.
   // Two ranks have one link between them either way.
   bool wrap_rows = true, wrap_columns = true;
-  int size() const { return rows * columns; }
+  int planes = 1;
+  bool wrap_planes = true;
+  // Links join neighbours and nothing else does: a message takes as long as its links, so that few rounds
+  // between ranks far apart are no quicker than many between neighbours.
+  bool neighbours_alone = false;
+  int size() const { return planes * rows * columns; }
+  int dimensions() const { return (planes > 1 ? 1 : 0) + (rows > 1 ? 1 : 0) + (columns > 1 ? 1 : 0); }
 };
 
 // One message of one rank in one round.
@@ -73,8 +81,20 @@ struct Move {
   // their order, and what is there to that sum.
   bool precedes = false;
   int64_t first = 0, count = 0;  // chunks [first, first + count) ...
-  int64_t blocks = 1;            // ... and again `stride` further on, `blocks` runs in all: one message
+  int64_t blocks = 1;            // ... and again `stride` further on, `blocks` runs in all ...
   int64_t stride = 0;
+  int64_t repeats = 1;  // ... and all of these again `repeat_stride` further on: one message
+  int64_t repeat_stride = 0;
+
+  int64_t chunks() const { return count * blocks * repeats; }
+  // run(first chunk, chunks), in the order in which they travel.
+  template <typename Run>
+  void for_each_run(const Run& run) const {
+    for (int64_t repeat = 0; repeat < repeats; ++repeat) {
+      for (int64_t block = 0; block < blocks; ++block)
+        run(first + repeat * repeat_stride + block * stride, count);
+    }
+  }
 };
 
 struct Plan {
@@ -109,5 +129,7 @@ Plan plan_between_hosts(Operation operation, int hosts, int per_host, int rank);
 
 std::string_view name(Algorithm algorithm);
 std::string_view name(Operation operation);
+// "4 x 8", or "2 x 4 x 8" of several planes.
+std::string text(const GroupShape& shape);
 
 }  // namespace toroid::schedule

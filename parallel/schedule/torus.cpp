@@ -1,13 +1,16 @@
-// The 2D torus. A rank's share is cut into four: the first two go along the rank's row and then, with those
-// of the whole row, along the columns; the last two go along the column first. Each pair goes both ways
-// round, so that in both phases all four links of a rank carry traffic:
+// The torus of two or three dimensions. A rank's share is cut into a pair of pieces for each dimension. Pair
+// i goes along dimension i first and then, with those of the whole line, along the next one, and so on round;
+// the two pieces of a pair go both ways. In every phase each pair is then on a dimension of its own, so that
+// all links of a rank carry traffic. In two dimensions:
 //
 //   phase 1    pieces 0, 1:  one rank's along the row       pieces 2, 3:  one rank's along the column
 //   phase 2    pieces 0, 1:  a row's along the column       pieces 2, 3:  a column's along the row
 //
-// A phase takes max(rows, columns) / 2 rounds on rings; along a dimension whose links do not close one, one
-// less than it has ranks.
+// and in three the last phase hands on whole planes. A phase takes half of the longest dimension's ranks in
+// rounds on rings; along a dimension whose links do not close one, one less than it has ranks.
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "parallel/schedule/algorithm.h"
 #include "parallel/schedule/moves.h"
@@ -15,82 +18,108 @@
 namespace toroid::schedule {
 namespace {
 
-bool has_one_dimension(const GroupShape& shape) {
-  return shape.rows == 1 || shape.columns == 1;
+struct Dimension {
+  int size = 1;
+  bool wrap = true;
+  int apart = 1;  // neighbours, in ranks
+  int position_of(int rank) const { return rank / apart % size; }
+};
+
+// Those with more than one rank, the row first.
+std::vector<Dimension> dimensions_of(const GroupShape& shape) {
+  std::vector<Dimension> out;
+  int apart = 1;
+  for (const auto& [size, wrap] :
+       {std::pair(shape.columns, shape.wrap_columns), std::pair(shape.rows, shape.wrap_rows),
+        std::pair(shape.planes, shape.wrap_planes)}) {
+    if (size > 1) out.push_back({size, wrap, apart});
+    apart *= size;
+  }
+  return out;
 }
 
 Plan gather_torus(const GroupShape& shape, int rank, bool backwards) {
-  if (has_one_dimension(shape)) return Algorithm::bidirectional_ring->gather(shape, rank, backwards);
-  constexpr int64_t kPieces = 4;
-  const int rows = shape.rows;
-  const int columns = shape.columns;
-  const int row = rank / columns;
-  const int column = rank % columns;
-  const bool ring_of_columns = is_ring(columns, shape.wrap_columns),
-             ring_of_rows = is_ring(rows, shape.wrap_rows);
-  const int phase = std::max(axis_rounds(columns, ring_of_columns), axis_rounds(rows, ring_of_rows));
-  Plan plan{shape.size() * kPieces, 2 * phase, {}};
-
-  // Piece `pair` or the one after it or both, of `ranks` ranks from `first` on that lie `apart`.
-  const auto pieces = [](int pair, Part part, int first, int ranks, int apart) {
-    Chunks chunks;
-    chunks.first = first * kPieces + pair + (part == Part::backward ? 1 : 0);
-    chunks.count = part == Part::whole ? 2 : 1;
-    chunks.blocks = ranks;
-    chunks.stride = apart * kPieces;
-    return chunks;
-  };
-  AxisGather along_row;
-  along_row.size = columns;
-  along_row.ring = ring_of_columns;
-  along_row.position = column;
-  along_row.peer = [&](int position) { return row * columns + position; };
-  AxisGather along_column;
-  along_column.size = rows;
-  along_column.ring = ring_of_rows;
-  along_column.position = row;
-  along_column.peer = [&](int position) { return position * columns + column; };
-
-  along_row.chunks = [&](int position, Part part) { return pieces(0, part, row * columns + position, 1, 0); };
-  along_column.chunks = [&](int position, Part part) {
-    return pieces(2, part, position * columns + column, 1, 0);
-  };
-  add_axis_gather(along_row, plan.moves);
-  add_axis_gather(along_column, plan.moves);
-
-  along_column.first_round = phase;
-  along_column.chunks = [&](int position, Part part) {
-    return pieces(0, part, position * columns, columns, 1);
-  };
-  along_row.first_round = phase;
-  along_row.chunks = [&](int position, Part part) { return pieces(2, part, position, rows, columns); };
-  add_axis_gather(along_column, plan.moves);
-  add_axis_gather(along_row, plan.moves);
+  if (shape.dimensions() <= 1) return Algorithm::bidirectional_ring->gather(shape, rank, backwards);
+  const std::vector<Dimension> dimensions = dimensions_of(shape);
+  const size_t count = dimensions.size();
+  const auto pieces = 2 * static_cast<int64_t>(count);
+  int phase_rounds = 0;
+  for (const Dimension& each : dimensions)
+    phase_rounds = std::max(phase_rounds, axis_rounds(each.size, is_ring(each.size, each.wrap)));
+  Plan plan{shape.size() * pieces, static_cast<int>(count) * phase_rounds, {}};
+  for (size_t phase = 0; phase < count; ++phase) {
+    for (size_t pair = 0; pair < count; ++pair) {
+      const Dimension& along = dimensions[(pair + phase) % count];
+      // The pair has been gathered along those before: of all their ranks it is held here.
+      std::vector<Dimension> gathered;
+      int first = rank - along.position_of(rank) * along.apart;
+      for (size_t before = 0; before < phase; ++before) {
+        gathered.push_back(dimensions[(pair + before) % count]);
+        first -= gathered.back().position_of(rank) * gathered.back().apart;
+      }
+      std::sort(gathered.begin(), gathered.end(),
+                [](const Dimension& a, const Dimension& b) { return a.apart < b.apart; });
+      AxisGather axis;
+      axis.first_round = static_cast<int>(phase) * phase_rounds;
+      axis.size = along.size;
+      axis.ring = is_ring(along.size, along.wrap);
+      axis.position = along.position_of(rank);
+      axis.peer = [&](int position) { return rank + (position - axis.position) * along.apart; };
+      axis.chunks = [&](int position, Part part) {
+        Chunks chunks;
+        chunks.first = (first + position * along.apart) * pieces + 2 * static_cast<int64_t>(pair) +
+                       (part == Part::backward ? 1 : 0);
+        chunks.count = part == Part::whole ? 2 : 1;
+        if (!gathered.empty()) {
+          chunks.blocks = gathered[0].size;
+          chunks.stride = gathered[0].apart * pieces;
+        }
+        if (gathered.size() > 1) {
+          chunks.repeats = gathered[1].size;
+          chunks.repeat_stride = gathered[1].apart * pieces;
+        }
+        return chunks;
+      };
+      add_axis_gather(axis, plan.moves);
+    }
+  }
   return plan;
 }
 
+// Of the array, over the busiest link.
 double torus_share(Operation operation, const GroupShape& shape) {
-  // Half of the array goes along a dimension one rank's share at a time, and half a whole line's at a time.
-  const double halves = 2.0 * shape.size();
-  const double along_row =
-      axis_shares(operation, shape.columns, shape.wrap_columns) * (shape.rows + 1) / halves;
-  const double along_column =
-      axis_shares(operation, shape.rows, shape.wrap_rows) * (shape.columns + 1) / halves;
-  return std::max(along_row, along_column);
+  const std::vector<Dimension> dimensions = dimensions_of(shape);
+  const size_t count = dimensions.size();
+  double most = 0;
+  for (size_t d = 0; d < count; ++d) {
+    // A part of the array comes to this dimension one rank's share at a time, one a whole line's at a time,
+    // and in three dimensions one a whole plane's.
+    double shares = 0, held = 1;
+    for (size_t before = 0; before < count; ++before) {
+      shares += held;
+      held *= dimensions[(d + count - 1 - before) % count].size;
+    }
+    most = std::max(most, shares * axis_shares(operation, dimensions[d].size, dimensions[d].wrap));
+  }
+  return most / (static_cast<double>(count) * shape.size());
 }
 
 std::optional<LinkLoad> load_of_torus(Operation operation, const GroupShape& shape, double bytes) {
-  if (has_one_dimension(shape)) return Algorithm::bidirectional_ring->load(operation, shape, bytes);
+  if (shape.dimensions() <= 1) return Algorithm::bidirectional_ring->load(operation, shape, bytes);
   return LinkLoad{1, bytes * torus_share(operation, shape)};
 }
 
 Wanted wanted_torus(const Collective& collective) {
-  const bool fits = !has_one_dimension(collective.shape) && gathers_or_sums(collective.operation);
+  const bool fits = collective.shape.dimensions() > 1 && gathers_or_sums(collective.operation);
   return fits ? Wanted::for_bandwidth : Wanted::not_at_all;
 }
 
-constexpr AlgorithmDescription kTorus{
-    .name = "torus", .gather = gather_torus, .load = load_of_torus, .alike = closed, .wanted = wanted_torus};
+constexpr AlgorithmDescription kTorus{.name = "torus",
+                                      .gather = gather_torus,
+                                      .load = load_of_torus,
+                                      .alike = closed,
+                                      .between_neighbours = true,
+                                      .wanted = wanted_torus};
 
 }  // namespace
 

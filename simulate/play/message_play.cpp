@@ -17,7 +17,7 @@ struct Message {
 class MessagePlay {
  public:
   MessagePlay(const schedule::GroupShape& shape, const std::vector<schedule::Plan>& plans, double bytes,
-              const std::array<Lane, 4>& lanes)
+              const std::array<Lane, schedule::kDirections>& lanes)
       : shape_(shape), lanes_(lanes), ranks_(plans.size()) {
     const auto links = static_cast<size_t>(schedule::link_count(shape));
     free_.resize(links, 0.0);
@@ -33,7 +33,7 @@ class MessagePlay {
             {static_cast<int>(r),
              move.peer,
              move.round,
-             bytes * static_cast<double>(move.count * move.blocks) / static_cast<double>(plans[r].chunks),
+             bytes * static_cast<double>(move.chunks()) / static_cast<double>(plans[r].chunks),
              0,
              {}});
       }
@@ -120,7 +120,7 @@ class MessagePlay {
   }
 
   schedule::GroupShape shape_;
-  std::array<Lane, 4> lanes_;
+  std::array<Lane, schedule::kDirections> lanes_;
   std::vector<Rank> ranks_;
   std::vector<Message> messages_;
   std::vector<double> free_;  // when a link has carried what came to it, by link_index
@@ -132,7 +132,7 @@ class MessagePlay {
 }  // namespace
 
 PlayedMessages play_messages(const schedule::GroupShape& shape, const std::vector<schedule::Plan>& plans,
-                             double bytes, const std::array<Lane, 4>& lanes) {
+                             double bytes, const std::array<Lane, schedule::kDirections>& lanes) {
   return MessagePlay(shape, plans, bytes, lanes).run();
 }
 

@@ -20,6 +20,6 @@ struct PlayedMessages {
 // from its first byte. A rank begins a round once its own moves of the round before are done: what it sends
 // has left it, what it receives is there.
 PlayedMessages play_messages(const schedule::GroupShape& shape, const std::vector<schedule::Plan>& plans,
-                             double bytes, const std::array<Lane, 4>& lanes);
+                             double bytes, const std::array<Lane, schedule::kDirections>& lanes);
 
 }  // namespace toroid::sim

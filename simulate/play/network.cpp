@@ -24,65 +24,76 @@ using schedule::Plan;
 // and a hop a round.
 constexpr size_t kMostMoves = size_t{1} << 18;
 
-int64_t chunks_of(const Move& move) {
-  return move.count * move.blocks;
+// Of an array of `bytes`, what a move carries.
+double share(const Move& move, const Plan& plan, double bytes) {
+  return bytes * static_cast<double>(move.chunks()) / static_cast<double>(plan.chunks);
 }
 
 class TorusPlay {
  public:
-  TorusPlay(const GroupShape& shape, const Lane& along_row, const Lane& along_column)
-      : shape_(shape), lanes_{along_row, along_row, along_column, along_column} {}
-
-  // Seconds until all ranks are done. What rank 0 sends one way over the only link of a pair, its partner
-  // sends the other way.
-  double one_for_all(const Plan& plan, double bytes, Flow& flow) const {
-    double time = 0;
-    std::vector<schedule::Link> route;
-    for (size_t at = 0; at < plan.moves.size();) {
-      std::array<double, 4> sent{};
-      std::array<bool, 4> used{};
-      const int round = plan.moves[at].round;
-      for (; at < plan.moves.size() && plan.moves[at].round == round; ++at) {
-        const Move& move = plan.moves[at];
-        if (move.receive) continue;
-        route.clear();
-        schedule::append_route(shape_, rank_, move.peer, route);
-        const auto direction = static_cast<size_t>(route.front().direction);
-        used[direction] = true;
-        sent[direction] += bytes * static_cast<double>(chunks_of(move)) / static_cast<double>(plan.chunks);
-      }
-      double longest = 0;
-      for (size_t d = 0; d < sent.size(); ++d) {
-        if (!used[d]) continue;
-        longest = std::max(longest, lanes_[d].latency.count() + sent[d] / lanes_[d].bytes_per_s);
-        flow.bytes[d] += sent[d];
-        flow.busy[d] += sent[d] / lanes_[d].bytes_per_s;
-      }
-      time += longest;
-    }
-    for (const size_t d : {size_t{0}, size_t{2}}) {
-      if ((d == 0 ? shape_.columns : shape_.rows) != 2) continue;
-      flow.busy[d] = flow.busy[d + 1] = flow.busy[d] + flow.busy[d + 1];
-      flow.bytes[d] = flow.bytes[d + 1] = (flow.bytes[d] + flow.bytes[d + 1]) / 2;
-    }
-    return time;
+  TorusPlay(const GroupShape& shape, const Lanes& lanes) : shape_(shape) {
+    for (size_t d = 0; d < lanes_.size(); ++d) lanes_[d] = lanes[d / 2];
   }
 
-  double all_ranks(const std::vector<Plan>& plans, double bytes, Flow& flow) const {
-    const PlayedMessages played = play_messages(shape_, plans, bytes, lanes_);
+  struct Times {
+    double hops = 0, bytes = 0;  // of those alone
+    double both = 0;
+  };
+
+  // Every rank sends what rank 0 does. Its links carry their bytes without a pause, since all phases of a
+  // chunk's way are under way at a time, each with a part of the array.
+  Times one_for_all(const Plan& plan, double bytes, Flow& flow) const {
+    std::vector<schedule::Link> route;
+    std::array<int, kDimensions> rounds{}, last;  // in which a dimension is used
+    last.fill(-1);
+    for (const Move& move : plan.moves) {
+      if (move.receive) continue;
+      route.clear();
+      schedule::append_route(shape_, 0, move.peer, route);
+      const auto direction = static_cast<size_t>(route.front().direction);
+      flow.bytes[direction] += share(move, plan, bytes);
+      if (std::exchange(last[direction / 2], move.round) != move.round) ++rounds[direction / 2];
+    }
+    const std::array<int, kDimensions> sizes = {shape_.columns, shape_.rows, shape_.planes};
+    Times out;
+    int dimensions = 0;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      const size_t on = 2 * d, back = on + 1;
+      if (rounds[d] == 0) continue;
+      ++dimensions;
+      out.hops += rounds[d] * lanes_[on].latency.count();
+      for (const size_t direction : {on, back})
+        flow.busy[direction] = flow.bytes[direction] / lanes_[on].bytes_per_s;
+      if (sizes[d] == 2) {
+        // What rank 0 sends one way over the only link of a pair, its partner sends the other way.
+        flow.busy[back] = flow.busy[on];
+        flow.bytes[on] = flow.bytes[back] = flow.bytes[on] / 2;
+      }
+      out.bytes = std::max({out.bytes, flow.busy[on], flow.busy[back]});
+    }
+    // A chunk goes along a dimension in one of the phases in which that has traffic.
+    out.hops /= std::max(dimensions, 1);
+    out.both = std::max(out.hops, out.bytes);
+    return out;
+  }
+
+  Times all_ranks(const std::vector<Plan>& plans, double bytes, Flow& flow) const {
+    auto hopless = lanes_;
+    for (Lane& lane : hopless) lane.latency = Seconds(0);
+    const PlayedMessages played = play_messages(shape_, plans, bytes, hopless);
     for (size_t index = 0; index < played.carried.size(); ++index) {
-      const size_t direction = index % 4;
+      const size_t direction = index % lanes_.size();
       flow.busy[direction] =
           std::max(flow.busy[direction], played.carried[index] / lanes_[direction].bytes_per_s);
       flow.bytes[direction] += played.carried[index] / static_cast<double>(shape_.size());
     }
-    return played.seconds;
+    return {play_messages(shape_, plans, 0, lanes_).seconds, played.seconds,
+            play_messages(shape_, plans, bytes, lanes_).seconds};
   }
 
  private:
   GroupShape shape_;
-  int rank_ = 0;
-  std::array<Lane, 4> lanes_;  // by schedule::Direction
+  std::array<Lane, schedule::kDirections> lanes_;
 };
 
 Plan plan_of(Algorithm algorithm, Operation operation, const GroupShape& shape, int rank, int round) {
@@ -144,29 +155,36 @@ std::string link_name(int link) {
 }
 
 Flow play_on_torus(Algorithm algorithm, Operation operation, const GroupShape& shape, double bytes,
-                   const Lane& along_row, const Lane& along_column, int round) {
-  Flow flow, empty;
-  const TorusPlay play(shape, along_row, along_column);
+                   const Lanes& lanes, int round) {
+  Flow flow;
+  const TorusPlay play(shape, lanes);
   const Plan plan = plan_of(algorithm, operation, shape, 0, round);
+  TorusPlay::Times times;
   if (algorithm->alike != nullptr && algorithm->alike(shape)) {
-    flow.latency = Seconds(play.one_for_all(plan, 0, empty));
-    flow.transfer = Seconds(play.one_for_all(plan, bytes, flow)) - flow.latency;
-    return flow;
-  }
-  if (plan.moves.size() * static_cast<size_t>(shape.size()) > kMostMoves) {
+    times = play.one_for_all(plan, bytes, flow);
+  } else if (plan.moves.size() * static_cast<size_t>(shape.size()) > kMostMoves) {
     const double most = schedule::most_link_bytes(algorithm, operation, shape, bytes);
-    flow.latency = plan.rounds * std::max(along_row.latency, along_column.latency);
-    flow.transfer = Seconds(most / std::min(along_row.bytes_per_s, along_column.bytes_per_s));
-    flow.busy = {flow.transfer.count(), flow.transfer.count(), flow.transfer.count(), flow.transfer.count()};
-    flow.bytes = {most, most, most, most};
-    return flow;
+    double slowest = 0;
+    for (const Lane& lane : lanes) {
+      times.hops = std::max(times.hops, plan.rounds * lane.latency.count());
+      slowest = std::max(slowest, 1 / lane.bytes_per_s);
+    }
+    times.bytes = most * slowest;
+    times.both = times.hops + times.bytes;
+    for (size_t d = 0; d < 2 * lanes.size(); ++d) {
+      flow.busy[d] = times.bytes;
+      flow.bytes[d] = most;
+    }
+  } else {
+    std::vector<Plan> plans;
+    plans.reserve(static_cast<size_t>(shape.size()));
+    for (int rank = 0; rank < shape.size(); ++rank)
+      plans.push_back(plan_of(algorithm, operation, shape, rank, round));
+    times = play.all_ranks(plans, bytes, flow);
   }
-  std::vector<Plan> plans;
-  plans.reserve(static_cast<size_t>(shape.size()));
-  for (int rank = 0; rank < shape.size(); ++rank)
-    plans.push_back(plan_of(algorithm, operation, shape, rank, round));
-  flow.latency = Seconds(play.all_ranks(plans, 0, empty));
-  flow.transfer = Seconds(play.all_ranks(plans, bytes, flow)) - flow.latency;
+  const double total = algorithm->between_neighbours ? std::max(times.hops, times.bytes) : times.both;
+  flow.transfer = Seconds(times.bytes);
+  flow.latency = Seconds(std::max(0.0, total - times.bytes));
   return flow;
 }
 
@@ -179,8 +197,7 @@ Flow play_on_switch(Algorithm algorithm, Operation operation, int ranks, double 
     const int now = plan.moves[at].round;
     for (; at < plan.moves.size() && plan.moves[at].round == now; ++at) {
       const Move& move = plan.moves[at];
-      (move.receive ? received : sent) +=
-          bytes * static_cast<double>(chunks_of(move)) / static_cast<double>(plan.chunks);
+      (move.receive ? received : sent) += share(move, plan, bytes);
     }
     flow.latency += port.latency;
     flow.transfer += Seconds(std::max(sent, received) / port.bytes_per_s);
@@ -222,6 +239,7 @@ Network::Network(const mesh::Mesh& mesh, const Chip& chip)
   }
   for (size_t i = 0; i < mesh.torus().size(); ++i)
     mesh_.set_wraps(static_cast<int>(i), topology_.wraps(mesh.torus()[i].size));
+  mesh_.set_neighbours_alone();
 }
 
 double Network::bytes_per_s(int link) const {
@@ -250,38 +268,33 @@ Flow Network::on_torus(const CollectiveInfo& info, mesh::Axis axis) const {
   const schedule::GroupShape shape = mesh_.shape(axis);
   Flow out;
   if (dimensions.empty()) return out;
-  const size_t columns = dimensions.back(),
-               rows = dimensions[dimensions.size() < 2 ? 0 : dimensions.size() - 2];
-  Lane down = lane(rows, axis);
-  double outer_share = 0;  // of the rows' messages that go along the first of three dimensions
-  if (dimensions.size() == 3) {
-    // Two dimensions are one ring in the order of the ranks: each pass over the inner one ends in a step
-    // along the outer one and all the way back on the inner one, by its wrap or past all others.
-    const mesh::Mesh::Dimension& inner = mesh_.torus()[rows];
-    const int length = parts_of(inner, axis);
-    const bool closed = schedule::is_ring(length, inner.wraps);
-    outer_share = 1.0 / length;
-    const double back = closed ? 1 : length - 1;
-    const Lane outer = lane(dimensions[0], axis);
-    down.latency += outer_share * (outer.latency + (back - 1) * down.latency);
-    down.bytes_per_s = std::min(down.bytes_per_s / (closed ? 1 : 2), outer.bytes_per_s);
-  }
+  Lanes lanes;
+  lanes.fill(lane(dimensions.back(), axis));
+  // Dimension d of the shape, the row first, is one of the torus, whose last is the row.
+  const auto of_torus = [&](size_t d) { return dimensions[dimensions.size() - 1 - d]; };
+  for (size_t d = 0; d < dimensions.size(); ++d) lanes[d] = lane(of_torus(d), axis);
   const Flow flow = play_on_torus(algorithm_of(info), operation_of(info.operation), shape,
-                                  array_bytes(info, shape), lane(columns, axis), down, info.round);
+                                  array_bytes(info, shape), lanes, info.round);
   out.latency = flow.latency;
   out.transfer = flow.transfer;
-  // By direction of the shape: right and left along the last dimension, down and up along the one before. A
-  // message between neighbours that lie apart is sent on by the chips between them.
-  const auto add = [&](size_t dimension, size_t direction, double share) {
+  for (size_t direction = 0; direction < 2 * dimensions.size(); ++direction) {
+    const size_t dimension = of_torus(direction / 2), link = 2 * dimension + direction % 2;
+    // A message between neighbours that lie apart is sent on by the chips between them.
     const int apart = axis == mesh::Axis::data ? mesh_.torus()[dimension].model_parts : 1;
-    out.busy[2 * dimension + direction % 2] = flow.busy[direction];
-    out.bytes[2 * dimension + direction % 2] = flow.bytes[direction] * apart * share;
-  };
-  for (size_t d = 0; d < 4; ++d) {
-    if (d < 2) add(columns, d, 1);
-    if (d >= 2 && dimensions.size() > 1) add(rows, d, 1);
-    if (d >= 2 && dimensions.size() == 3) add(dimensions[0], d, outer_share);
+    out.busy[link] = flow.busy[direction];
+    out.bytes[link] = flow.bytes[direction] * apart;
   }
+  return out;
+}
+
+// A collective waits for the network once, and in every round for its hosts to pass a message on.
+Flow Network::between_pods(const CollectiveInfo& info) const {
+  require(info.round < 0, "collectives between pods are whole");
+  Flow out = play_on_switch(algorithm_of(info), operation_of(info.operation), info.ranks,
+                            array_bytes(info, {1, info.ranks}), {bytes_per_s(kBetweenPods), host_.ring_step});
+  if (info.ranks > 1) out.latency += host_.message_latency;
+  std::swap(out.busy[0], out.busy[kBetweenPods]);
+  std::swap(out.bytes[0], out.bytes[kBetweenPods]);
   return out;
 }
 
@@ -300,16 +313,12 @@ Flow Network::make(const CollectiveInfo& info) const {
   }
   const mesh::Axis axis = axis_named(info.axis);
   Flow out;
-  if (axis == mesh::Axis::pod || topology_.is_switch) {
-    const bool between_pods = axis == mesh::Axis::pod;
-    const Lane port = between_pods ? Lane{bytes_per_s(kBetweenPods), host_.message_latency}
-                                   : Lane{bytes_per_s(0), topology_.hop_latency};
+  if (axis == mesh::Axis::pod) {
+    out = between_pods(info);
+  } else if (topology_.is_switch) {
     out = play_on_switch(algorithm_of(info), operation_of(info.operation), info.ranks,
-                         array_bytes(info, {1, info.ranks}), port, info.round);
-    if (between_pods) {
-      std::swap(out.busy[0], out.busy[kBetweenPods]);
-      std::swap(out.bytes[0], out.bytes[kBetweenPods]);
-    }
+                         array_bytes(info, {1, info.ranks}), {bytes_per_s(0), topology_.hop_latency},
+                         info.round);
   } else {
     out = on_torus(info, axis);
   }

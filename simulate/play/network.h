@@ -23,9 +23,11 @@ inline constexpr int kBetweenPods = 2 * kDimensions;
 inline constexpr int kLinks = kBetweenPods + 1;
 std::string link_name(int link);  // "torus 0 +", "between pods"
 
+// A collective takes alone() on free links. While it shares them the transfer alone grows: the links carry
+// all of its bytes in any case, and hops are under way beside them.
 struct Flow {
-  Seconds latency{0};                  // hops, messages and starting: not shortened by free links
-  Seconds transfer{0};                 // with the links to itself
+  Seconds latency{0};                  // starting, and what hops and messages take beyond the transfer
+  Seconds transfer{0};                 // its bytes, with the links to itself
   std::array<double, kLinks> busy{};   // seconds that the busiest link of a kind carries bytes
   std::array<double, kLinks> bytes{};  // that a chip sends over it, on average
   Seconds lost{0};                     // by operators that run meanwhile, where the same cores move the bytes
@@ -38,13 +40,25 @@ struct Lane {
   Seconds latency{0};  // of a hop, or of a message through a switch
 };
 
+// Along a row, along a column, between planes.
+using Lanes = std::array<Lane, kDimensions>;
+
 // The schedule of `operation` on an array of `bytes`, all ranks at once, over the links of `shape`; of that
-// the round `round` alone where it is not negative. flow.busy and .bytes are by direction of the shape:
-// columns' links at 0 and 1 (right, left), rows' at 2 and 3.
+// the round `round` alone where it is not negative. flow.busy and .bytes are by schedule::Direction.
+//
+// Where neighbours hand on what comes, they do so from the first byte, so that a chunk is on its next hop
+// while its rest comes. On rings of n_i ranks, with V bytes of the whole array, W bytes/s of a link both ways
+// and n ranks in all, an all_gather or a reduce_scatter takes
+//
+//   max(hop * sum(n_i) / 2, (n - 1)/n V / (W * dimensions))
+//
+// and an all_reduce twice that (jax-ml/scaling-book, sharding.md); without a wrap n_i - 1 hops, at the
+// one-way rate. As there, nothing is counted of the last piece's way to the last rank: at most a hop, or what
+// one rank's piece takes. Other algorithms play message by message (message_play.h).
 Flow play_on_torus(schedule::Algorithm algorithm, schedule::Operation operation,
-                   const schedule::GroupShape& shape, double bytes, const Lane& along_row,
-                   const Lane& along_column, int round = -1);
-// The same where every rank has one port to a switch; link 0 is the port.
+                   const schedule::GroupShape& shape, double bytes, const Lanes& lanes, int round = -1);
+// The same where every rank has one port to a switch; link 0 is the port. What comes by a switch is handed on
+// once all of it is there: a round takes its latency and its bytes.
 Flow play_on_switch(schedule::Algorithm algorithm, schedule::Operation operation, int ranks, double bytes,
                     const Lane& port, int round = -1);
 
@@ -52,7 +66,7 @@ class Network {
  public:
   // UserError where the chip's pods have no room for the mesh.
   Network(const mesh::Mesh& mesh, const Chip& chip);
-  // With the wraps of the chip's topology.
+  // With the wraps and links of the chip's topology.
   const mesh::Mesh& mesh() const { return mesh_; }
   // What a collective on one axis of the mesh asks of the links. Every flow is computed once.
   const Flow& flow(const CollectiveInfo& info);
@@ -65,6 +79,7 @@ class Network {
  private:
   Flow make(const CollectiveInfo& info) const;
   Flow on_torus(const CollectiveInfo& info, mesh::Axis axis) const;
+  Flow between_pods(const CollectiveInfo& info) const;
   Lane lane(size_t dimension, mesh::Axis axis) const;
 
   mesh::Mesh mesh_;

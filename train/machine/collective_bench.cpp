@@ -266,7 +266,7 @@ std::vector<sim::CollectiveTime> CollectiveBench::times() const {
 CollectiveBench bench_collectives(const CollectiveBenchOptions& options) {
   Meeting ranks = meet_launched_ranks(kPatience);
   RunIdentity identity;
-  identity.add("shape", std::to_string(options.shape.rows) + " x " + std::to_string(options.shape.columns));
+  identity.add("shape", text(options.shape));
   std::string sizes;
   for (const int64_t bytes : options.sizes) sizes += (sizes.empty() ? "" : ",") + std::to_string(bytes);
   identity.add("--sizes", sizes);

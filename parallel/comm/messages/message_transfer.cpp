@@ -87,11 +87,10 @@ void MessageTransfer::begin_round() {
       fresh.receive = move.receive;
       lane = lanes_.insert(lanes_.end(), std::move(fresh));
     }
-    for (int64_t block = 0; block < move.blocks; ++block) {
-      const int64_t first = move.first + block * move.stride;
-      Run run{boundary(first), boundary(first + move.count), move.receive && move.combine};
+    move.for_each_run([&](int64_t first, int64_t chunks) {
+      Run run{boundary(first), boundary(first + chunks), move.receive && move.combine};
       run.precedes = run.combine && move.precedes && !job_.bf16_wire;  // a wire has no room for their sum
-      if (run.first == run.last) continue;                             // empty on both sides
+      if (run.first == run.last) return;                               // empty on both sides
       const bool follows = !lane->runs.empty() && lane->runs.back().last == run.first &&
                            lane->runs.back().combine == run.combine &&
                            lane->runs.back().precedes == run.precedes;
@@ -100,7 +99,7 @@ void MessageTransfer::begin_round() {
       } else {
         lane->runs.push_back(run);
       }
-    }
+    });
   }
 }
 

@@ -65,8 +65,9 @@ std::vector<int> everyone(const World& world) {
   return ranks;
 }
 
-// As square as it gets: 16 ranks are 4 x 4, 8 are 2 x 4, primes a ring.
+// As square as it gets: 16 ranks are 4 x 4, 6 are 2 x 3, primes a ring; and 8 are a cube.
 schedule::GroupShape shape_for(int size) {
+  if (size == 8) return {2, 2, true, true, 2, true};
   int rows = 1;
   for (int i = 1; i * i <= size; ++i) {
     if (size % i == 0) rows = i;

@@ -108,9 +108,11 @@ TEST(Mesh, placement_gives_dimensions_to_axes) {
   EXPECT_EQ(sizes(mesh_of("data: 5 model: 3 placement: [MODEL, DATA]")), (Ints{3, 5}));
 }
 
-TEST(Mesh, three_dimensions_make_groups_of_two) {
+TEST(Mesh, a_group_has_the_dimensions_of_its_axis) {
   const Mesh mesh = mesh_of("torus: [2, 3, 4] data: 24");
-  expect_shape(mesh.shape(Axis::data), 6, 4);
+  expect_shape(mesh.shape(Axis::data), 3, 4);
+  EXPECT_EQ(mesh.shape(Axis::data).planes, 2);
+  EXPECT_EQ(mesh.groups(17).data.index, 17) << "ranks of a shape count as those of the torus";
   const Mesh split = mesh_of("torus: [2, 3, 4] data: 6 model: 4");
   expect_shape(split.shape(Axis::data), 2, 3);
 }
@@ -180,7 +182,7 @@ TEST(Mesh, counts_the_hops_that_a_message_takes) {
     const auto traffic = schedule::count_traffic(algorithm, schedule::Operation::all_reduce, shape);
     int64_t down = 0, along = 0;  // chunks on links of dimension 0 and of dimension 1
     for (size_t link = 0; link < traffic.chunks.size(); ++link) {
-      const auto direction = static_cast<schedule::Direction>(link % 4);
+      const auto direction = static_cast<schedule::Direction>(link % schedule::kDirections);
       const bool row = direction == schedule::Direction::right || direction == schedule::Direction::left;
       (row ? along : down) += traffic.chunks[link];
     }
@@ -189,8 +191,8 @@ TEST(Mesh, counts_the_hops_that_a_message_takes) {
       for (const schedule::Move& move : plan.moves) {
         if (move.receive) continue;
         const std::vector<int> hops = mesh.hops(rank, move.peer);
-        down -= move.count * move.blocks * hops[0];
-        along -= move.count * move.blocks * hops[1];
+        down -= move.chunks() * hops[0];
+        along -= move.chunks() * hops[1];
       }
     }
     EXPECT_EQ(down, 0) << schedule::name(algorithm);

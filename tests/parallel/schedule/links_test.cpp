@@ -32,28 +32,39 @@ int steps(int from, int to, int size, bool wrap) {
 TEST(Links, routes_are_shortest_and_connected) {
   for (const GroupShape& shape :
        {GroupShape{4, 4}, GroupShape{5, 3, false, true}, GroupShape{2, 7, true, false}, GroupShape{1, 6},
-        GroupShape{6, 1, false, false}}) {
+        GroupShape{6, 1, false, false}, GroupShape{3, 4, true, false, 5, true},
+        GroupShape{2, 3, true, true, 4, false}}) {
     for (int from = 0; from < shape.size(); ++from) {
       for (int to = 0; to < shape.size(); ++to) {
         std::vector<Link> links;
         append_route(shape, from, to, links);
         const int expected =
             steps(from % shape.columns, to % shape.columns, shape.columns, shape.wrap_columns) +
-            steps(from / shape.columns, to / shape.columns, shape.rows, shape.wrap_rows);
+            steps(from / shape.columns % shape.rows, to / shape.columns % shape.rows, shape.rows,
+                  shape.wrap_rows) +
+            steps(from / shape.columns / shape.rows, to / shape.columns / shape.rows, shape.planes,
+                  shape.wrap_planes);
         ASSERT_EQ(static_cast<int>(links.size()), expected);
-        int row = from / shape.columns;
+        int plane = from / shape.columns / shape.rows;
+        int row = from / shape.columns % shape.rows;
         int column = from % shape.columns;
+        const auto rank = [&] { return (plane * shape.rows + row) * shape.columns + column; };
         for (const Link& link : links) {
-          ASSERT_EQ(link.from, row * shape.columns + column);
+          ASSERT_EQ(link.from, rank());
           const bool along_row = link.direction == Direction::right || link.direction == Direction::left;
-          int& position = along_row ? column : row;
-          const int size = along_row ? shape.columns : shape.rows;
-          const bool wrap = along_row ? shape.wrap_columns : shape.wrap_rows;
-          position += link.direction == Direction::right || link.direction == Direction::down ? 1 : -1;
+          const bool along_column = link.direction == Direction::down || link.direction == Direction::up;
+          int& position = along_row ? column : along_column ? row : plane;
+          const int size = along_row ? shape.columns : along_column ? shape.rows : shape.planes;
+          const bool wrap = along_row      ? shape.wrap_columns
+                            : along_column ? shape.wrap_rows
+                                           : shape.wrap_planes;
+          const bool onward = link.direction == Direction::right || link.direction == Direction::down ||
+                              link.direction == Direction::ahead;
+          position += onward ? 1 : -1;
           if (schedule::is_ring(size, wrap)) position = (position + size) % size;
           ASSERT_TRUE(position >= 0 && position < size) << "a link that a line does not have";
         }
-        ASSERT_EQ(row * shape.columns + column, to);
+        ASSERT_EQ(rank(), to);
       }
     }
   }
@@ -99,6 +110,8 @@ TEST(Links, known_bytes) {
   EXPECT_DOUBLE_EQ(bytes(Algorithm::bidirectional_ring, Operation::all_gather, pod), 510);  // half of it
   EXPECT_DOUBLE_EQ(bytes(Algorithm::torus, Operation::all_gather, pod), 255);               // a quarter
   EXPECT_DOUBLE_EQ(bytes(Algorithm::torus, Operation::all_reduce, pod), 510);
+  EXPECT_DOUBLE_EQ(bytes(Algorithm::torus, Operation::all_gather, {4, 4, true, true, 4, true}),
+                   168);  // 63/64/6
   const GroupShape line{1, 8, true, false};
   EXPECT_DOUBLE_EQ(bytes(Algorithm::bidirectional_ring, Operation::all_gather, line), 896);   // 7/8
   EXPECT_DOUBLE_EQ(bytes(Algorithm::bidirectional_ring, Operation::all_reduce, line), 1024);  // 8/8
@@ -108,12 +121,28 @@ TEST(Links, known_bytes) {
   EXPECT_EQ(most_messages(Algorithm::halving_doubling, Operation::all_gather, pod), 8);
 }
 
+// On a wrapped cube all links of the three dimensions carry the same.
+TEST(Links, torus_uses_all_six_links_alike) {
+  for (const int side : {3, 4, 5}) {
+    const GroupShape shape{side, side, true, true, side, true};
+    const schedule::LinkTraffic traffic = count_traffic(Algorithm::torus, Operation::all_gather, shape);
+    const auto [least, most] = std::minmax_element(traffic.chunks.begin(), traffic.chunks.end());
+    EXPECT_EQ(*least, *most) << side;
+    EXPECT_EQ(*most, side * side * side - 1) << side;  // of 6 n chunks
+  }
+}
+
 // On a wrapped square torus all links of both dimensions carry the same.
 TEST(Links, torus_uses_all_four_links_alike) {
   for (const int side : {3, 4, 8, 16}) {
     const GroupShape shape{side, side};
     const schedule::LinkTraffic traffic = count_traffic(Algorithm::torus, Operation::all_gather, shape);
-    const auto [least, most] = std::minmax_element(traffic.chunks.begin(), traffic.chunks.end());
+    std::vector<int64_t> in_plane;  // by link_index, without the links between planes
+    for (size_t link = 0; link < traffic.chunks.size(); ++link) {
+      if (static_cast<Direction>(link % schedule::kDirections) < Direction::ahead)
+        in_plane.push_back(traffic.chunks[link]);
+    }
+    const auto [least, most] = std::minmax_element(in_plane.begin(), in_plane.end());
     EXPECT_EQ(*least, *most) << side;
     EXPECT_EQ(*most, side * side - 1) << side;  // of 4 n chunks
   }

@@ -18,9 +18,9 @@ class PlayFailed : public std::runtime_error {
 
 // The chunks of a move, in the order in which they travel.
 inline void append_chunks(const schedule::Move& move, std::vector<int64_t>& chunks) {
-  for (int64_t block = 0; block < move.blocks; ++block) {
-    for (int64_t i = 0; i < move.count; ++i) chunks.push_back(move.first + block * move.stride + i);
-  }
+  move.for_each_run([&](int64_t first, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) chunks.push_back(first + i);
+  });
 }
 
 template <typename Value>

@@ -159,6 +159,16 @@ TEST(Schedule, auto_takes_the_most_wanted) {
   EXPECT_EQ(taken(Operation::all_gather, {4, 4}, 1 << 30, true), "torus") << "nothing is summed";
   EXPECT_EQ(taken(Operation::broadcast, {3, 6}, 1 << 30), "halving_doubling");
   EXPECT_EQ(taken(Operation::all_to_all, {3, 6}, 1 << 30), "direct");
+  EXPECT_EQ(taken(Operation::all_gather, {4, 4, true, true, 4, true}, kFew + 1), "torus");
+  EXPECT_EQ(taken(Operation::all_gather, {1, 1, true, true, 8, true}, kFew + 1), "bidirectional_ring");
+  // Where a message takes as long as its links, neighbours pass small arrays on as well.
+  GroupShape ring{1, 16}, square{4, 4}, small{1, 5}, pair{1, 2};
+  for (GroupShape* shape : {&ring, &square, &small, &pair}) shape->neighbours_alone = true;
+  EXPECT_EQ(taken(Operation::all_gather, ring, kFew), "bidirectional_ring");
+  EXPECT_EQ(taken(Operation::all_reduce, square, kFew), "torus");
+  EXPECT_EQ(taken(Operation::all_reduce, small, kFew), "bidirectional_ring");
+  EXPECT_EQ(taken(Operation::all_reduce, pair, kFew), "direct");
+  EXPECT_EQ(taken(Operation::all_reduce, ring, kFew, true), "halving_doubling") << "its order is given";
 }
 
 TEST(Schedule, broadcast_is_right_from_every_root) {
@@ -259,6 +269,7 @@ TEST(Schedule, rounds_are_few) {
   EXPECT_EQ(rounds(Algorithm::ring, Operation::all_gather), 255);
   EXPECT_EQ(rounds(Algorithm::torus, Operation::all_gather), 16);
   EXPECT_EQ(rounds(Algorithm::torus, Operation::all_reduce), 32);
+  EXPECT_EQ(plan(Algorithm::torus, Operation::all_gather, {4, 8, true, true, 16, true}, 0).rounds, 3 * 8);
   EXPECT_EQ(rounds(Algorithm::halving_doubling, Operation::all_gather), 8);
   EXPECT_EQ(rounds(Algorithm::halving_doubling, Operation::broadcast), 8);
   EXPECT_EQ(rounds(Algorithm::direct, Operation::all_reduce), 2);

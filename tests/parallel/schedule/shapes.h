@@ -1,6 +1,7 @@
 // The shapes and combinations that the proofs run over.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,7 @@ using schedule::all_algorithms;
 using schedule::kOperations;
 
 // Every rows x columns up to 16 x 16, wrapped; and without a wrap along rows, columns or both up to
-// `unwrapped` ranks.
+// `unwrapped` ranks; and some of three dimensions.
 inline std::vector<schedule::GroupShape> all_shapes(int unwrapped = 40) {
   std::vector<schedule::GroupShape> shapes;
   for (int rows = 1; rows <= 16; ++rows) {
@@ -31,6 +32,14 @@ inline std::vector<schedule::GroupShape> all_shapes(int unwrapped = 40) {
   shapes.push_back({16, 16, false, true});
   shapes.push_back({16, 16, false, false});
   shapes.push_back({15, 13, false, false});
+  for (const auto& [planes, rows, columns] :
+       {std::array{2, 2, 2}, std::array{3, 3, 3}, std::array{4, 4, 4}, std::array{2, 3, 4},
+        std::array{5, 3, 2}, std::array{4, 1, 3}, std::array{3, 4, 1}, std::array{7, 1, 1},
+        std::array{4, 8, 8}}) {
+    for (int wraps = 0; wraps < (planes * rows * columns > unwrapped ? 1 : 8); ++wraps) {
+      shapes.push_back({rows, columns, (wraps & 1) == 0, (wraps & 2) == 0, planes, (wraps & 4) == 0});
+    }
+  }
   return shapes;
 }
 
@@ -42,9 +51,9 @@ inline bool repeats_two_others(schedule::Operation operation, const schedule::Gr
 
 inline std::string text_of(schedule::Algorithm algorithm, schedule::Operation operation,
                            const schedule::GroupShape& shape) {
-  return std::string(name(algorithm)) + " " + std::string(name(operation)) + " over " +
-         std::to_string(shape.rows) + (shape.wrap_rows ? " (wrapped)" : "") + " x " +
-         std::to_string(shape.columns) + (shape.wrap_columns ? " (wrapped)" : "");
+  return std::string(name(algorithm)) + " " + std::string(name(operation)) + " over " + text(shape) +
+         ", wraps: " + (shape.wrap_planes ? "planes " : "") + (shape.wrap_rows ? "rows " : "") +
+         (shape.wrap_columns ? "columns" : "");
 }
 
 }  // namespace toroid::test

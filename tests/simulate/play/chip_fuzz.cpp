@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!std::isfinite(sim::time_of(chip, cost).total.count())) std::abort();
     }
     const sim::Flow flow = sim::play_on_switch(schedule::Algorithm::ring, schedule::Operation::all_gather, 4,
-                                               1e6, {chip.host.chip_bytes_per_s, chip.host.message_latency});
+                                               1e6, {chip.host.chip_bytes_per_s, chip.host.ring_step});
     if (!std::isfinite(flow.alone().count()) || flow.alone().count() < 0) std::abort();
   } catch (const UserError&) {
   }

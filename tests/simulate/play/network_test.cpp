@@ -24,13 +24,31 @@ using schedule::Operation;
 constexpr double kBytes = 1e6;  // V
 const Lane kLane{kRate, Seconds(kHop)};
 
-Flow on_torus(Algorithm algorithm, Operation operation, const GroupShape& shape) {
-  return play_on_torus(algorithm, operation, shape, kBytes, kLane, kLane);
+const Lanes kLanes = {kLane, kLane, kLane};
+
+Flow on_torus(Algorithm algorithm, Operation operation, const GroupShape& shape, double bytes = kBytes,
+              int round = -1) {
+  return play_on_torus(algorithm, operation, shape, bytes, kLanes, round);
 }
 
-void expect_time(const Flow& flow, double latency, double transfer) {
+void expect_sum(const Flow& flow, double latency, double transfer) {
   EXPECT_NEAR(flow.latency.count(), latency, 1e-12);
   EXPECT_NEAR(flow.transfer.count(), transfer, 1e-9 * transfer);
+}
+
+// Hops and bytes are under way together.
+void expect_longer(const Flow& flow, double hops, double transfer) {
+  EXPECT_NEAR(flow.alone().count(), std::max(hops, transfer), 1e-12);
+  EXPECT_NEAR(flow.transfer.count(), transfer, 1e-9 * transfer);
+}
+
+// Of arrays that are bound by hops, by bytes, and by both: `share` of the array goes over the busiest link.
+void expect_longer(Algorithm algorithm, Operation operation, const GroupShape& shape, int hops,
+                   double share) {
+  for (const double bytes : {0.0, kBytes, hops * kHop * kRate / share}) {
+    SCOPED_TRACE(std::string(name(operation)) + " of " + std::to_string(bytes));
+    expect_longer(on_torus(algorithm, operation, shape, bytes), hops * kHop, bytes * share / kRate);
+  }
 }
 
 CollectiveInfo note_of(const std::string& operation, const std::string& axis, int ranks, Algorithm way,
@@ -44,18 +62,16 @@ CollectiveInfo note_of(const std::string& operation, const std::string& axis, in
   return info;
 }
 
-// floor(n / 2) h + (n - 1)/n V/W; one way, all n - 1 hops and half the rate.
+// max(floor(n / 2) h, (n - 1)/n V/W); one way, all n - 1 hops and half the rate.
 TEST(Network, WrappedRing) {
   for (const int n : {3, 4, 5, 8, 16}) {
     for (const GroupShape& shape : {GroupShape{1, n}, GroupShape{n, 1}}) {
       SCOPED_TRACE(std::to_string(shape.rows) + " x " + std::to_string(shape.columns));
-      const double latency = (n / 2) * kHop, transfer = kBytes * (n - 1) / n / (2 * kRate);
-      expect_time(on_torus(Algorithm::bidirectional_ring, Operation::all_gather, shape), latency, transfer);
-      expect_time(on_torus(Algorithm::bidirectional_ring, Operation::reduce_scatter, shape), latency,
-                  transfer);
-      expect_time(on_torus(Algorithm::bidirectional_ring, Operation::all_reduce, shape), 2 * latency,
-                  2 * transfer);
-      expect_time(on_torus(Algorithm::ring, Operation::all_gather, shape), (n - 1) * kHop, 2 * transfer);
+      const double share = (n - 1.0) / n / 2;
+      expect_longer(Algorithm::bidirectional_ring, Operation::all_gather, shape, n / 2, share);
+      expect_longer(Algorithm::bidirectional_ring, Operation::reduce_scatter, shape, n / 2, share);
+      expect_longer(Algorithm::bidirectional_ring, Operation::all_reduce, shape, 2 * (n / 2), 2 * share);
+      expect_longer(Algorithm::ring, Operation::all_gather, shape, n - 1, 2 * share);
     }
   }
 }
@@ -65,23 +81,39 @@ TEST(Network, WrappedTorus) {
   for (const int side : {3, 4, 8, 16}) {
     SCOPED_TRACE(side);
     const int n = side * side;
-    const double latency = 2 * (side / 2) * kHop, transfer = kBytes * (n - 1) / n / (4 * kRate);
+    const double share = (n - 1.0) / n / 4;
     const GroupShape shape{side, side};
-    expect_time(on_torus(Algorithm::torus, Operation::all_gather, shape), latency, transfer);
-    expect_time(on_torus(Algorithm::torus, Operation::reduce_scatter, shape), latency, transfer);
-    expect_time(on_torus(Algorithm::torus, Operation::all_reduce, shape), 2 * latency, 2 * transfer);
+    expect_longer(Algorithm::torus, Operation::all_gather, shape, 2 * (side / 2), share);
+    expect_longer(Algorithm::torus, Operation::reduce_scatter, shape, 2 * (side / 2), share);
+    expect_longer(Algorithm::torus, Operation::all_reduce, shape, 4 * (side / 2), 2 * share);
   }
 }
 
-// Where the dimensions differ, a round waits for the longer message: in the first phase two pieces (of 4 n),
-// in the second two lines of them, along the shorter dimension's for as long as that one has rounds; half of
-// that in the last round of each.
+// All three axes at once.
+TEST(Network, WrappedCube) {
+  for (const int side : {3, 4, 8}) {
+    SCOPED_TRACE(side);
+    const int n = side * side * side;
+    const double share = (n - 1.0) / n / 6;
+    const GroupShape shape{side, side, true, true, side, true};
+    expect_longer(Algorithm::torus, Operation::all_gather, shape, 3 * (side / 2), share);
+    expect_longer(Algorithm::torus, Operation::reduce_scatter, shape, 3 * (side / 2), share);
+    expect_longer(Algorithm::torus, Operation::all_reduce, shape, 6 * (side / 2), 2 * share);
+  }
+}
+
+// Where the dimensions differ, a chunk still goes half round each of them, and the links of the longest one
+// carry the most: of 4 n pieces one rank's from 7 ranks, and a column's of 4.
 TEST(Network, OblongTorus) {
   const double pieces = 4.0 * 4 * 8;
+  expect_longer(Algorithm::torus, Operation::all_gather, {4, 8}, 4 + 2, (7 + 7 * 4) / pieces);
   const Flow flow = on_torus(Algorithm::torus, Operation::all_gather, {4, 8});
-  expect_time(flow, 2 * 4 * kHop, kBytes / kRate * (7 + 2 * 8 + 8 + 2 * 4 + 4) / pieces);
   EXPECT_NEAR(flow.bytes[0], kBytes * (7 + 7 * 4) / pieces, 1e-6);
   EXPECT_NEAR(flow.bytes[2], kBytes * (3 + 3 * 8) / pieces, 1e-6);
+  // Of v5p's pod, within 2 % of V / (W * 3).
+  const GroupShape pod{20, 28, true, true, 16, true};
+  const Flow whole = on_torus(Algorithm::torus, Operation::all_gather, pod);
+  EXPECT_NEAR(whole.transfer.count(), kBytes / (2 * kRate) / 3, 0.02 * kBytes / (2 * kRate) / 3);
 }
 
 // n - 1 hops of V/n at the one-way rate: twice the wrapped ring.
@@ -89,17 +121,16 @@ TEST(Network, Line) {
   for (const int n : {2, 4, 8, 15}) {
     SCOPED_TRACE(n);
     const GroupShape line{1, n, true, false};
-    const double latency = (n - 1) * kHop, transfer = kBytes * (n - 1) / n / kRate;
-    const Flow gather = on_torus(Algorithm::bidirectional_ring, Operation::all_gather, line);
-    const Flow scatter = on_torus(Algorithm::bidirectional_ring, Operation::reduce_scatter, line);
-    const Flow reduce = on_torus(Algorithm::bidirectional_ring, Operation::all_reduce, line);
-    expect_time(gather, latency, transfer);
-    expect_time(scatter, latency, transfer);
-    expect_time(reduce, 2 * latency, 2 * transfer);
+    const double share = (n - 1.0) / n;
+    expect_longer(Algorithm::bidirectional_ring, Operation::all_gather, line, n - 1, share);
+    expect_longer(Algorithm::bidirectional_ring, Operation::reduce_scatter, line, n - 1, share);
+    expect_longer(Algorithm::bidirectional_ring, Operation::all_reduce, line, 2 * (n - 1), 2 * share);
   }
 }
 
-// Issued round by round a collective takes what it takes as one, on rings, on lines, and by a switch.
+// Issued round by round a collective takes what it takes as one, on rings, on lines, and by a switch. Where
+// the last round of an even ring, half as large, is bound by its hop and the others are not, that is less
+// than half a hop more.
 TEST(Network, RoundsAddUpToTheWhole) {
   for (const int n : {2, 3, 4, 5, 8, 16}) {
     for (const bool wraps : {true, false}) {
@@ -111,14 +142,23 @@ TEST(Network, RoundsAddUpToTheWhole) {
         const Flow whole = on_torus(algorithm, operation, shape);
         const Flow by_switch = play_on_switch(algorithm, operation, n, kBytes, kLane);
         Flow sum, switched;
-        for (int round = 0; round < schedule::plan(algorithm, operation, shape, 0).rounds; ++round) {
-          const Flow one = play_on_torus(algorithm, operation, shape, kBytes, kLane, kLane, round);
+        const int rounds = schedule::plan(algorithm, operation, shape, 0).rounds;
+        for (int round = 0; round < rounds; ++round) {
+          const Flow one = on_torus(algorithm, operation, shape, kBytes, round);
           sum.latency += one.latency, sum.transfer += one.transfer;
           for (size_t link = 0; link < sum.bytes.size(); ++link) sum.bytes[link] += one.bytes[link];
         }
+        for (const double bytes : {0.0, 1e2, 1e3, 1e4, 1e5}) {
+          Seconds all{0};
+          for (int round = 0; round < rounds; ++round)
+            all += on_torus(algorithm, operation, shape, bytes, round).alone();
+          const Seconds at_once = on_torus(algorithm, operation, shape, bytes).alone();
+          EXPECT_GE(all.count(), at_once.count() - 1e-12) << bytes;
+          EXPECT_LE(all.count(), at_once.count() + kHop / 2) << bytes;
+        }
         for (int round = 0; round < schedule::plan(algorithm, operation, {1, n}, 0).rounds; ++round)
           switched.transfer += play_on_switch(algorithm, operation, n, kBytes, kLane, round).transfer;
-        expect_time(sum, whole.latency.count(), whole.transfer.count());
+        expect_sum(sum, whole.latency.count(), whole.transfer.count());
         EXPECT_NEAR(switched.transfer.count(), by_switch.transfer.count(), 1e-9);
         for (size_t link = 0; link < sum.bytes.size(); ++link)
           EXPECT_NEAR(sum.bytes[link], whole.bytes[link], 1e-6);
@@ -147,7 +187,8 @@ TEST(Network, OneDimensionWrapped) {
   const double pieces = 4.0 * 8 * 16;
   const double busiest = kBytes / kRate * (7 * 2 + 7 * 32) / pieces;
   const double rounds_apart = kBytes / kRate * (7 * 2 + 1 + 7 * 32 + 8) / pieces;
-  EXPECT_NEAR(flow.latency.count(), 2 * 8 * kHop, 1e-12);
+  EXPECT_NEAR(on_torus(Algorithm::torus, Operation::all_gather, shape, 0).alone().count(), 2 * 8 * kHop,
+              1e-12);
   EXPECT_GE(flow.transfer.count(), busiest);
   EXPECT_LE(flow.transfer.count(), rounds_apart * (1 + 1e-9));
   EXPECT_NEAR(*std::max_element(flow.busy.begin(), flow.busy.end()), busiest, 1e-9);
@@ -203,7 +244,8 @@ TEST(Network, AllToAllIsAQuarterOfAnAllGather) {
     const double share = n % 2 == 1 ? 1 - 1.0 / (n * n) : 1 + 2.0 / n;
     const double quarter = whole / (2 * kRate) / 4;
     EXPECT_NEAR(*std::max_element(flow.busy.begin(), flow.busy.end()), share * quarter, 1e-9 * quarter);
-    EXPECT_NEAR(flow.latency.count(), n / 2 * kHop, 1e-12);
+    EXPECT_NEAR(on_torus(Algorithm::direct, Operation::all_to_all, {1, n}, 0).alone().count(), n / 2 * kHop,
+                1e-12);
     EXPECT_GE(flow.alone().count(), share * quarter * (1 - 1e-9));
     EXPECT_LE(flow.transfer.count(), 1.01 * share * quarter);
   }
@@ -217,11 +259,11 @@ TEST(Network, Switch) {
       return play_on_switch(algorithm, operation, n, kBytes, kLane);
     };
     const int rounds = n == 2 ? 1 : n == 4 ? 2 : 3;
-    expect_time(play(Algorithm::ring, Operation::all_gather), (n - 1) * kHop, transfer);
-    expect_time(play(test::in_turns(), Operation::all_gather), n * kHop, 2 * transfer);
-    expect_time(play(Algorithm::bidirectional_ring, Operation::all_reduce), 2 * (n / 2) * kHop, 2 * transfer);
-    expect_time(play(Algorithm::halving_doubling, Operation::reduce_scatter), rounds * kHop, transfer);
-    expect_time(play(Algorithm::direct, Operation::all_to_all), kHop, transfer);
+    expect_sum(play(Algorithm::ring, Operation::all_gather), (n - 1) * kHop, transfer);
+    expect_sum(play(test::in_turns(), Operation::all_gather), n * kHop, 2 * transfer);
+    expect_sum(play(Algorithm::bidirectional_ring, Operation::all_reduce), 2 * (n / 2) * kHop, 2 * transfer);
+    expect_sum(play(Algorithm::halving_doubling, Operation::reduce_scatter), rounds * kHop, transfer);
+    expect_sum(play(Algorithm::direct, Operation::all_to_all), kHop, transfer);
     EXPECT_NEAR(play(Algorithm::direct, Operation::all_gather).bytes[0], kBytes * (n - 1) / n, 1e-6);
   }
 }
@@ -229,8 +271,8 @@ TEST(Network, Switch) {
 TEST(Network, ASwitchJoinsTheChipsOfItsPod) {
   const Chip chip = chip_of("switch { chips: 8 port_bytes_per_s: 1e9 latency_s: 1e-6 }");
   Network network(mesh_of("data: 4 model: 2 pods: 3"), chip);
-  expect_time(network.flow(note_of("all_gather", "data", 4, Algorithm::ring)), 3 * kHop,
-              kBytes * 3 / 4 / kRate);
+  expect_sum(network.flow(note_of("all_gather", "data", 4, Algorithm::ring)), 3 * kHop,
+             kBytes * 3 / 4 / kRate);
   EXPECT_THROW(Network(mesh_of("data: 16"), chip), UserError);
 }
 
@@ -246,16 +288,18 @@ TEST(Network, BetweenPods) {
     SCOPED_TRACE(pods);
     const double share = kBytes * (pods - 1) / pods;
     const Flow by_cards = flow(cards + "pcie_bytes_per_s: 4e9 }", pods, "all_gather");
-    expect_time(by_cards, 0, share / 0.25e9);
+    expect_sum(by_cards, 0, share / 0.25e9);
     EXPECT_NEAR(by_cards.busy[kBetweenPods], share / 0.25e9, 1e-12);
     EXPECT_NEAR(by_cards.bytes[kBetweenPods], share, 1e-6);
     EXPECT_EQ(by_cards.busy[0], 0) << "no link of the torus";
-    expect_time(flow(cards + "pcie_bytes_per_s: 4e9 }", pods, "all_reduce"), 0, 2 * share / 0.25e9);
-    expect_time(flow(cards + "pcie_bytes_per_s: 1e8 }", pods, "all_gather"), 0, share / 1e8);
-    expect_time(flow(cards + "pcie_bytes_per_s: 4e9 oversubscription: 2 }", pods, "all_gather"), 0,
-                share / 0.125e9);
-    expect_time(flow(cards + "pcie_bytes_per_s: 4e9 message_latency_s: 1e-4 }", pods, "all_gather"),
-                (pods - 1) * 1e-4, share / 0.25e9);
+    expect_sum(flow(cards + "pcie_bytes_per_s: 4e9 }", pods, "all_reduce"), 0, 2 * share / 0.25e9);
+    expect_sum(flow(cards + "pcie_bytes_per_s: 1e8 }", pods, "all_gather"), 0, share / 1e8);
+    expect_sum(flow(cards + "pcie_bytes_per_s: 4e9 oversubscription: 2 }", pods, "all_gather"), 0,
+               share / 0.125e9);
+    // Once a collective, and once a step of the ring.
+    const std::string slow = cards + "pcie_bytes_per_s: 4e9 message_latency_s: 1e-2 ring_step_s: 1e-4 }";
+    expect_sum(flow(slow, pods, "all_gather"), 1e-2 + (pods - 1) * 1e-4, share / 0.25e9);
+    expect_sum(flow(slow, pods, "all_reduce"), 1e-2 + 2 * (pods - 1) * 1e-4, 2 * share / 0.25e9);
   }
 }
 
@@ -264,8 +308,8 @@ TEST(Network, AxesHaveTheirDimensionsLinks) {
   Network network(mesh_of("torus: [4, 8] data: 4 model: 8"), chip);
   const Flow data = network.flow(note_of("all_gather", "data", 4, Algorithm::bidirectional_ring));
   const Flow model = network.flow(note_of("all_gather", "model", 8, Algorithm::bidirectional_ring));
-  expect_time(data, 2 * kHop, kBytes * 3 / 4 / (2 * kRate));
-  expect_time(model, 4 * kHop, kBytes * 7 / 8 / (2 * kRate));
+  expect_longer(data, 2 * kHop, kBytes * 3 / 4 / (2 * kRate));
+  expect_longer(model, 4 * kHop, kBytes * 7 / 8 / (2 * kRate));
   for (const size_t link : {0, 1}) {
     EXPECT_NEAR(data.busy[link], data.transfer.count(), 1e-12) << link;
     EXPECT_NEAR(model.busy[link + 2], model.transfer.count(), 1e-12) << link;
@@ -281,48 +325,59 @@ TEST(Network, AnAxisThatIsARunWithinADimension) {
   Network network(mesh_of("torus: 16 data: 4 model: 4"), chip);
   const Flow model = network.flow(note_of("all_gather", "model", 4, Algorithm::bidirectional_ring));
   const Flow data = network.flow(note_of("all_gather", "data", 4, Algorithm::bidirectional_ring));
-  expect_time(model, 3 * kHop, kBytes * 3 / 4 / kRate);
-  expect_time(data, 2 * 4 * kHop, kBytes * 3 / 4 / (2 * kRate / 4));
+  expect_longer(model, 3 * kHop, kBytes * 3 / 4 / kRate);
+  expect_longer(data, 2 * 4 * kHop, kBytes * 3 / 4 / (2 * kRate / 4));
   for (const size_t link : {0, 1}) {
     EXPECT_NEAR(data.busy[link], data.transfer.count(), 1e-12) << "of a link, by all four groups";
     EXPECT_NEAR(data.bytes[link], 4 * kBytes * 3 / 4 / 2, 1e-6) << "a chip passes on what it is no end of";
   }
 }
 
-// All of 4x4x4 on one axis: two dimensions are a ring of 16, whose every fourth step goes along the first
-// dimension and round the second.
+// All of 4x4x4 on one axis: six links of a chip at once.
 TEST(Network, ThreeDimensionsOfOneAxis) {
   const Chip chip = chip_of();
   Network network(mesh_of("torus: [4, 4, 4] data: 64"), chip);
   const Flow flow = network.flow(note_of("all_gather", "data", 64, Algorithm::torus));
-  const Flow flat = play_on_torus(Algorithm::torus, Operation::all_gather, {16, 4}, kBytes, kLane,
-                                  {kRate, Seconds(1.25 * kHop)});
-  EXPECT_NEAR(flow.alone() / flat.alone(), 1, 1e-9);
-  EXPECT_NEAR(flow.latency.count(), 2 * 8 * 1.25 * kHop, 1e-12);
-  for (const size_t way : {0, 1}) {
-    EXPECT_NEAR(flow.busy[4 + way], flat.busy[way], 1e-12);
-    EXPECT_NEAR(flow.busy[2 + way], flat.busy[2 + way], 1e-12);
-    EXPECT_NEAR(flow.busy[way], flat.busy[2 + way], 1e-12) << "the links that the ring does use";
-    EXPECT_NEAR(flow.bytes[way], flat.bytes[2 + way] / 4, 1e-6) << "which a quarter of the chips have";
+  expect_longer(flow, 6 * kHop, kBytes * 63 / 64 / (6 * kRate));
+  for (size_t link = 0; link < 6; ++link) {
+    EXPECT_NEAR(flow.busy[link], flow.transfer.count(), 1e-12) << link_name(static_cast<int>(link));
+    EXPECT_NEAR(flow.bytes[link], kBytes * 63 / 64 / 6, 1e-6);
   }
-  // Without a wrap of the second dimension the way back takes its links against the traffic of the other
-  // direction.
+  // The dimensions of the torus are the shape's from the last one on, each with its own wrap and lane.
   const Chip open = chip_of(
-      "torus { pod: 16 pod: 16 pod: 16 wrap: EXACTLY wrap_size: 16 link_bytes_per_s: 1e9 hop_latency_s: 1e-6 "
+      "torus { pod: 16 pod: 16 pod: 16 wrap: EXACTLY wrap_size: 4 link_bytes_per_s: 1e9 hop_latency_s: 1e-6 "
       "}");
-  Network line(mesh_of("torus: [2, 4, 4] data: 32"), open);
-  const Flow back = line.flow(note_of("all_gather", "data", 32, Algorithm::torus));
-  const Flow full = play_on_torus(Algorithm::torus, Operation::all_gather, {8, 4, false, false}, kBytes,
-                                  kLane, {kRate / 2, Seconds(kHop * 1.75)});
-  EXPECT_NEAR(back.alone() / full.alone(), 1, 1e-9);
+  Network line(mesh_of("torus: [2, 4, 3] data: 24"), open);
+  line.weaken(1, 0.5);
+  const Flow back = line.flow(note_of("all_gather", "data", 24, Algorithm::torus));
+  const Flow same = play_on_torus(Algorithm::torus, Operation::all_gather, {4, 3, true, false, 2, false},
+                                  kBytes, {kLane, Lane{kRate / 2, Seconds(kHop)}, kLane});
+  EXPECT_NEAR(back.alone() / same.alone(), 1, 1e-9);
+  for (size_t way = 0; way < 2; ++way) {
+    EXPECT_NEAR(back.busy[way], same.busy[4 + way], 1e-12);
+    EXPECT_NEAR(back.busy[2 + way], same.busy[2 + way], 1e-12);
+    EXPECT_NEAR(back.busy[4 + way], same.busy[way], 1e-12);
+  }
+}
+
+// An axis of one, two and three dimensions has one, two and three times the bandwidth.
+TEST(Network, EveryDimensionOfAnAxisAddsItsLinks) {
+  const Chip chip = chip_of();
+  const auto transfer = [&](const std::string& mesh, int ranks, Algorithm algorithm) {
+    Network network(mesh_of(mesh), chip);
+    return network.flow(note_of("all_gather", "data", ranks, algorithm)).transfer * ranks / (ranks - 1.0);
+  };
+  const Seconds one = transfer("torus: 16 data: 16", 16, Algorithm::bidirectional_ring);
+  EXPECT_NEAR(one / transfer("torus: [16, 16] data: 256", 256, Algorithm::torus), 2, 1e-9);
+  EXPECT_NEAR(one / transfer("torus: [16, 16, 16] data: 4096", 4096, Algorithm::torus), 3, 1e-9);
 }
 
 TEST(Network, AMessageTakesAllWaysThatShortenIt) {
   const Chip chip = chip_of();
   const Network network(mesh_of("torus: [3, 3] data: 9"), chip);
-  expect_time(message(network, chip, 0, 8, kBytes), 4 * kHop, kBytes / (2 * kRate));
-  expect_time(message(network, chip, 0, 2, kBytes), 2 * kHop, kBytes / kRate);
-  expect_time(message(network, chip, 4, 4, kBytes), 0, 0);
+  expect_sum(message(network, chip, 0, 8, kBytes), 4 * kHop, kBytes / (2 * kRate));
+  expect_sum(message(network, chip, 0, 2, kBytes), 2 * kHop, kBytes / kRate);
+  expect_sum(message(network, chip, 4, 4, kBytes), 0, 0);
 }
 
 TEST(Network, RefusesWhatItHasNoLinksFor) {

@@ -181,7 +181,8 @@ TEST(Player, LatenciesAreNotStretched) {
   Script script;
   script.gather(1);
   script.gather(1, "data", Queue::reduce);
-  EXPECT_NEAR(step_of(script, 0.1), 2 * 0.1 + 2, 1e-9);
+  EXPECT_NEAR(step_of(script, 0.1), 2, 1e-9) << "two hops are over before the bytes are";
+  EXPECT_NEAR(step_of(script, 0.75), 1.5 - 1 + 2, 1e-9) << "what the hops take beyond the bytes";
   Script small;
   small.gather(0);
   small.gather(0, "data", Queue::reduce);
