@@ -64,7 +64,8 @@ train::AnswerOptions answer_options(const SimulateFlags& flags) {
   train::AnswerOptions out;
   check_range("--tokens", flags.tokens, 0.0, 1e30);
   out.goal_tokens = flags.tokens;
-  out.dispatch = flags.dispatch == "sequential" ? train::Dispatch::sequential : train::Dispatch::parallel;
+  if (!flags.dispatch.empty())
+    out.dispatch = flags.dispatch == "sequential" ? train::Dispatch::sequential : train::Dispatch::parallel;
   return out;
 }
 
@@ -73,10 +74,6 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
   const bool shows = !flags.trace.empty() || !flags.picture.empty();
-  if (shows && !run.simulate().program().empty())
-    throw UserError(
-        "--trace and --picture show queues, and a step that is played as another program has none; leave one "
-        "out");
   const auto [chip, constants] =
       train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
   if (chip.measured) train::add_collective_table(resolved);
@@ -84,7 +81,7 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   answering.constants = constants;
   train::SimulateOptions options;
   options.variation = variation_of(flags);
-  options.play.spans = shows;
+  options.spans = shows;
   const train::Simulation simulation = train::simulate(run, chip, plugins, options);
   train::require_room(run, chip, simulation, plugins);
   train::Answer answer = train::answer(run, chip, simulation, answering);
@@ -137,10 +134,10 @@ void add_chip_flags(CLI::App& app, SimulateFlags& flags) {
                  "The chip's: nominal from its data sheet, or fitted to measurements where there are some")
       ->check(CLI::IsMember({"nominal", "fitted"}))
       ->default_val("fitted");
-  app.add_option("--dispatch", flags.dispatch,
-                 "The controller's: parallel and ahead of the chips, or sequential")
-      ->check(CLI::IsMember({"parallel", "sequential"}))
-      ->default_val("parallel");
+  app.add_option(
+         "--dispatch", flags.dispatch,
+         "The controller's: parallel and ahead of the chips, or sequential; the schedule's if not given")
+      ->check(CLI::IsMember({"parallel", "sequential"}));
 }
 
 void add_variation_flags(CLI::App& app, SimulateFlags& flags) {

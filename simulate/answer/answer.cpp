@@ -30,6 +30,7 @@ TimeSplit split_of(const sim::Played& played) {
   const auto waited = [&](Queue queue) { return played.waited[static_cast<size_t>(queue)]; };
   TimeSplit out;
   out.products = played.products;
+  out.vector_bound = played.vector_bound;
   out.memory_bound = played.memory_bound;
   out.torus = waited(Queue::gather) + waited(Queue::reduce) + waited(Queue::model);
   out.pods = waited(Queue::pod);
@@ -67,6 +68,7 @@ std::string limit_of(const Answer& answer) {
     const char* what;
   } parts[] = {
       {answer.split.products, "the chips' products"},
+      {answer.split.vector_bound, "operators of the vector units"},
       {answer.split.memory_bound, "operators that wait for the chips' memory"},
       {answer.split.torus, "waiting for collectives within a pod"},
       {answer.split.pods, "waiting for collectives between pods"},
@@ -76,7 +78,7 @@ std::string limit_of(const Answer& answer) {
   const auto* const most =
       std::max_element(std::begin(parts), std::end(parts), [](auto& a, auto& b) { return a.time < b.time; });
   std::string out = fmt::format("{:.0f} % of a step is {}", 100 * most->time.count() / step, most->what);
-  if (most->what == parts[2].what && !answer.links.empty()) {
+  if (most->what == parts[3].what && !answer.links.empty()) {
     const auto link = std::max_element(answer.links.begin(), answer.links.end(),
                                        [](auto& a, auto& b) { return a.utilisation < b.utilisation; });
     out += fmt::format("; the busiest link, {}, carries bytes for {:.0f} % of it", link->name,
@@ -122,7 +124,9 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   out.split = split_of(simulation.played);
   const int64_t hosts = (run.mesh().data() * run.mesh().model() + chip.host.chips - 1) / chip.host.chips;
   // Ranks of computers and of switches start their own steps.
-  const Dispatch dispatch = chip.measured || chip.topology.is_switch ? Dispatch::none : options.dispatch;
+  const Dispatch dispatch = chip.measured || chip.topology.is_switch
+                                ? Dispatch::none
+                                : options.dispatch.value_or(schedule_of(run).dispatch);
   out.split.dispatch = exposed_dispatch(dispatch, hosts, simulation.played.step);
   out.step = simulation.played.step + out.split.dispatch;
   const double step = out.step.count(), chips = static_cast<double>(out.chips);
@@ -137,7 +141,7 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
                                             : static_cast<double>(plan.taken_before(run.train().steps())) *
                                                   static_cast<double>(tokens);
   out.time_to_goal = Seconds(out.goal_tokens / out.tokens_per_s);
-  const double busy = (out.split.products + out.split.memory_bound).count() / step;
+  const double busy = (out.split.products + out.split.vector_bound + out.split.memory_bound).count() / step;
   const double watts = chip.idle_watts + busy * (chip.busy_watts - chip.idle_watts);
   out.energy_joules = chips * watts * out.time_to_goal.count();
   out.cost_dollars = chips * chip.price_per_hour * out.time_to_goal.count() / 3600;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace toroid::train {
 // Where a step's time goes; the parts add up to it.
 struct TimeSplit {
   Seconds products{0};      // operators that products bound
+  Seconds vector_bound{0};  // and those that the vector units do
   Seconds memory_bound{0};  // and those that the chip's memory does
   Seconds torus{0};         // compute waits for a collective within the pod
   Seconds pods{0};          // or between pods
@@ -22,7 +24,7 @@ struct TimeSplit {
   Seconds bubbles{0};       // or for chips that are slower, and what is left
   // What tables give as one: dispatch and bubbles, without the -0.000 of a sum of parts.
   Seconds rest() const;
-  Seconds total() const { return products + memory_bound + torus + pods + dispatch + bubbles; }
+  Seconds total() const { return products + vector_bound + memory_bound + torus + pods + dispatch + bubbles; }
 };
 
 struct MemoryAnswer {
@@ -61,8 +63,8 @@ struct Answer {
 
 struct AnswerOptions {
   std::string constants = "nominal";
-  double goal_tokens = 0;  // 0: those of the whole run
-  Dispatch dispatch = Dispatch::parallel;
+  double goal_tokens = 0;            // 0: those of the whole run
+  std::optional<Dispatch> dispatch;  // else the schedule's
 };
 
 // `limit` is filled in, `remedy` is not.

@@ -4,14 +4,11 @@
 #include <cstdint>
 
 #include "core/base/clock.h"
+#include "simulate/play/schedule.h"
 
 namespace toroid::train {
 
-enum class Dispatch : uint8_t {
-  none,
-  parallel,    // asynchronous and ahead of the chips: a step lasts at least as long as its dispatch
-  sequential,  // a step is dispatched when the one before it is done
-};
+using sim::Dispatch;
 
 // To `hosts` of one island, whose own scheduler enqueues its programs in one order; islands do so side by
 // side. The line through the published points: hidden by computations of 2.3 ms on 16 hosts and of 35 ms on

@@ -14,10 +14,13 @@ namespace {
 
 void print_split(std::ostream& out, const Answer& answer) {
   const TimeSplit& split = answer.split;
-  const std::pair<const char*, Seconds> rows[] = {
-      {"products", split.products},          {"memory-bound operators", split.memory_bound},
-      {"exposed within a pod", split.torus}, {"exposed between pods", split.pods},
-      {"dispatch", split.dispatch},          {"bubbles", split.bubbles}};
+  const std::pair<const char*, Seconds> rows[] = {{"products", split.products},
+                                                  {"vector-bound operators", split.vector_bound},
+                                                  {"memory-bound operators", split.memory_bound},
+                                                  {"exposed within a pod", split.torus},
+                                                  {"exposed between pods", split.pods},
+                                                  {"dispatch", split.dispatch},
+                                                  {"bubbles", split.bubbles}};
   out << fmt::format("step                        {:12.2f} ms\n", answer.step.count() * 1e3);
   for (const auto& [name, time] : rows) {
     out << fmt::format("  {:<25} {:12.2f} ms {:6.1f} %\n", name, time.count() * 1e3,
@@ -80,10 +83,13 @@ std::string to_json(const Answer& answer) {
   out["tokens_per_step"] = answer.tokens_per_step;
   if (!answer.ramp.empty()) out["batch_ramp"] = {{"phases", answer.ramp}, {"played", "last"}};
   out["step_s"] = answer.step.count();
-  out["split_s"] = {
-      {"products", answer.split.products.count()}, {"memory_bound", answer.split.memory_bound.count()},
-      {"exposed_ici", answer.split.torus.count()}, {"exposed_dcn", answer.split.pods.count()},
-      {"dispatch", answer.split.dispatch.count()}, {"bubbles", answer.split.bubbles.count()}};
+  out["split_s"] = {{"products", answer.split.products.count()},
+                    {"vector_bound", answer.split.vector_bound.count()},
+                    {"memory_bound", answer.split.memory_bound.count()},
+                    {"exposed_ici", answer.split.torus.count()},
+                    {"exposed_dcn", answer.split.pods.count()},
+                    {"dispatch", answer.split.dispatch.count()},
+                    {"bubbles", answer.split.bubbles.count()}};
   const auto share = [](double part) { return is_share(part) ? nlohmann::json(part) : nlohmann::json(); };
   out["mfu"] = {{"causal", share(answer.mfu_causal)}, {"full_attention", share(answer.mfu_full_attention)}};
   out["hfu"] = share(answer.hfu);

@@ -223,8 +223,9 @@ class Searcher {
     const auto extend = [&](Seconds& shorter_time, const Seconds& longer_time) {
       shorter_time = longer_time + more * (longer_time - shorter_time);
     };
-    for (Seconds TimeSplit::*part : {&TimeSplit::products, &TimeSplit::memory_bound, &TimeSplit::torus,
-                                     &TimeSplit::pods, &TimeSplit::dispatch, &TimeSplit::bubbles})
+    for (Seconds TimeSplit::*part :
+         {&TimeSplit::products, &TimeSplit::vector_bound, &TimeSplit::memory_bound, &TimeSplit::torus,
+          &TimeSplit::pods, &TimeSplit::dispatch, &TimeSplit::bubbles})
       extend(out.split.*part, longer.split.*part);
     extend(out.step, longer.step);
     for (size_t q = 0; q < kQueues; ++q) extend(out.waited[q], longer.waited[q]);

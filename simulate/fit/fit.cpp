@@ -14,7 +14,6 @@
 #include "parallel/schedule/schedule.h"
 #include "simulate/play/chips.h"
 #include "simulate/play/network.h"
-#include "simulate/play/simulate.h"
 #include "train/config/load.h"
 #include "train/engine/engine.h"
 
@@ -82,25 +81,19 @@ Calibrator::Calibrator(Calibration calibration, const Path& file, const Plugins&
       }
       const config::RunConfig run = config::load(recipe, overrides).run;
       if (published.pods() == 1) sequences = run.batch().global_sequences();
-      if (run.simulate().program().empty())
-        throw UserError(printable(recipe.string()) + " names no simulate.program, and calibration is of one");
       Point point;
       point.training = static_cast<size_t>(i);
       point.pods = published.pods();
       point.flops = model_flops(run, training.flops());
       point.published_mfu = published.mfu_percent() / 100;
       point.chip = read_chip(run.chip(), recipe);
-      point.program = run.simulate().program();
-      sim::Network network(mesh::Mesh(run.mesh()), point.chip);
-      const mesh::Mesh& mesh = network.mesh();
+      const sim::Network network = network_of(run, point.chip);
       const auto peak = point.chip.peak_flops_per_s.find(DType::bf16);
       if (peak == point.chip.peak_flops_per_s.end())
         throw UserError("chip " + point.chip.name + " has no peak for bf16, of which MFU is a share");
-      point.peak_flops_per_s = peak->second * mesh.world_size();
-      for (const SimulatedRole& role : record_roles(run, mesh, point.chip, plugins)) {
-        point.roles.emplace_back(role.records, network, run.simulate().parallel_layers());
-        point.peak_bytes = std::max(point.peak_bytes, role.memory.bytes_peak);
-      }
+      point.peak_flops_per_s = peak->second * network.mesh().world_size();
+      point.roles = record_roles(run, network.mesh(), point.chip, plugins);
+      point.run = run;
       points_.push_back(std::move(point));
     }
   }
@@ -140,19 +133,44 @@ Calibration Calibrator::with(const Values& values) const {
   return out;
 }
 
+bool Calibrator::counts(const Point& point, const std::string& without) const {
+  const Calibration::Training& training = calibration_.training(static_cast<int>(point.training));
+  return training.weight() > 0 && training.name() != without;
+}
+
 Seconds Calibrator::step_of(const Point& point, const Calibration& constants) const {
   sim::Chip chip = point.chip;
-  chip.constants = fitted_constants(constants, chip.name).value_or(sim::ChipConstants{});
-  const ProgramConstants program = program_constants(constants, point.program);
-  Seconds longest{0};
-  for (const ProgramStep& role : point.roles) longest = std::max(longest, role.time(chip, program).total());
-  return longest;
+  (void)set_fitted(constants, chip);
+  return play_step(point.run, chip, point.roles).step;
+}
+
+NullModel Calibrator::null_model(const std::string& without) const {
+  std::vector<NullModel::Point> points;
+  for (const Point& point : points_) {
+    if (counts(point, without))
+      points.push_back({point.flops / point.peak_flops_per_s, point.published(), point.pods});
+  }
+  return NullModel::fit(points);
+}
+
+CollectiveError Calibrator::collective_error(size_t i, const Calibration& constants) const {
+  const Collective& collective = collectives_[i];
+  const Calibration::Collective& measured = calibration_.collective(static_cast<int>(i));
+  sim::Chip chip = collective.chip;
+  (void)set_fitted(constants, chip);
+  CollectiveError out;
+  out.name = measured.name();
+  out.measured = Seconds(measured.seconds());
+  out.simulated = sim::Network(*collective.mesh, chip).flow(collective.info).alone();
+  out.error = out.simulated / out.measured - 1;
+  return out;
 }
 
 Residuals Calibrator::evaluate(const Values& values) const {
   const Calibration constants = with(values);
+  const NullModel null = null_model("");
   Residuals out;
-  double squares = 0, one_pod = 0, one_pod_published = 0;
+  double squares = 0, null_squares = 0, one_pod = 0, one_pod_published = 0;
   int counted = 0;
   for (const Point& point : points_) {
     const Calibration::Training& training = calibration_.training(static_cast<int>(point.training));
@@ -161,46 +179,45 @@ Residuals Calibrator::evaluate(const Values& values) const {
     run.pods = point.pods;
     run.published_mfu = point.published_mfu;
     run.step = step_of(point, constants);
-    run.mfu = point.flops / point.peak_flops_per_s / run.step.count();
+    const double ideal = point.flops / point.peak_flops_per_s, published = point.published();
+    run.mfu = ideal / run.step.count();
     run.error = run.mfu / run.published_mfu - 1;
-    run.peak_bytes = point.peak_bytes;
-    const double published = point.flops / point.peak_flops_per_s / point.published_mfu;
+    run.null_error = published / null.seconds(ideal, point.pods) - 1;
+    for (const SimulatedRole& role : point.roles)
+      run.peak_bytes = std::max(run.peak_bytes, role.placed_bytes);
     if (point.pods == 1) {
       one_pod = run.step.count();
       one_pod_published = published;
     }
     run.ratio_error = run.step.count() / one_pod / (published / one_pod_published) - 1;
-    if (training.most_ratio_percent() > 0) {
+    if (counts(point, "")) {
       squares += run.error * run.error;
+      null_squares += run.null_error * run.null_error;
       ++counted;
     }
     out.runs.push_back(run);
   }
-  if (counted > 0) out.rms = std::sqrt(squares / counted);
-  for (size_t i = 0; i < collectives_.size(); ++i) {
-    const Collective& collective = collectives_[i];
-    sim::Chip chip = collective.chip;
-    chip.constants = fitted_constants(constants, chip.name).value_or(sim::ChipConstants{});
-    CollectiveError error;
-    error.name = calibration_.collective(static_cast<int>(i)).name();
-    error.measured = Seconds(calibration_.collective(static_cast<int>(i)).seconds());
-    error.simulated = sim::Network(*collective.mesh, chip).flow(collective.info).alone();
-    error.error = error.simulated / error.measured - 1;
-    out.collectives.push_back(error);
+  if (counted > 0) {
+    out.rms = std::sqrt(squares / counted);
+    out.null_rms = std::sqrt(null_squares / counted);
   }
+  for (size_t i = 0; i < collectives_.size(); ++i) out.collectives.push_back(collective_error(i, constants));
   return out;
 }
 
 std::vector<double> Calibrator::errors(const Values& values, const std::string& without) const {
-  const Residuals residuals = evaluate(values);
+  const Calibration constants = with(values);
   std::vector<double> out;
-  for (size_t i = 0; i < residuals.runs.size(); ++i) {
-    const Calibration::Training& training = calibration_.training(static_cast<int>(points_[i].training));
-    if (training.weight() == 0 || training.name() == without) continue;
-    const RunError& run = residuals.runs[i];
-    out.push_back(training.weight() * (run.published_mfu / run.mfu - 1));  // of the step's time
+  double one_pod = 1;  // simulated / published
+  for (const Point& point : points_) {
+    if (!counts(point, without)) continue;
+    const double weight = calibration_.training(static_cast<int>(point.training)).weight();
+    const double ratio = step_of(point, constants).count() / point.published();
+    out.push_back(weight * (ratio - 1));
+    if (point.pods == 1) one_pod = ratio;
+    if (point.pods > 1) out.push_back(weight * (ratio / one_pod - 1));
   }
-  for (const CollectiveError& collective : residuals.collectives) out.push_back(collective.error);
+  for (size_t i = 0; i < collectives_.size(); ++i) out.push_back(collective_error(i, constants).error);
   return out;
 }
 
@@ -219,10 +236,10 @@ Values Calibrator::fit(const std::string& without) const {
     throw UserError("there are " + std::to_string(problem.inputs()) + " constants to fit on " +
                     std::to_string(problem.count) + " points; at least as many points are needed");
   }
-  Eigen::NumericalDiff<Problem, Eigen::Central> functor(problem);
+  Eigen::NumericalDiff<Problem> functor(problem);
   Values best;
   double least = 0;
-  for (const double share : {0.1, 0.3, 0.5, 0.7}) {
+  for (const double share : {0.3, 0.6}) {
     Eigen::VectorXd t(problem.inputs()), left;
     for (Eigen::Index i = 0; i < t.size(); ++i) {
       // Different for each constant, and never at a bound, where the sine is flat.
@@ -230,8 +247,8 @@ Values Calibrator::fit(const std::string& without) const {
       t[i] = std::asin(2 * (0.05 + 0.9 * at) - 1);
     }
     Eigen::LevenbergMarquardt<decltype(functor)> solver(functor);
-    solver.parameters.xtol = solver.parameters.ftol = 1e-12;
-    solver.parameters.maxfev = 4000;
+    solver.parameters.xtol = solver.parameters.ftol = 1e-8;
+    solver.parameters.maxfev = 400;
     solver.minimize(t);
     problem(t, left);
     if (best.empty() || left.squaredNorm() < least) {
@@ -245,14 +262,49 @@ Values Calibrator::fit(const std::string& without) const {
 Residuals Calibrator::with_left_out(const Values& values) const {
   Residuals out = evaluate(values);
   out.left_out = true;
+  double squares = 0, null_squares = 0;
+  int counted = 0;
   for (const Calibration::Training& training : calibration_.training()) {
     if (training.weight() == 0) continue;
-    const Residuals without = evaluate(fit(training.name()));
+    const Calibration constants = with(fit(training.name()));
+    const NullModel null = null_model(training.name());
     for (size_t i = 0; i < out.runs.size(); ++i) {
-      if (out.runs[i].model == training.name()) out.runs[i].left_out_error = without.runs[i].error;
+      RunError& run = out.runs[i];
+      if (run.model != training.name()) continue;
+      const Point& point = points_[i];
+      run.left_out_error = point.published() / step_of(point, constants).count() - 1;
+      run.null_left_out =
+          point.published() / null.seconds(point.flops / point.peak_flops_per_s, point.pods) - 1;
+      squares += run.left_out_error * run.left_out_error;
+      null_squares += run.null_left_out * run.null_left_out;
+      ++counted;
     }
   }
+  if (counted > 0) {
+    out.left_out_rms = std::sqrt(squares / counted);
+    out.null_left_out_rms = std::sqrt(null_squares / counted);
+  }
   return out;
+}
+
+double NullModel::seconds(double ideal, int64_t pods) const {
+  const double more = pods > 1 ? second_pod + each_pod * static_cast<double>(pods - 2) : 0;
+  return ideal / efficiency * (1 + more);
+}
+
+// seconds / measured - 1 is linear in 1 / efficiency and its products with the other two.
+NullModel NullModel::fit(const std::vector<Point>& points) {
+  const auto rows = static_cast<Eigen::Index>(points.size());
+  Eigen::MatrixXd terms(rows, 3);
+  for (Eigen::Index i = 0; i < rows; ++i) {
+    const Point& point = points[static_cast<size_t>(i)];
+    const double share = point.ideal / point.seconds;
+    terms(i, 0) = share;
+    terms(i, 1) = point.pods > 1 ? share : 0;
+    terms(i, 2) = point.pods > 1 ? share * static_cast<double>(point.pods - 2) : 0;
+  }
+  const Eigen::VectorXd found = terms.completeOrthogonalDecomposition().solve(Eigen::VectorXd::Ones(rows));
+  return {1 / found[0], found[1] / found[0], found[2] / found[0]};
 }
 
 }  // namespace toroid::train

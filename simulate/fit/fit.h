@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "simulate/play/calibration.h"
+#include "simulate/play/simulate.h"
 #include "train/engine/plugins.h"
 
 namespace toroid::train {
@@ -19,6 +20,8 @@ struct RunError {
   double error = 0;           // in MFU
   double ratio_error = 0;     // in step(pods) / step(1 pod)
   double left_out_error = 0;  // in MFU, with constants fitted without the model; 0 where it was not asked for
+  double null_error = 0;      // in MFU, of the null model (NullModel) fitted on the same runs
+  double null_left_out = 0;   // and fitted without the model
   int64_t peak_bytes = 0;
 };
 
@@ -31,8 +34,23 @@ struct CollectiveError {
 struct Residuals {
   std::vector<RunError> runs;  // as in the file
   std::vector<CollectiveError> collectives;
-  double rms = 0;         // of the errors of models whose ratios are bounded
+  double rms = 0;         // of the errors of runs that are fitted on
+  double null_rms = 0;    // of the null model's
   bool left_out = false;  // whether left_out_error is there
+  double left_out_rms = 0, null_left_out_rms = 0;
+};
+
+// What one would say without a simulator: a step takes its model FLOPs at one efficiency of the peak, and
+// each further pod adds a share of that, the second one another.
+struct NullModel {
+  double efficiency = 1, second_pod = 0, each_pod = 0;
+  // With the least squares of the relative errors of step times. `ideal`: seconds at the peak.
+  struct Point {
+    double ideal = 0, seconds = 0;
+    int64_t pods = 1;
+  };
+  static NullModel fit(const std::vector<Point>& points);
+  double seconds(double ideal, int64_t pods) const;
 };
 
 // One value for each constant of the file, in its order.
@@ -46,8 +64,9 @@ class Calibrator {
   const config::Calibration& calibration() const { return calibration_; }
   Values values() const;  // the file's
   Residuals evaluate(const Values& values) const;
-  // Least squares of the relative errors of step times and collectives, within the constants' bounds, from
-  // starting points that do not depend on the file's values. `without`: a model whose runs do not count.
+  // Least squares of the relative errors of step times, of step(pods) / step(1 pod) and of collectives,
+  // within the constants' bounds, from starting points that do not depend on the file's values. `without`: a
+  // model whose runs do not count.
   Values fit(const std::string& without = "") const;
   // evaluate(), and for each model that counts in the fit its errors with constants fitted without it.
   Residuals with_left_out(const Values& values) const;
@@ -60,9 +79,9 @@ class Calibrator {
     double published_mfu = 0;
     double peak_flops_per_s = 0;  // of all chips
     sim::Chip chip;
-    std::string program;
-    std::vector<ProgramStep> roles;
-    int64_t peak_bytes = 0;
+    config::RunConfig run;
+    std::vector<SimulatedRole> roles;
+    double published() const { return flops / peak_flops_per_s / published_mfu; }  // seconds
   };
   struct Collective {
     sim::Chip chip;
@@ -71,7 +90,10 @@ class Calibrator {
   };
 
   config::Calibration with(const Values& values) const;
+  bool counts(const Point& point, const std::string& without) const;
   Seconds step_of(const Point& point, const config::Calibration& constants) const;
+  CollectiveError collective_error(size_t i, const config::Calibration& constants) const;
+  NullModel null_model(const std::string& without) const;
   std::vector<double> errors(const Values& values, const std::string& without) const;
 
   config::Calibration calibration_;

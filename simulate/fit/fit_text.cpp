@@ -50,18 +50,17 @@ bool exceeds(double share, double percent) {
 }  // namespace
 
 std::string to_text(const config::Calibration& calibration, const Residuals& residuals, bool markdown) {
-  std::vector<Row> constants{{"constant", "of", "list", "value", "unit", "fitted on", "what"}};
+  std::vector<Row> constants{{"constant", "of", "value", "unit", "fitted on", "what"}};
   for (const auto& constant : calibration.constant()) {
     Row row{printable(constant.name()),
             printable(constant.of()),
-            constant.list() == config::Calibration::CHIP ? "chip" : "program",
             fmt::format("{:.5g}", constant.value()),
             printable(constant.unit()),
             "",
             printable(constant.meaning())};
     for (const std::string& points : constant.fitted_on())
-      row[5] += (row[5].empty() ? "" : ", ") + printable(points);
-    if (row[5].empty()) row[5] = "given";
+      row[4] += (row[4].empty() ? "" : ", ") + printable(points);
+    if (row[4].empty()) row[4] = "given";
     constants.push_back(row);
   }
   Row head{"model",
@@ -70,8 +69,12 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
            "simulated MFU",
            "error",
            "simulated step",
-           "error of step(pods)/step(1)"};
-  if (residuals.left_out) head.push_back("error, model left out");
+           "error of step(pods)/step(1)",
+           "null model"};
+  if (residuals.left_out) {
+    head.push_back("error, model left out");
+    head.push_back("null model, left out");
+  }
   std::vector<Row> runs{head},
       checks{{"model", "published MFU", "simulated MFU", "error", "simulated step", "simulated memory"}};
   size_t at = 0;
@@ -84,11 +87,14 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
                           fmt::format("{:.3f} s", run.step.count()), human_bytes(run.peak_bytes)});
         continue;
       }
-      runs.push_back({printable(run.model), std::to_string(run.pods),
-                      fmt::format("{:.2f} %", 100 * run.published_mfu),
-                      fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
-                      fmt::format("{:.3f} s", run.step.count()), percent(run.ratio_error)});
-      if (residuals.left_out) runs.back().push_back(percent(run.left_out_error));
+      runs.push_back(
+          {printable(run.model), std::to_string(run.pods), fmt::format("{:.2f} %", 100 * run.published_mfu),
+           fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
+           fmt::format("{:.3f} s", run.step.count()), percent(run.ratio_error), percent(run.null_error)});
+      if (residuals.left_out) {
+        runs.back().push_back(percent(run.left_out_error));
+        runs.back().push_back(percent(run.null_left_out));
+      }
     }
   }
   std::vector<Row> collectives{{"collective", "measured", "simulated", "error"}};
@@ -97,8 +103,13 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
                            fmt::format("{:.1f} us", 1e6 * each.simulated.count()), percent(each.error)});
   }
   std::string out = table(constants, markdown) + table(runs, markdown);
-  out += fmt::format("Root mean square of the errors in MFU of models whose ratios are bounded: {:.2f} %\n\n",
-                     100 * residuals.rms);
+  out += fmt::format("Root mean square of the errors in MFU: {:.2f} %, of the null model {:.2f} %",
+                     100 * residuals.rms, 100 * residuals.null_rms);
+  if (residuals.left_out) {
+    out += fmt::format("; with the model left out {:.2f} %, of the null model {:.2f} %",
+                       100 * residuals.left_out_rms, 100 * residuals.null_left_out_rms);
+  }
+  out += "\n\n";
   if (collectives.size() > 1) out += table(collectives, markdown);
   if (checks.size() > 1) out += "Not fitted on:\n\n" + table(checks, markdown);
   return out;
@@ -132,6 +143,9 @@ std::vector<std::string> broken_bounds(const config::Calibration& calibration, c
   if (exceeds(residuals.rms, calibration.most_rms_percent()))
     out.push_back("the root mean square error is " + percent(residuals.rms) + ", more than " +
                   number(calibration.most_rms_percent()) + " %");
+  if (residuals.left_out && residuals.left_out_rms >= residuals.null_left_out_rms)
+    out.push_back("the root mean square error of models left out is " + percent(residuals.left_out_rms) +
+                  ", no less than the null model's " + percent(residuals.null_left_out_rms));
   return out;
 }
 

@@ -14,10 +14,7 @@ SelectedChip select_chip(const std::string& name, const Path& config, const conf
   if (chosen == "host") return {read_machine_chip(run), "measured"};
   SelectedChip out{read_chip(chosen, config), "nominal"};
   if (nominal) return out;
-  const auto fitted = fitted_constants(read_calibration(calibration_file(config)), out.chip.name);
-  if (!fitted) return out;
-  out.chip.constants = *fitted;
-  out.constants = "fitted";
+  if (set_fitted(read_calibration(calibration_file(config)), out.chip)) out.constants = "fitted";
   return out;
 }
 

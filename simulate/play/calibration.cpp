@@ -6,7 +6,7 @@
 #include "core/base/error.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
-#include "simulate/play/chips.h"
+#include "simulate/play/named_file.h"
 #include "train/config/reader.h"
 
 namespace toroid::train {
@@ -15,10 +15,13 @@ namespace {
 constexpr const char* kFile = "calibration.textproto";
 using Constant = config::Calibration::Constant;
 
-// Where a constant's value goes; false where the list has none of that name.
-bool assign(sim::ChipConstants& to, const std::string& name, double value) {
+// Where a constant's value goes; false where a chip has none of that name.
+bool assign(sim::Chip& chip, const std::string& name, double value) {
+  sim::ChipConstants& to = chip.constants;
   if (name == "product_efficiency") {
     to.product_efficiency = value;
+  } else if (name == "attention_efficiency") {
+    to.attention_efficiency = value;
   } else if (name == "memory_efficiency") {
     to.memory_efficiency = value;
   } else if (name == "link_efficiency") {
@@ -27,21 +30,10 @@ bool assign(sim::ChipConstants& to, const std::string& name, double value) {
     to.collective_overhead = Seconds(value);
   } else if (name == "operator_overhead") {
     to.operator_overhead = Seconds(value);
-  } else {
-    return false;
-  }
-  return true;
-}
-
-bool assign(ProgramConstants& to, const std::string& name, double value) {
-  if (name == "attention_efficiency") {
-    to.attention_efficiency = value;
-  } else if (name == "exposed") {
-    to.exposed = value;
-  } else if (name == "pod_latency") {
-    to.pod_latency = Seconds(value);
-  } else if (name == "pod_step") {
-    to.pod_step = Seconds(value);
+  } else if (name == "pod_message") {
+    chip.host.message_latency = Seconds(value);
+  } else if (name == "pod_ring_step") {
+    chip.host.ring_step = Seconds(value);
   } else {
     return false;
   }
@@ -50,13 +42,9 @@ bool assign(ProgramConstants& to, const std::string& name, double value) {
 
 void check(const Constant& constant) {
   const std::string name = "constant " + in_quotes(constant.name());
-  sim::ChipConstants chip;
-  ProgramConstants program;
-  const bool of_chip = constant.list() == config::Calibration::CHIP;
-  if (of_chip ? !assign(chip, constant.name(), 1) : !assign(program, constant.name(), 1)) {
-    throw UserError(name + " is not one of list " + config::Calibration::List_Name(constant.list()));
-  }
-  if (constant.of().empty()) throw UserError(name + " does not say of which chip or program it is");
+  sim::Chip chip;
+  if (!assign(chip, constant.name(), 1)) throw UserError(name + " is not one that chips have");
+  if (constant.of().empty()) throw UserError(name + " does not say of which chip it is");
   check_range(name + ".least", constant.has_least(), constant.least(), 0.0, 1e6);
   check_range(name + ".most", constant.has_most(), constant.most(), constant.least(), 1e6);
   check_range(name + ".value", constant.has_value(), constant.value(), constant.least(), constant.most());
@@ -96,8 +84,10 @@ Path calibration_file(const Path& config) {
   for (const Path& folder : config_folders(config)) {
     if (const Path file = folder / kFile; is_reachable(file)) return file;
   }
-  throw UserError(std::string("configs/") + kFile + " was not found, which holds the constants of other " +
-                  "programs; run toroid in its source tree, or name the file");
+  throw UserError(
+      std::string("configs/") + kFile +
+      " was not found, which holds the constants of chips; run toroid in its source tree, or name "
+      "the file");
 }
 
 config::Calibration read_calibration(const Path& file) {
@@ -125,33 +115,12 @@ config::Calibration read_calibration(const Path& file) {
   return out;
 }
 
-std::optional<sim::ChipConstants> fitted_constants(const config::Calibration& calibration,
-                                                   const std::string& chip) {
-  sim::ChipConstants out;
+bool set_fitted(const config::Calibration& calibration, sim::Chip& chip) {
   bool found = false;
   for (const Constant& constant : calibration.constant()) {
-    if (constant.list() != config::Calibration::CHIP || constant.of() != chip) continue;
-    found = assign(out, constant.name(), constant.value()) || found;
+    if (constant.of() == chip.name) found = assign(chip, constant.name(), constant.value()) || found;
   }
-  return found ? std::optional(out) : std::nullopt;
-}
-
-ProgramConstants program_constants(const config::Calibration& calibration, const std::string& program) {
-  ProgramConstants out;
-  bool found = false;
-  std::set<std::string> known;
-  for (const Constant& constant : calibration.constant()) {
-    if (constant.list() != config::Calibration::PROGRAM) continue;
-    known.insert(constant.of());
-    if (constant.of() == program) found = assign(out, constant.name(), constant.value()) || found;
-  }
-  if (found) return out;
-  std::string list;
-  for (const std::string& name : known) list += (list.empty() ? "" : ", ") + printable(name);
-  const std::string near = did_you_mean(program, std::vector<std::string>(known.begin(), known.end()));
-  throw UserError("simulate.program is " + in_quotes(program) +
-                  ", which the calibration has no constants of" +
-                  (near.empty() ? "" : "; did you mean " + printable(near) + "?") + "; known are " + list);
+  return found;
 }
 
 }  // namespace toroid::train

@@ -1,14 +1,11 @@
-// Constants that were fitted on measurements: configs/calibration.textproto. Those of a chip serve every
-// simulation on it; those of another compiler's program serve recipes that are played as that program.
+// Constants of chips that were fitted on measurements: configs/calibration.textproto.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "core/base/io/file.h"
 #include "core/device/sim/chip.h"
 #include "simulate/play/calibration.pb.h"
-#include "simulate/play/program.h"
 
 namespace toroid::train {
 
@@ -18,10 +15,8 @@ Path calibration_file(const Path& config = {});
 // UserError with the file and the entry where one is unknown, missing or out of its bounds.
 config::Calibration read_calibration(const Path& file);
 
-// Nothing where the file has no constants of the chip: its data sheet is then all there is.
-std::optional<sim::ChipConstants> fitted_constants(const config::Calibration& calibration,
-                                                   const std::string& chip);
-// UserError with the programs that there are.
-ProgramConstants program_constants(const config::Calibration& calibration, const std::string& program);
+// Gives the chip the constants that the file has of it. False where there are none: its data sheet is then
+// all there is.
+bool set_fitted(const config::Calibration& calibration, sim::Chip& chip);
 
 }  // namespace toroid::train

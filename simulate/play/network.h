@@ -73,6 +73,7 @@ class Network {
   // A link of a dimension of the mesh's torus has only a share of its bandwidth left, and every ring over it
   // waits for it; with none left the dimension does not wrap. Before any flow.
   void weaken(int dimension, double share);
+  const HostLinks& host() const { return host_; }
   // What a link carries in a second.
   double bytes_per_s(int link) const;
 

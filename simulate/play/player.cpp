@@ -2,408 +2,274 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
-#include <queue>
-#include <set>
-#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
+#include "simulate/play/role.h"
+#include "simulate/play/transits.h"
 
 namespace toroid::sim {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
-constexpr double kFull = 1e-12;  // less than this of a link is nothing
+constexpr size_t kAxes = std::tuple_size_v<decltype(PlayedChip::group)>;
 
-bool is_entry(const Record& record) {
-  return record.kind == Record::Kind::launch || record.kind == Record::Kind::copy ||
-         record.kind == Record::Kind::transfer;
-}
-
-// A role's records by queue, with what each operator takes.
-struct Entry {
-  const Record* record = nullptr;
-  double seconds = 0;
-  bool by_memory = false;
-};
-struct RoleQueues {
-  std::array<std::vector<Entry>, kQueues> entries;
-  std::array<uint64_t, kQueues> before{};  // tickets passed before the first record
-
-  // Tickets passed once the entry `at` is done. Tickets between two entries are of what takes no time here,
-  // as the host's writes.
-  uint64_t passed(size_t queue, size_t at) const {
-    for (size_t next = at + 1; next < entries[queue].size(); ++next) {
-      const Record& record = *entries[queue][next].record;
-      if (record.kind != Record::Kind::wait) return record.ticket - 1;
-    }
-    return kAll;
-  }
-  static constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
-};
-
-RoleQueues queues_of(const Chip& chip, std::span<const Record> records) {
-  RoleQueues out;
-  out.before.fill(RoleQueues::kAll);  // of a queue without entries
-  for (const Record& record : records) {
-    const auto q = static_cast<size_t>(record.queue);
-    if (record.kind == Record::Kind::wait) {
-      out.entries[q].push_back({&record, 0, false});
-      continue;
-    }
-    if (!is_entry(record)) continue;
-    out.before[q] = std::min(out.before[q], record.ticket - 1);
-    Entry entry{&record, 0, false};
-    if (record.kind != Record::Kind::transfer) {
-      Cost cost = record.cost;
-      if (record.kind == Record::Kind::copy) cost.bytes_read = cost.bytes_written = record.bytes;
-      const OperatorTime time = time_of(chip, record.op, cost);
-      entry.seconds = time.total.count();
-      entry.by_memory = time.bound_by_memory();
-    }
-    out.entries[q].push_back(entry);
-  }
-  return out;
-}
-
-// A collective that is under way, or waits for chips.
-struct Transit {
-  const Flow* flow = nullptr;
-  std::vector<size_t> chips;   // that have arrived
-  std::vector<double> worked;  // what their operators had taken when it began
-  size_t queue = 0;
-  double begun = 0;
-  bool moves = false, over = false;  // its latency is over, or all of it
-  bool rises = false;                // while rates are found: no link of its is full
-  double work_left = 1, since = 0;   // share of the transfer that was left at a time
-  double rate = 1;                   // since then, of the speed that it has alone
-  double end = 0;                    // of the latency, or of the transfer at this rate
-  double seconds() const { return flow->transfer.count(); }
+// When an entry was done, and of a transfer when all chips were there and when this one was.
+struct End {
+  double time = 0, begun = 0, arrived = 0;
 };
 
 struct ChipState {
-  std::array<size_t, kQueues> at{};
-  std::array<uint64_t, kQueues> done{};
-  std::array<bool, kQueues> busy{};
-  std::array<double, kQueues> blocked_since;
-  std::array<size_t, kQueues> collectives{};  // issued so far
-  double last = 0;                            // end of the last operator of the compute queue
-  double working = 0, since = 0;  // operators of the compute queue: what they took, and since when one runs
-  double owed = 0;                // what they still lose to collectives that took their cores
-  double worked(double now) const { return working + (busy[0] ? now - since : 0); }
+  std::array<uint32_t, kQueues> at{};    // the entry that each lane is at
+  std::array<uint32_t, kQueues> done{};  // entries of each queue
+  std::array<double, kQueues> time{};    // until which each lane has been played
+  std::array<bool, kQueues> in_transit{};
+  End* ends = nullptr;
+  double owed = 0;  // what operators still lose to collectives that took their cores
+  std::vector<std::pair<double, double>> working;  // when operators ran, where they lose time
 };
 
+// Each lane of each chip is played as far as it can be without knowing when a collective ends; what is left
+// to be played in the order of time is collectives alone.
 class Player {
  public:
   Player(const Chip& chip, Network& network, const std::vector<std::span<const Record>>& roles,
          const std::vector<PlayedChip>& chips, const PlayOptions& options)
-      : network_(network), chips_(chips), options_(options), states_(chips.size()), sums_(chips.size()) {
-    for (const auto& role : roles) roles_.push_back(queues_of(chip, role));
+      : network_(options.schedule, network),
+        chips_(chips),
+        options_(options),
+        transits_(chips.size()),
+        states_(chips.size()),
+        sums_(chips.size()) {
+    for (const auto& role : roles) roles_.push_back(role_of(chip, network_, role));
+    size_t ends = 0;
+    for (const PlayedChip& each : chips) ends += static_cast<size_t>(roles_[each.role].ends);
+    ends_.resize(ends);
+    ends = 0;
     for (size_t c = 0; c < chips.size(); ++c) {
-      states_[c].done = roles_[chips[c].role].before;
-      states_[c].blocked_since.fill(-1);
-      for (size_t axis = 0; axis < 3; ++axis) ++members_[{static_cast<int>(axis), chips[c].group[axis]}];
+      states_[c].ends = ends_.data() + ends;
+      ends += static_cast<size_t>(role(c).ends);
+      for (size_t axis = 0; axis < kAxes; ++axis) {
+        const auto group = static_cast<size_t>(chips[c].group[axis]);
+        if (members_[axis].size() <= group) members_[axis].resize(group + 1);
+        ++members_[axis][group];
+      }
     }
+    for (size_t axis = 0; axis < kAxes; ++axis) waiting_[axis].resize(members_[axis].size() * kQueues, kNone);
   }
 
   Played run() {
     for (size_t c = 0; c < chips_.size(); ++c) advance(c);
-    while (true) {
-      const double event = events_.empty() ? kNever : events_.top().time;
-      const double arrival = soonest_;
-      if (event == kNever && arrival == kNever) break;
-      now_ = std::min(event, arrival);
-      if (arrival <= event) {
-        finish_transits();
-      } else {
-        const Ending ending = events_.top();
-        events_.pop();
-        if (ending.queue == 0 && put_off(ending.chip)) continue;
-        complete(ending.chip, ending.queue);
-      }
+    while (transits_.next() < kNever) {
+      Transits::Number over{};
+      if (transits_.next() > now_) now_ = transits_.next();
+      if (transits_.advance(&over)) finish(over);
     }
     return result();
   }
 
  private:
-  struct Ending {
-    double time;
-    size_t chip, queue;
-    bool operator>(const Ending& other) const {
-      return std::tie(time, chip, queue) > std::tie(other.time, other.chip, other.queue);
-    }
-  };
+  static constexpr Transits::Number kNone = std::numeric_limits<Transits::Number>::max();
 
-  const RoleQueues& role(size_t c) const { return roles_[chips_[c].role]; }
+  const Role& role(size_t c) const { return roles_[chips_[c].role]; }
 
-  // Starts whatever can be started on all queues of a chip.
   void advance(size_t c) {
     for (bool again = true; again;) {
       again = false;
-      for (size_t q = 0; q < kQueues; ++q) again = start(c, q) || again;
+      for (size_t lane = 0; lane < kQueues; ++lane) again = play_lane(c, lane) || again;
     }
   }
 
-  // Whether a wait was passed, so that others may follow.
-  bool start(size_t c, size_t q) {
+  // As far as it goes; whether that was at all.
+  bool play_lane(size_t c, size_t lane) {
     ChipState& state = states_[c];
-    const std::vector<Entry>& entries = role(c).entries[q];
-    bool passed = false;
-    while (!state.busy[q] && state.at[q] < entries.size()) {
-      const Entry& entry = entries[state.at[q]];
-      if (entry.record->kind == Record::Kind::wait) {
-        const Event& until = entry.record->until;
-        const auto on = static_cast<size_t>(until.queue);
-        if (state.done[on] < until.ticket) {
-          if (state.blocked_since[q] < 0) state.blocked_since[q] = now_;
-          return passed;
-        }
-        if (state.blocked_since[q] >= 0) note_wait(c, q, on, entry);
-        state.blocked_since[q] = -1;
-        ++state.at[q];
-        passed = true;
-        continue;
-      }
-      state.busy[q] = true;
-      if (entry.record->kind == Record::Kind::transfer) {
-        join(c, q, entry);
+    const std::vector<Entry>& entries = role(c).lanes[lane];
+    const uint32_t from = state.at[lane];
+    while (!state.in_transit[lane] && state.at[lane] < entries.size()) {
+      const Entry& entry = entries[state.at[lane]];
+      if (entry.kind == Entry::Kind::wait) {
+        if (state.done[static_cast<size_t>(entry.queue)] < entry.done) break;
+        pass_wait(c, lane, entry);
+        ++state.at[lane];
+      } else if (entry.kind == Entry::Kind::transfer) {
+        state.in_transit[lane] = true;
+        join(c, lane, entry);
+        return true;
       } else {
-        const double seconds = entry.seconds * chips_[c].slowness;
-        if (q == 0) state.since = now_;
-        note_operator(c, q, entry, seconds);
-        events_.push({now_ + seconds, c, q});
+        work(c, lane, entry);
+        ++state.at[lane];
       }
     }
-    return passed;
+    return state.at[lane] != from;
   }
 
-  // Whether the operator that would be done now has lost time to collectives, and goes on for as long.
-  bool put_off(size_t c) {
+  void work(size_t c, size_t lane, const Entry& entry) {
     ChipState& state = states_[c];
-    if (state.owed <= 0) return false;
-    const size_t at = state.at[0];
-    const double owed = std::exchange(state.owed, 0);
-    note_operator(c, 0, role(c).entries[0][at], owed);
-    events_.push({now_ + owed, c, 0});
-    return true;
-  }
-
-  void note_wait(size_t c, size_t q, size_t on, const Entry& entry) {
-    const double waited = now_ - states_[c].blocked_since[q];
-    if (q == 0) {
-      sums_[c].waited[on] += Seconds(waited);
-      sums_[c].phases[static_cast<size_t>(phase_after(c, states_[c].at[q]))] += Seconds(waited);
+    Played& sum = sums_[c];
+    const double begin = state.time[lane];
+    double seconds = entry.seconds;
+    if (entry.kind == Entry::Kind::work) {
+      seconds *= chips_[c].slowness;
+      if (lane == 0) seconds += std::exchange(state.owed, 0);
+      complete(state, entry, {begin + seconds, 0, 0});
     }
-    if (c == 0 && options_.spans && waited > 0)
-      spans_.push_back({entry.record->queue, entry.record, Seconds(now_ - waited), Seconds(now_)});
+    state.time[lane] = begin + seconds;
+    if (lane == 0) {
+      if (entry.kind == Entry::Kind::stall) {
+        sum.waited[static_cast<size_t>(entry.queue)] += Seconds(seconds);
+      } else if (entry.bound == OperatorTime::Bound::memory) {
+        sum.memory_bound += Seconds(seconds);
+      } else {
+        (entry.bound == OperatorTime::Bound::vector ? sum.vector_bound : sum.products) += Seconds(seconds);
+      }
+      sum.phases[static_cast<size_t>(entry.record->phase)] += Seconds(seconds);
+      if (role(c).loses) state.working.emplace_back(begin, begin + seconds);
+    }
+    note_span(c, *entry.record, begin, begin + seconds);
   }
 
-  Phase phase_after(size_t c, size_t at) const {
-    const std::vector<Entry>& entries = role(c).entries[0];
+  static void complete(ChipState& state, const Entry& entry, const End& end) {
+    ++state.done[static_cast<size_t>(entry.queue)];
+    if (entry.end != Entry::kNobody) state.ends[entry.end] = end;
+  }
+
+  void pass_wait(size_t c, size_t lane, const Entry& entry) {
+    ChipState& state = states_[c];
+    const End& end = state.ends[entry.end];
+    const double begin = state.time[lane];
+    if (end.time <= begin) return;
+    state.time[lane] = end.time;
+    if (lane == 0) note_waited(c, entry.queue, begin, end, phase_after(role(c).lanes[0], state.at[0]));
+    note_span(c, *entry.record, begin, end.time);
+  }
+
+  // Of the time since `begin`, what passed after this chip had come to the collective and before the last one
+  // had is others' lateness.
+  void note_waited(size_t c, Queue queue, double begin, const End& end, Phase phase) {
+    Played& sum = sums_[c];
+    const double late = std::max(0.0, end.begun - std::max(end.arrived, begin));
+    sum.late += Seconds(late);
+    sum.waited[static_cast<size_t>(queue)] += Seconds(end.time - begin - late);
+    sum.phases[static_cast<size_t>(phase)] += Seconds(end.time - begin);
+  }
+
+  static Phase phase_after(const std::vector<Entry>& entries, size_t at) {
     for (; at < entries.size(); ++at) {
       if (entries[at].record->kind == Record::Kind::launch) return entries[at].record->phase;
     }
     return Phase::optimizer;
   }
 
-  void note_operator(size_t c, size_t q, const Entry& entry, double seconds) {
-    if (q == 0) {
-      (entry.by_memory ? sums_[c].memory_bound : sums_[c].products) += Seconds(seconds);
-      sums_[c].phases[static_cast<size_t>(entry.record->phase)] += Seconds(seconds);
-      states_[c].last = now_ + seconds;
-    }
-    if (c == 0 && options_.spans)
-      spans_.push_back({entry.record->queue, entry.record, Seconds(now_), Seconds(now_ + seconds)});
+  void note_span(size_t c, const Record& record, double begin, double end) {
+    if (c == 0 && options_.spans && end > begin)
+      spans_.push_back({record.queue, &record, Seconds(begin), Seconds(end)});
   }
 
-  static int axis_of(const CollectiveInfo& info) {
-    for (const mesh::Axis axis : mesh::kAxes) {
-      if (info.axis == mesh::name(axis)) return static_cast<int>(axis);
+  void join(size_t c, size_t lane, const Entry& entry) {
+    const auto group = static_cast<size_t>(chips_[c].group[entry.axis]);
+    Transits::Number& number = waiting_[entry.axis][group * kQueues + lane];
+    if (number == kNone) {
+      number = transits_.make();
+      Transit& fresh = transits_.at(number);
+      fresh.flow = entry.flow;
+      fresh.lane = lane;
+      fresh.begun = 0;
+      const bool stood_still = entry.queue == Queue::pod &&
+                               network_.schedule().between_pods == Schedule::Beside::operators_but_latencies;
+      fresh.latency = stood_still ? 0 : entry.flow->latency.count();
     }
-    throw InternalError("a collective of a step is on an axis of the mesh, not on " + info.axis);
-  }
-
-  void join(size_t c, size_t q, const Entry& entry) {
-    const int axis = axis_of(entry.record->info);
-    const int group = chips_[c].group[static_cast<size_t>(axis)];
-    const auto key = std::tuple(axis, group, q, states_[c].collectives[q]++);
-    auto [found, fresh] = waiting_.try_emplace(key);
-    Transit& transit = found->second;
-    const Flow& flow = network_.flow(entry.record->info);
-    if (fresh) {
-      transit.flow = &flow;
-      transit.queue = q;
-    }
-    if (transit.flow != &flow)
+    Transit& transit = transits_.at(number);
+    if (transit.flow != entry.flow)
       throw InternalError("chips of a group issue the same collectives in one order");
-    transit.chips.push_back(c);
-    if (c == 0 && options_.spans) first_joined_[q] = {now_, entry.record};
-    if (transit.chips.size() < members_.at({axis, group})) return;
-    transit.begun = now_;
-    transit.end = now_ + flow.latency.count();
-    soonest_ = std::min(soonest_, transit.end);
-    for (const size_t chip : transit.chips) transit.worked.push_back(states_[chip].worked(now_));
-    under_way_.push_back(std::move(transit));
-    waiting_.erase(found);
+    const double arrived = states_[c].time[lane];
+    transit.chips.push_back(static_cast<uint32_t>(c));
+    transit.arrived.push_back(arrived);
+    transit.begun = std::max(transit.begun, arrived);
+    if (transit.chips.size() < members_[entry.axis][group]) return;
+    transits_.begin(std::exchange(number, kNone));
   }
 
-  // Collectives that meet on a chip share its links: rates rise together until a link is full, and those that
-  // use it stay where they are (max-min fairness).
-  void share_links() {
-    std::vector<Transit*> rising;
-    for (Transit& transit : under_way_) {
-      if (!transit.moves) continue;
-      transit.work_left =
-          std::max(0.0, transit.work_left - (now_ - transit.since) * transit.rate / transit.seconds());
-      transit.since = now_;
-      transit.rate = 0;
-      rising.push_back(&transit);
+  void finish(Transits::Number number) {
+    const size_t lane = transits_.at(number).lane;
+    for (size_t i = 0; i < transits_.at(number).chips.size(); ++i) {
+      const Transit& transit = transits_.at(number);
+      leave(transit.chips[i], lane, transit, {now_, transit.begun, transit.arrived[i]});
     }
-    const std::vector<Transit*> moving = rising;
-    std::vector<Meeting> meetings = meetings_of(moving);
-    while (!rising.empty()) {
-      double step = kNever;
-      for (const Transit* transit : rising) step = std::min(step, 1 - transit->rate);
-      for (Meeting& meeting : meetings) {
-        meeting.load.fill(0);
-        for (const Transit* transit : meeting.transits) {
-          if (!transit->rises) continue;
-          for (size_t link = 0; link < kLinks; ++link) meeting.load[link] += use(*transit, link);
-        }
-        for (size_t link = 0; link < kLinks; ++link) {
-          if (meeting.load[link] > 0) step = std::min(step, meeting.room[link] / meeting.load[link]);
-        }
-      }
-      for (Transit* transit : rising) {
-        transit->rate += step;
-        if (transit->rate >= 1 - kFull) transit->rises = false;
-      }
-      for (Meeting& meeting : meetings) {
-        for (size_t link = 0; link < kLinks; ++link) {
-          meeting.room[link] -= step * meeting.load[link];
-          if (meeting.load[link] == 0 || meeting.room[link] >= kFull) continue;
-          for (Transit* transit : meeting.transits) {
-            if (use(*transit, link) > 0) transit->rises = false;
-          }
-        }
-      }
-      std::erase_if(rising, [](const Transit* transit) { return !transit->rises; });
-    }
-    for (Transit* transit : moving)
-      transit->end = now_ + transit->work_left * transit->seconds() / transit->rate;
+    // Going on may begin others, and this one's place is not theirs before all have left.
+    const std::vector<uint32_t> chips = std::exchange(transits_.at(number).chips, {});
+    transits_.release(number);
+    for (const uint32_t c : chips) advance(c);
   }
 
-  // Those under way at one chip, and what is left of its links; several chips with the same ones are one
-  // meeting.
-  struct Meeting {
-    std::vector<Transit*> transits;
-    std::array<double, kLinks> room{}, load{};
-  };
-  std::vector<Meeting> meetings_of(const std::vector<Transit*>& moving) {
-    at_chip_.resize(chips_.size());
-    for (size_t m = 0; m < moving.size(); ++m) {
-      moving[m]->rises = true;
-      for (const size_t c : moving[m]->chips) at_chip_[c].push_back(m);
-    }
-    std::set<std::vector<size_t>> different;
-    for (const Transit* transit : moving) {
-      for (const size_t c : transit->chips) {
-        if (at_chip_[c].size() > 1) different.insert(at_chip_[c]);
-        at_chip_[c].clear();
-      }
-    }
-    std::vector<Meeting> out;
-    for (const std::vector<size_t>& those : different) {
-      Meeting& meeting = out.emplace_back();
-      for (const size_t m : those) meeting.transits.push_back(moving[m]);
-      meeting.room.fill(1);
-    }
-    return out;
-  }
-
-  // The share of its own time during which it keeps the busiest link of a kind busy.
-  static double use(const Transit& transit, size_t link) {
-    const double seconds = transit.flow->transfer.count();
-    return seconds > 0 ? std::min(1.0, transit.flow->busy[link] / seconds) : 0;
-  }
-
-  void finish_transits() {
-    std::vector<Transit> finished;
-    for (Transit& transit : under_way_) {
-      if (transit.end > now_) continue;
-      if (!transit.moves && transit.seconds() > 0) {
-        transit.moves = true;
-        transit.since = now_;
-      } else {
-        transit.over = true;
-        finished.push_back(transit);
-      }
-    }
-    std::erase_if(under_way_, [](const Transit& transit) { return transit.over; });
-    share_links();
-    soonest_ = kNever;
-    for (const Transit& transit : under_way_) soonest_ = std::min(soonest_, transit.end);
-    for (const Transit& transit : finished) {
-      for (size_t i = 0; i < transit.chips.size(); ++i) {
-        const size_t c = transit.chips[i];
-        Played& sum = sums_[c];
-        const double beside = states_[c].worked(now_) - transit.worked[i];
-        states_[c].owed += std::min(transit.flow->lost.count(), beside);
-        sum.busy[transit.queue] += Seconds(now_ - transit.begun);
-        for (size_t link = 0; link < kLinks; ++link) {
-          sum.link_seconds[link] += transit.flow->busy[link];
-          sum.link_bytes[link] += transit.flow->bytes[link];
-        }
-        if (c == 0 && options_.spans) {
-          const auto& [joined, record] = first_joined_[transit.queue];
-          spans_.push_back({record->queue, record, Seconds(std::max(joined, transit.begun)), Seconds(now_)});
-        }
-        complete(c, transit.queue);
-      }
-    }
-  }
-
-  void complete(size_t c, size_t q) {
+  void leave(size_t c, size_t lane, const Transit& transit, const End& end) {
     ChipState& state = states_[c];
-    state.done[q] = role(c).passed(q, state.at[q]);
-    if (q == 0) state.working = state.worked(now_);
-    state.busy[q] = false;
-    ++state.at[q];
-    advance(c);
+    Played& sum = sums_[c];
+    const Entry& entry = role(c).lanes[lane][state.at[lane]];
+    const auto queue = static_cast<size_t>(entry.queue);
+    if (transit.flow->lost > Seconds(0)) {
+      double beside = 0;
+      for (auto at = state.working.rbegin(); at != state.working.rend() && at->second > transit.begun; ++at)
+        beside += std::max(0.0, std::min(at->second, end.time) - std::max(at->first, transit.begun));
+      state.owed += std::min(transit.flow->lost.count(), beside);
+    }
+    if (lane == 0) note_waited(c, entry.queue, state.time[0], end, entry.record->info.phase);
+    sum.busy[queue] += Seconds(end.time - end.begun);
+    for (size_t link = 0; link < kLinks; ++link) {
+      sum.link_seconds[link] += transit.flow->busy[link];
+      sum.link_bytes[link] += transit.flow->bytes[link];
+    }
+    note_span(c, *entry.record, std::max(end.arrived, end.begun), end.time);
+    complete(state, entry, end);
+    state.time[lane] = end.time;
+    state.in_transit[lane] = false;
+    ++state.at[lane];
+  }
+
+  // The chip that stands for all: see Played.
+  size_t typical() const {
+    std::vector<size_t> order(chips_.size());
+    for (size_t c = 0; c < order.size(); ++c) order[c] = c;
+    const auto slower = [&](size_t a, size_t b) { return chips_[a].slowness < chips_[b].slowness; };
+    const auto [least, most] = std::minmax_element(order.begin(), order.end(), slower);
+    if (chips_[*least].slowness == chips_[*most].slowness) {
+      return *std::max_element(order.begin(), order.end(),
+                               [&](size_t a, size_t b) { return states_[a].time[0] < states_[b].time[0]; });
+    }
+    std::stable_sort(order.begin(), order.end(), slower);
+    return order[(order.size() - 1) / 2];
   }
 
   Played result() {
-    size_t last = 0;
+    double end = 0;
     for (size_t c = 0; c < chips_.size(); ++c) {
-      for (size_t q = 0; q < kQueues; ++q) {
-        if (states_[c].at[q] < role(c).entries[q].size())
+      ChipState& state = states_[c];
+      state.time[0] += state.owed;
+      for (size_t lane = 0; lane < kQueues; ++lane) {
+        if (state.at[lane] < role(c).lanes[lane].size())
           throw InternalError("a simulated chip waits for what never happens");
+        end = std::max(end, state.time[lane]);
       }
-      if (states_[c].last > states_[last].last) last = c;
     }
-    Played out = sums_[last];
-    out.step = Seconds(now_);
-    out.tail = Seconds(now_ - states_[last].last);
+    const size_t shown = typical();
+    Played out = sums_[shown];
+    out.step = Seconds(end);
+    out.tail = Seconds(end - states_[shown].time[0]);
     out.spans = std::move(spans_);
     return out;
   }
 
-  Network& network_;
+  ScheduledNetwork network_;
   const std::vector<PlayedChip>& chips_;
   PlayOptions options_;
-  std::vector<RoleQueues> roles_;
+  std::vector<Role> roles_;
+  Transits transits_;
   std::vector<ChipState> states_;
   std::vector<Played> sums_;
-  std::map<std::pair<int, int>, size_t> members_;
-  std::map<std::tuple<int, int, size_t, size_t>, Transit> waiting_;
-  std::vector<Transit> under_way_;
-  std::vector<std::vector<size_t>> at_chip_;  // of meetings_of, kept for its memory
-  std::priority_queue<Ending, std::vector<Ending>, std::greater<>> events_;
-  std::array<std::pair<double, const Record*>, kQueues> first_joined_{};
+  std::vector<End> ends_;                                     // of all chips
+  std::array<std::vector<size_t>, kAxes> members_;            // of each group
+  std::array<std::vector<Transits::Number>, kAxes> waiting_;  // by group and lane
   std::vector<TimeSpan> spans_;
   double now_ = 0;
-  double soonest_ = kNever;  // end of what is under way
 };
 
 }  // namespace

@@ -4,8 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/round_up.h"
-#include "simulate/play/calibration.h"
-#include "simulate/play/program.h"
+#include "simulate/play/chips.h"
 #include "train/engine/engine.h"
 #include "train/ranks/bf16_products.h"
 
@@ -72,6 +71,7 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   RecordingDevice* const device = recorder.get();
   device->keep_records(false);
   device->keep_waits();
+  if (!chip.measured) device->place_memory();
   const Engine engine = make_engine(
       run, mesh, chip.measured ? make_recorded_world(rank, size, true) : make_simulated_world(rank, size),
       std::move(recorder), plugins);
@@ -87,6 +87,7 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
   }
   out.records = device->records();
   out.memory = device->statistics();
+  out.placed_bytes = chip.measured ? out.memory.bytes_peak : device->take_placed_peak();
   out.peak_by_phase = peaks(out.records, before);
   return out;
 }
@@ -109,28 +110,6 @@ std::vector<sim::PlayedChip> every_chip(const Variation& variation, const mesh::
   return out;
 }
 
-// By the rules of the config's program; the slowest role's. What it hides is said of collectives as the data
-// sheet's links carry them.
-sim::Played play_program(const config::RunConfig& run, const sim::Chip& chip, sim::Network& network,
-                         const std::vector<SimulatedRole>& roles) {
-  const ProgramConstants constants =
-      program_constants(read_calibration(calibration_file()), run.simulate().program());
-  sim::Chip sheet = chip;
-  sheet.constants = {};
-  sim::Network nominal(mesh::Mesh(run.mesh()), sheet);
-  size_t slowest = 0;
-  ProgramTime longest;
-  for (size_t r = 0; r < roles.size(); ++r) {
-    const ProgramTime time =
-        ProgramStep(roles[r].records, nominal, run.simulate().parallel_layers()).time(chip, constants);
-    if (time.total() > longest.total()) {
-      longest = time;
-      slowest = r;
-    }
-  }
-  return as_played(longest, network, roles[slowest].records);
-}
-
 }  // namespace
 
 int64_t sequences_a_round(const config::RunConfig& run) {
@@ -140,6 +119,10 @@ int64_t sequences_a_round(const config::RunConfig& run) {
 
 int64_t microbatches_of(const config::RunConfig& run) {
   return divide_up(run.batch().global_sequences(), sequences_a_round(run));
+}
+
+sim::Schedule schedule_of(const config::RunConfig& run) {
+  return run.simulate().has_schedule() ? read_schedule(run.simulate().schedule(), {}) : sim::Schedule{};
 }
 
 sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation) {
@@ -161,8 +144,9 @@ sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, con
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins, bool first_alone) {
   check_length(run);
-  if (!run.simulate().program().empty() && run.mesh().overlap() != config::MeshConfig::OFF) {
-    config::RunConfig whole = run;  // a program's rules are about whole collectives
+  if (schedule_of(run).within_pod == sim::Schedule::Beside::nothing &&
+      run.mesh().overlap() != config::MeshConfig::OFF) {
+    config::RunConfig whole = run;  // what goes beside nothing is not cut into rounds that would
     whole.mutable_mesh()->set_overlap(config::MeshConfig::OFF);
     return record_roles(whole, mesh, chip, plugins, first_alone);
   }
@@ -188,26 +172,27 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
   return roles;
 }
 
+sim::Played play_step(const config::RunConfig& run, const sim::Chip& chip,
+                      const std::vector<SimulatedRole>& roles, const SimulateOptions& options) {
+  sim::Network network = network_of(run, chip, options.variation);
+  std::vector<std::span<const Record>> records;
+  std::vector<sim::PlayedChip> chips;
+  for (size_t r = 0; r < roles.size(); ++r) {
+    records.emplace_back(roles[r].records);
+    chips.push_back({r, 1.0, {}});
+  }
+  if (options.variation.chips_differ()) chips = every_chip(options.variation, network.mesh(), roles);
+  return sim::play(chip, network, records, chips, {options.spans, schedule_of(run)});
+}
+
 Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
                              std::vector<SimulatedRole> roles, const SimulateOptions& options) {
-  sim::Network network = network_of(run, chip, options.variation);
   Simulation out;
   out.roles = std::move(roles);
   for (size_t r = 0; r < out.roles.size(); ++r) {
-    if (out.roles[r].memory.bytes_peak > out.roles[out.fullest].memory.bytes_peak) out.fullest = r;
+    if (out.roles[r].placed_bytes > out.roles[out.fullest].placed_bytes) out.fullest = r;
   }
-  if (!run.simulate().program().empty()) {
-    out.played = play_program(run, chip, network, out.roles);
-    return out;
-  }
-  std::vector<std::span<const Record>> records;
-  std::vector<sim::PlayedChip> chips;
-  for (size_t r = 0; r < out.roles.size(); ++r) {
-    records.emplace_back(out.roles[r].records);
-    chips.push_back({r, 1.0, {}});
-  }
-  if (options.variation.chips_differ()) chips = every_chip(options.variation, network.mesh(), out.roles);
-  out.played = sim::play(chip, network, records, chips, options.play);
+  out.played = play_step(run, chip, out.roles, options);
   return out;
 }
 

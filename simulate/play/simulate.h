@@ -22,11 +22,14 @@ struct SimulatedRole {
   int64_t microbatches = 1;
   std::vector<Record> records;
   Statistics memory;
+  // Of a device that hands memory on while queues still use it: up to the end of the last block, with the
+  // gaps between blocks. As `memory.bytes_peak` where memory is the system's.
+  int64_t placed_bytes = 0;
   std::map<Phase, int64_t> peak_by_phase;  // bytes, within the step
 };
 
 struct SimulateOptions {
-  sim::PlayOptions play;
+  bool spans = false;  // keep the first chip's
   Variation variation;
 };
 
@@ -48,11 +51,15 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
                                         const sim::Chip& chip, const Plugins& plugins,
                                         bool first_alone = false);
 
+// What simulate.schedule names; Toroid's own where nothing does. UserError where there is no such file.
+sim::Schedule schedule_of(const config::RunConfig& run);
+
 // The links of the config's mesh. UserError where it does not fit the chip's pods.
 sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, const Variation& variation = {});
 
-// Plays what record_roles() gave for this config: where chips differ, all of them; as the program that the
-// config names, if it names one, with the constants of configs/calibration.textproto.
+// Plays what record_roles() gave for this config: where chips differ, all of them.
+sim::Played play_step(const config::RunConfig& run, const sim::Chip& chip,
+                      const std::vector<SimulatedRole>& roles, const SimulateOptions& options = {});
 Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
                              std::vector<SimulatedRole> roles, const SimulateOptions& options = {});
 

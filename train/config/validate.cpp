@@ -29,14 +29,14 @@ void check_device(const RunConfig& run) {
     throw UserError("zero.gradients is BF16 but device is " + RunConfig::Device_Name(run.device()) +
                     ", whose gradients are fp32; only device: SIM has others");
   }
-  if (run.device() != RunConfig::SIM && !run.simulate().program().empty()) {
-    throw UserError("simulate.program is \"" + printable(run.simulate().program()) + "\" but device is " +
-                    RunConfig::Device_Name(run.device()) + "; other programs are for device: SIM");
-  }
-  if (!run.simulate().program().empty() && run.train().precision() != TrainConfig::BF16) {
+  if (run.simulate().has_program()) {
     throw UserError("simulate.program is \"" + printable(run.simulate().program()) +
-                    "\", which computes in bf16, but train.precision is " +
-                    TrainConfig::Precision_Name(run.train().precision()) + "; set it to BF16");
+                    "\"; programs had rules of their own and are gone: the player plays all steps, by "
+                    "simulate.schedule, such as \"xla_2023\" (configs/schedules)");
+  }
+  if (run.device() != RunConfig::SIM && run.simulate().schedule() != SimulateConfig().schedule()) {
+    throw UserError("simulate.schedule is \"" + printable(run.simulate().schedule()) + "\" but device is " +
+                    RunConfig::Device_Name(run.device()) + "; only device: SIM has others than Toroid's own");
   }
   if (run.device() == RunConfig::CUDA) {
     throw UserError("device is CUDA; this version runs on device: CPU and simulates device: SIM");

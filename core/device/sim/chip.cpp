@@ -1,6 +1,7 @@
 #include "core/device/sim/chip.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/base/error.h"
@@ -42,8 +43,7 @@ void read_mxu(const config::ChipConfig::Mxu& mxu, Chip& chip) {
   check_range("mxu.rows", mxu.has_rows(), mxu.rows(), int64_t{1}, kMost);
   check_range("mxu.columns", mxu.has_columns(), mxu.columns(), int64_t{1}, kMost);
   check_range("mxu.count", mxu.count(), int64_t{1}, kMost);
-  check_range("mxu.fill", mxu.fill(), int64_t{0}, kMost);
-  chip.mxu = {mxu.rows(), mxu.columns(), mxu.count(), mxu.fill()};
+  chip.mxu = {mxu.rows(), mxu.columns(), mxu.count()};
 }
 
 void read_memory(const std::string& name, const config::ChipConfig::Memory& memory, int64_t& bytes,
@@ -106,8 +106,12 @@ HostLinks host_of(const config::ChipConfig::Host& host) {
   return out;
 }
 
-double padded_share(int64_t size, int64_t tile) {
-  return static_cast<double>(size) / static_cast<double>(round_up(size, tile));
+// Causal attention sees (T + 1) / 2 keys a query on average; in blocks it computes those of whole ones.
+double computed_in_blocks(const Cost& cost, int64_t block) {
+  if (cost.products.empty() || block == 0) return 1;
+  const auto seen = static_cast<double>(std::max<int64_t>(cost.products[0].n, 1));
+  const auto most = static_cast<double>(std::max(cost.products[0].m, cost.products[0].n));
+  return std::min(most, seen + static_cast<double>(block) / 2) / seen;
 }
 
 }  // namespace
@@ -124,39 +128,68 @@ int64_t Topology::pod_chips() const {
   return chips;
 }
 
-// A weight of rows x columns serves m rows of the other operand and then makes way: the array is full for m
-// of the m + fill rows' time. k and n are padded to whole weights.
-double Chip::shape_efficiency(const Product& product) const {
-  if (product.m == 0 || product.n == 0 || product.k == 0) return 1;
-  const auto m = static_cast<double>(product.m);
-  return padded_share(product.k, mxu.rows) * padded_share(product.n, mxu.columns) * m /
-         (m + static_cast<double>(mxu.fill));
-}
-
 Seconds Chip::product_time(const Product& product) const {
   const auto peak = peak_flops_per_s.find(product.type);
   if (peak == peak_flops_per_s.end()) {
     throw UserError("chip " + name + " has no peak for products of " + std::string(name_of(product.type)) +
                     "; set train.precision to one that it has, or add a peak to its file");
   }
-  return Seconds(static_cast<double>(product.flops()) /
-                 (peak->second * constants.product_efficiency * shape_efficiency(product)));
+  if (product.flops() == 0) return Seconds(0);
+  const auto cycles = [&](int64_t streamed, int64_t kept) {
+    const int64_t weights = divide_up(product.k, mxu.rows) * divide_up(kept, mxu.columns) * product.count;
+    return static_cast<double>(divide_up(weights, mxu.count)) *
+           static_cast<double>(std::max(streamed, mxu.rows));
+  };
+  const auto depth = static_cast<double>(mxu.rows + mxu.columns - 2);
+  const double all = std::min(cycles(product.m, product.n), cycles(product.n, product.m)) + depth;
+  const double flops_a_cycle = 2.0 * static_cast<double>(mxu.rows * mxu.columns * mxu.count);
+  return Seconds(all * flops_a_cycle / (peak->second * constants.product_efficiency));
 }
 
-OperatorTime time_of(const Chip& chip, const Cost& cost) {
-  OperatorTime out;
-  for (const Product& product : cost.products) out.products += chip.product_time(product);
-  out.bytes = Seconds(static_cast<double>(cost.bytes_read + cost.bytes_written) /
-                      (chip.memory_bytes_per_s * chip.constants.memory_efficiency));
-  out.total = std::max(out.products, out.bytes) + chip.constants.operator_overhead;
-  return out;
+double Chip::shape_efficiency(const Product& product) const {
+  if (product.flops() == 0) return 1;
+  const double peak = peak_flops_per_s.at(product.type) * constants.product_efficiency;
+  return static_cast<double>(product.flops()) / (peak * product_time(product).count());
+}
+
+double Chip::bytes_read_again(const Product& product) const {
+  if (on_chip_bytes == 0 || product.count != 1) return 0;
+  const auto size = static_cast<double>(bytes_of(product.type));
+  const auto m = static_cast<double>(product.m), n = static_cast<double>(product.n);
+  const double left = m * static_cast<double>(product.k) * size,
+               right = static_cast<double>(product.k) * n * size;
+  const double room = static_cast<double>(on_chip_bytes) / 2;
+  if (std::min(left, right) <= room) return 0;
+  const double side = std::sqrt(room / sizeof(float));
+  return left * (std::ceil(n / side) - 1) + right * (std::ceil(m / side) - 1);
+}
+
+OperatorTime::Bound OperatorTime::bound() const {
+  if (bytes > products && bytes > vector) return Bound::memory;
+  return vector > products ? Bound::vector : Bound::products;
 }
 
 OperatorTime time_of(const Chip& chip, std::string_view kind, const Cost& cost) {
-  if (!chip.measured) return time_of(chip, cost);
   OperatorTime out;
-  out.total = chip.measured->time(kind, cost);
-  (cost.products.empty() ? out.bytes : out.products) = out.total;
+  if (chip.measured) {
+    out.total = chip.measured->time(kind, cost);
+    (cost.products.empty() ? out.bytes : out.products) = out.total;
+    return out;
+  }
+  auto bytes = static_cast<double>(cost.bytes_read + cost.bytes_written);
+  for (const Product& product : cost.products) {
+    out.products += chip.product_time(product);
+    bytes += chip.bytes_read_again(product);
+  }
+  out.bytes = Seconds(bytes / (chip.memory_bytes_per_s * chip.constants.memory_efficiency));
+  if (chip.vector_flops_per_s > 0)
+    out.vector = Seconds(static_cast<double>(cost.vector_flops) / chip.vector_flops_per_s);
+  if (kind.starts_with("attention")) {
+    const double more = computed_in_blocks(cost, chip.attention_block) / chip.constants.attention_efficiency;
+    out.products = more * (out.products + out.vector);
+    out.vector = Seconds(0);
+  }
+  out.total = std::max({out.products, out.vector, out.bytes}) + chip.constants.operator_overhead;
   return out;
 }
 
@@ -169,6 +202,11 @@ Chip make_chip(const config::ChipConfig& config) {
   read_memory("memory", config.memory(), chip.memory_bytes, chip.memory_bytes_per_s);
   if (config.has_on_chip())
     read_memory("on_chip", config.on_chip(), chip.on_chip_bytes, chip.on_chip_bytes_per_s);
+  if (config.has_vector_flops_per_s())
+    check_range("vector_flops_per_s", config.vector_flops_per_s(), kLeastRate, kMostRate);
+  chip.vector_flops_per_s = config.vector_flops_per_s();
+  check_range("attention_block", config.attention_block(), int64_t{0}, int64_t{1} << 16);
+  chip.attention_block = config.attention_block();
   switch (config.topology_case()) {
     case config::ChipConfig::kTorus:
       chip.topology = torus_of(config.torus());

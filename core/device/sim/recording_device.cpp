@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
+
 namespace toroid {
 namespace {
 
@@ -40,14 +42,35 @@ void RecordingDevice::observe(const std::shared_ptr<Observer>& observer) {
   if (inner_ != nullptr) inner_->observe(observer);
 }
 
+void RecordingDevice::place_memory() {
+  constexpr int64_t kEndless = int64_t{1} << 60;
+  require(inner_ == nullptr && placed_.empty(), "a recorder places memory alone, from the first block on");
+  arena_.emplace(kEndless);
+}
+
+int64_t RecordingDevice::take_placed_peak() {
+  const int64_t peak = placed_peak_;
+  placed_peak_ = arena_ ? arena_->end_used() : 0;
+  return peak;
+}
+
 void RecordingDevice::on_allocate(Block& block) {
   if (keep_) keep(Record::Kind::allocate, block.holder, block.bytes, Queue::compute);
   if (inner_ != nullptr) inner_->on_allocate(block);
+  if (!arena_) return;
+  const DeviceArena::Piece piece = arena_->allocate(block.bytes, block.holder);
+  placed_.emplace(&block, piece.offset);
+  placed_peak_ = std::max(placed_peak_, piece.offset + piece.bytes);
+  block.parts.front().written = piece.tickets;
 }
 
 void RecordingDevice::on_free(const Block& block) {
   if (keep_) keep(Record::Kind::free, block.holder, block.bytes, Queue::compute);
   if (inner_ != nullptr) inner_->on_free(block);
+  if (const auto placed = placed_.find(&block); placed != placed_.end()) {
+    arena_->free(placed->second, block.last_use());
+    placed_.erase(placed);
+  }
 }
 
 void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,

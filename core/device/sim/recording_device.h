@@ -3,10 +3,13 @@
 // never ran.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/device/arena.h"
 #include "core/device/device.h"
 
 namespace toroid {
@@ -49,6 +52,12 @@ class RecordingDevice final : public Device {
   void keep_records(bool keep) { keep_ = keep; }
   // For players: what queues wait for as well, and no texts.
   void keep_waits() { keep_waits_ = true; }
+  // Places what is allocated as a device that runs ahead does: memory that is handed out again makes its next
+  // user wait for its last ones. Without a device behind it, and before the first allocation. There is no end
+  // of the memory; how much of it was ever used is what such a device needs.
+  void place_memory();
+  // Up to the highest byte that was used since the last call or place_memory(), gaps between blocks included.
+  int64_t take_placed_peak();
 
  protected:
   void on_allocate(Block& block) override;
@@ -67,6 +76,9 @@ class RecordingDevice final : public Device {
 
   Device* inner_;
   bool timed_ = false, keep_ = true, keep_waits_ = false;
+  std::optional<DeviceArena> arena_;
+  std::map<const Block*, int64_t> placed_;  // offsets
+  int64_t placed_peak_ = 0;
   std::vector<Record> records_;
 };
 

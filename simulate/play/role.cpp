@@ -1,0 +1,165 @@
+#include "simulate/play/role.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/error.h"
+#include "parallel/mesh/mesh.h"
+
+namespace toroid::sim {
+namespace {
+
+bool is_entry(const Record& record) {
+  return record.kind == Record::Kind::launch || record.kind == Record::Kind::copy ||
+         record.kind == Record::Kind::transfer;
+}
+
+uint8_t axis_of(const CollectiveInfo& info) {
+  for (const mesh::Axis axis : mesh::kAxes) {
+    if (info.axis == mesh::name(axis)) return static_cast<uint8_t>(axis);
+  }
+  throw InternalError("a collective of a step is on an axis of the mesh, not on " + info.axis);
+}
+
+// Operators of a step are few kinds of one size, issued over and over: each is priced once.
+class Prices {
+ public:
+  explicit Prices(const Chip& chip) : chip_(chip) {}
+
+  std::pair<double, OperatorTime::Bound> of(const Record& record) {
+    Cost cost = record.cost;
+    if (record.kind == Record::Kind::copy) cost.bytes_read = cost.bytes_written = record.bytes;
+    for (const Priced& each : known_) {
+      if (each.op == record.op && same(each.cost, cost)) return {each.seconds, each.bound};
+    }
+    const OperatorTime time = time_of(chip_, record.op, cost);
+    constexpr size_t kMost = 64;  // past which looking costs as much as pricing
+    if (known_.size() < kMost)
+      known_.push_back({record.op, std::move(cost), time.total.count(), time.bound()});
+    return {time.total.count(), time.bound()};
+  }
+
+ private:
+  struct Priced {
+    std::string_view op;
+    Cost cost;
+    double seconds;
+    OperatorTime::Bound bound;
+  };
+  static bool same(const Cost& a, const Cost& b) {
+    return a.bytes_read == b.bytes_read && a.bytes_written == b.bytes_written &&
+           a.vector_flops == b.vector_flops &&
+           std::equal(a.products.begin(), a.products.end(), b.products.begin(), b.products.end(),
+                      [](const Product& x, const Product& y) {
+                        return x.m == y.m && x.n == y.n && x.k == y.k && x.count == y.count &&
+                               x.type == y.type;
+                      });
+  }
+
+  const Chip& chip_;
+  std::vector<Priced> known_;
+};
+
+class Builder {
+ public:
+  Builder(const Chip& chip, ScheduledNetwork& network) : prices_(chip), network_(network) {
+    const Schedule& schedule = network.schedule();
+    for (size_t queue = 0; queue < kQueues; ++queue) {
+      const auto on = static_cast<Queue>(queue);
+      const bool within = on == Queue::gather || on == Queue::reduce || on == Queue::model;
+      const Schedule::Beside beside = within             ? schedule.within_pod
+                                      : on == Queue::pod ? schedule.between_pods
+                                                         : Schedule::Beside::operators;
+      lane_[queue] = beside == Schedule::Beside::nothing ? 0 : queue;
+    }
+  }
+
+  Role build(std::span<const Record> records) {
+    for (const Record& record : records) {
+      if (is_entry(record)) tickets_[index(record.queue)].push_back(record.ticket);
+    }
+    for (auto& ends : ends_) ends.assign(tickets_[static_cast<size_t>(&ends - ends_.data())].size(), -1);
+    find_who_is_waited_for(records);
+    std::array<uint32_t, kQueues> issued{};
+    for (const Record& record : records) {
+      const size_t queue = index(record.queue), lane = lane_[queue];
+      if (record.kind == Record::Kind::wait) {
+        add_wait(record, lane);
+      } else if (is_entry(record)) {
+        add_work(record, queue, lane, issued[queue]++);
+      }
+    }
+    return std::move(out_);
+  }
+
+ private:
+  static size_t index(Queue queue) { return static_cast<size_t>(queue); }
+
+  // Entries up to that ticket; tickets between entries are of what takes no time here, as the host's writes.
+  uint32_t done_at(const Event& until) const {
+    const std::vector<uint64_t>& tickets = tickets_[index(until.queue)];
+    return static_cast<uint32_t>(std::upper_bound(tickets.begin(), tickets.end(), until.ticket) -
+                                 tickets.begin());
+  }
+
+  void find_who_is_waited_for(std::span<const Record> records) {
+    for (const Record& record : records) {
+      if (record.kind != Record::Kind::wait) continue;
+      const size_t on = index(record.until.queue);
+      const uint32_t done = done_at(record.until);
+      if (done > 0 && lane_[on] != lane_[index(record.queue)] && ends_[on][done - 1] < 0)
+        ends_[on][done - 1] = out_.ends++;
+    }
+  }
+
+  void add_wait(const Record& record, size_t lane) {
+    const size_t on = index(record.until.queue);
+    const uint32_t done = done_at(record.until);
+    if (done == 0 || lane_[on] == lane) return;  // it has passed before, or comes before on this lane
+    Entry& entry = out_.lanes[lane].emplace_back();
+    entry.kind = Entry::Kind::wait;
+    entry.queue = record.until.queue;
+    entry.done = done;
+    entry.end = ends_[on][done - 1];
+    entry.record = &record;
+  }
+
+  void add_work(const Record& record, size_t queue, size_t lane, uint32_t number) {
+    Entry entry;
+    entry.queue = record.queue;
+    entry.record = &record;
+    entry.end = ends_[queue][number];
+    if (record.kind == Record::Kind::transfer) {
+      entry.kind = Entry::Kind::transfer;
+      entry.axis = axis_of(record.info);
+      entry.flow = &network_.flow(record.info);
+      out_.loses = out_.loses || entry.flow->lost > Seconds(0);
+      if (queue == index(Queue::pod) &&
+          network_.schedule().between_pods == Schedule::Beside::operators_but_latencies) {
+        Entry stall = entry;
+        stall.kind = Entry::Kind::stall;
+        stall.end = Entry::kNobody;
+        stall.seconds = entry.flow->latency.count();
+        out_.lanes[0].push_back(stall);
+      }
+    } else {
+      std::tie(entry.seconds, entry.bound) = prices_.of(record);
+    }
+    out_.lanes[lane].push_back(entry);
+  }
+
+  Prices prices_;
+  ScheduledNetwork& network_;
+  std::array<size_t, kQueues> lane_{};
+  std::array<std::vector<uint64_t>, kQueues> tickets_;
+  std::array<std::vector<int>, kQueues> ends_;  // by entry of each queue
+  Role out_;
+};
+
+}  // namespace
+
+Role role_of(const Chip& chip, ScheduledNetwork& network, std::span<const Record> records) {
+  return Builder(chip, network).build(records);
+}
+
+}  // namespace toroid::sim
