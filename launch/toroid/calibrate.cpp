@@ -9,6 +9,7 @@
 #include "core/base/io/file.h"
 #include "core/base/text.h"
 #include "launch/toroid/verb.h"
+#include "simulate/draw/validation.h"
 #include "simulate/fit/fit.h"
 #include "train/engine/plugins.h"
 
@@ -16,7 +17,7 @@ namespace toroid::launch {
 namespace {
 
 struct CalibrateFlags {
-  std::string file, without;
+  std::string file, without, chart;
   bool check = false, write = false, markdown = false;
 };
 
@@ -70,6 +71,10 @@ ExitCode calibrate(const CalibrateFlags& flags, const train::Plugins& plugins) {
     std::cout << "Written to " << printable(file.string()) << ".\n";
   }
   if (!flags.without.empty()) return ExitCode::done;
+  if (!flags.chart.empty()) {
+    write_file(flags.chart, train::validation_svg(calibration, residuals));
+    std::cerr << "the picture is in " << printable(flags.chart) << "\n";
+  }
   const std::vector<std::string> broken = train::broken_bounds(calibration, residuals);
   for (const std::string& sentence : broken) std::cout << "Out of bounds: " << sentence << ".\n";
   return broken.empty() ? ExitCode::done : ExitCode::internal_error;
@@ -89,6 +94,9 @@ void add_calibrate(Verbs& verbs, const train::Plugins& plugins) {
   CLI::Option* const check = app.add_flag("--check", flags->check, "Fit nothing: the file's own values");
   app.add_flag("--write", flags->write, "Put the fitted values into the file")
       ->excludes(check)
+      ->excludes("--without");
+  app.add_option("--chart", flags->chart, "Draw published and simulated runs to FILE, an SVG")
+      ->type_name("FILE")
       ->excludes("--without");
   app.add_flag("--markdown", flags->markdown, "Print tables for a page");
 }

@@ -74,11 +74,10 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
   const bool shows = !flags.trace.empty() || !flags.picture.empty();
-  const auto [chip, constants] =
+  const sim::Chip chip =
       train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
   if (chip.measured) train::add_collective_table(resolved);
-  train::AnswerOptions answering = answer_options(flags);
-  answering.constants = constants;
+  const train::AnswerOptions answering = answer_options(flags);
   train::SimulateOptions options;
   options.variation = variation_of(flags);
   options.spans = shows;
@@ -113,8 +112,7 @@ ExitCode simulate_verb(const SimulateFlags& flags, const train::Plugins& plugins
         "--sweep and --search are of chips that are alike, and print tables; give them without --jitter, "
         "--straggler, --link-fault, --trace, --picture and --json");
   }
-  train::AnswerOptions answering = answer_options(flags);
-  answering.constants = flags.constants;
+  const train::AnswerOptions answering = answer_options(flags);
   const train::Answerer answerer = [&](const auto& run, const auto& chip, const auto& simulation) {
     return train::answer(run, chip, simulation, answering);
   };

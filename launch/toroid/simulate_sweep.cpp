@@ -95,7 +95,7 @@ void simulate_many(const ManyFlags& flags, const ConfigFlags& config, const std:
     throw UserError("--search looks for one config's best layout; give it without --sweep and its flags");
   const config::Resolved resolved = load_config(config);
   plugins.check(resolved.run);
-  const sim::Chip on = train::select_chip(chip, config.file, resolved.run, nominal).chip;
+  const sim::Chip on = train::select_chip(chip, config.file, resolved.run, nominal);
   const train::SearchOptions options{static_cast<size_t>(flags.best)};
   train::print_search(std::cout, train::search(resolved.run, on, plugins, answerer, options), options);
 }

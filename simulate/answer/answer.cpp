@@ -52,6 +52,7 @@ std::vector<LinkAnswer> links_of(const sim::Played& played) {
 MemoryAnswer memory_of(const SimulatedRole& role, const sim::Chip& chip) {
   MemoryAnswer out;
   out.peak_bytes = role.memory.bytes_peak;
+  out.placed_bytes = role.placed_bytes;
   out.chip_bytes = chip.memory_bytes;
   for (const auto& [holder, bytes] : role.memory.peak_by_holder) {
     if (bytes > 0) out.by_holder[holder] = bytes;
@@ -94,6 +95,10 @@ Seconds TimeSplit::rest() const {
   return both > Seconds(-5e-7) && both < Seconds(5e-7) ? Seconds(0) : both;
 }
 
+std::string Answer::constants_text() const {
+  return constants + " constants" + (constants == "nominal" ? ", not validated" : "");
+}
+
 std::string share_text(double part, int decimals) {
   return is_share(part) ? fmt::format("{:.{}f} %", 100 * part, decimals) : "-";
 }
@@ -114,7 +119,8 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   const int64_t sequences = run.batch().global_sequences(), tokens = run.batch().tokens_per_sequence();
   Answer out;
   out.chip = chip.name;
-  out.constants = options.constants;
+  out.schedule = schedule_of(run).name;
+  out.constants = chip.measured ? "measured" : chip.fitted ? "fitted" : "nominal";
   out.pods = run.mesh().pods();
   out.chips = out.pods * run.mesh().data() * run.mesh().model();
   out.roles = static_cast<int64_t>(simulation.roles.size());

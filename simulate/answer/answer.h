@@ -2,6 +2,7 @@
 // what a run of so many tokens takes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -24,14 +25,16 @@ struct TimeSplit {
   Seconds bubbles{0};       // or for chips that are slower, and what is left
   // What tables give as one: dispatch and bubbles, without the -0.000 of a sum of parts.
   Seconds rest() const;
+  Seconds other_operators() const { return vector_bound + memory_bound; }
   Seconds total() const { return products + vector_bound + memory_bound + torus + pods + dispatch + bubbles; }
 };
 
 struct MemoryAnswer {
   int64_t peak_bytes = 0, chip_bytes = 0;
+  int64_t placed_bytes = 0;  // with the gaps that blocks leave between them where memory is handed on
   std::map<std::string, int64_t> by_holder;  // at the peak
   std::map<std::string, int64_t> by_phase;   // the peak within each phase of the step
-  bool fits() const { return peak_bytes <= chip_bytes; }
+  bool fits() const { return std::max(peak_bytes, placed_bytes) <= chip_bytes; }
 };
 
 // What one kind of link (sim::link_name) carries.
@@ -42,7 +45,8 @@ struct LinkAnswer {
 };
 
 struct Answer {
-  std::string chip, constants;  // which: "nominal" or "fitted"
+  std::string chip, schedule;
+  std::string constants;  // the chip's: "fitted" to published runs, "nominal", or "measured" on this machine
   int64_t chips = 0, pods = 0, roles = 0;
   int64_t tokens_per_step = 0;
   std::string ramp;  // of the batch, where it has one: the step is one of the last phase
@@ -58,11 +62,12 @@ struct Answer {
   double energy_joules = 0, cost_dollars = 0;  // to the goal; 0 where the chip has no figures
   std::string limit, remedy;                   // a sentence each; what would help, with the figure
 
+  // "fitted constants"; of a data sheet's it says that no published run was compared with them.
+  std::string constants_text() const;
   double tokens_per_s_chip() const { return tokens_per_s / static_cast<double>(chips); }
 };
 
 struct AnswerOptions {
-  std::string constants = "nominal";
   double goal_tokens = 0;            // 0: those of the whole run
   std::optional<Dispatch> dispatch;  // else the schedule's
 };

@@ -31,6 +31,8 @@ void print_split(std::ostream& out, const Answer& answer) {
 void print_memory(std::ostream& out, const MemoryAnswer& memory) {
   out << fmt::format("memory of a chip            {:>12} of {}\n", human_bytes(memory.peak_bytes),
                      human_bytes(memory.chip_bytes));
+  if (memory.placed_bytes > memory.peak_bytes)
+    out << fmt::format("  with gaps between blocks  {:>12}\n", human_bytes(memory.placed_bytes));
   std::vector<std::pair<int64_t, std::string>> holders;
   for (const auto& [holder, bytes] : memory.by_holder) holders.emplace_back(bytes, holder);
   std::sort(holders.rbegin(), holders.rend());
@@ -49,9 +51,9 @@ std::string duration(Seconds time) {
 }  // namespace
 
 void print_answer(std::ostream& out, const Answer& answer) {
-  out << fmt::format("simulated: {} chips of {} in {} pods, {} constants, {} roles\n",
-                     with_commas(answer.chips), answer.chip, with_commas(answer.pods), answer.constants,
-                     answer.roles);
+  out << fmt::format("simulated: {} chips of {} in {} pods, {}, schedule {}, {} roles\n",
+                     with_commas(answer.chips), answer.chip, with_commas(answer.pods),
+                     answer.constants_text(), answer.schedule, answer.roles);
   if (!answer.ramp.empty()) out << "batch.ramp: " << answer.ramp << "; a step of the last phase is played\n";
   print_split(out, answer);
   out << fmt::format("MFU                         {:>14} causal, {} full attention; HFU {}\n",
@@ -77,6 +79,7 @@ std::string to_json(const Answer& answer) {
   out["simulated"] = true;
   out["chip"] = answer.chip;
   out["constants"] = answer.constants;
+  out["schedule"] = answer.schedule;
   out["chips"] = answer.chips;
   out["pods"] = answer.pods;
   out["roles"] = answer.roles;
@@ -96,6 +99,7 @@ std::string to_json(const Answer& answer) {
   out["tokens_per_s"] = answer.tokens_per_s;
   out["tokens_per_s_chip"] = answer.tokens_per_s_chip();
   out["memory"] = {{"peak_bytes", answer.memory.peak_bytes},
+                   {"placed_bytes", answer.memory.placed_bytes},
                    {"chip_bytes", answer.memory.chip_bytes},
                    {"fits", answer.memory.fits()},
                    {"by_holder", answer.memory.by_holder},

@@ -86,6 +86,7 @@ class Searcher {
     const Stopwatch watch;
     const mesh::Mesh mesh(run_.mesh());
     out_.chip = chip_.name;
+    out_.nominal = !chip_.fitted && !chip_.measured;
     out_.chips = mesh.world_size();
     out_.pods = mesh.pods();
     out_.global_sequences = run_.batch().global_sequences();

@@ -55,6 +55,7 @@ struct RefusedLayouts {
 
 struct Search {
   std::string chip;
+  bool nominal = false;  // its constants are the data sheet's
   int64_t chips = 0, pods = 0;
   int64_t global_sequences = 0, tokens_per_sequence = 0;
   bool ramps = false;                // these are then the last phase's of batch.ramp

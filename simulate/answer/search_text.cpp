@@ -23,8 +23,8 @@ std::vector<LayoutDifference> differences(const RankedLayout& own, const RankedL
   };
   std::vector<LayoutDifference> out = {
       {"time in products", own.split.products.count(), best.split.products.count()},
-      {"time in operators that memory bounds", own.split.memory_bound.count(),
-       best.split.memory_bound.count()}};
+      {"time in operators that vector units or memory bound", own.split.other_operators().count(),
+       best.split.other_operators().count()}};
   const std::pair<Queue, const char*> queues[] = {{Queue::gather, "waiting for weights on the data axis"},
                                                   {Queue::reduce, "waiting for gradients on the data axis"},
                                                   {Queue::model, "waiting for the model axis"},
@@ -73,7 +73,7 @@ void print_row(std::ostream& out, size_t rank, const RankedLayout& each) {
                      l.stage)
       << fmt::format(" {:3.0f}% {:8.3f}{} {:8.3f} {:7.3f} {:7.3f} {:7.3f} {:7.3f} {:>12} {:>9}\n",
                      100 * each.padding, each.step.count(), each.in_full ? " " : "~", s.products.count(),
-                     s.memory_bound.count(), s.torus.count(), s.pods.count(), s.rest().count(),
+                     s.other_operators().count(), s.torus.count(), s.pods.count(), s.rest().count(),
                      with_commas(static_cast<int64_t>(each.tokens_per_s)),
                      human_bytes(each.memory.peak_bytes));
 }
@@ -112,11 +112,11 @@ std::string why_best(const Search& search) {
 
 void print_search(std::ostream& out, const Search& search, const SearchOptions& options) {
   out << "simulated: layouts on " << with_commas(search.chips) << " chips " << printable(search.chip)
-      << " in " << search.pods << (search.pods == 1 ? " pod" : " pods") << ", "
+      << (search.nominal ? " (nominal constants, not validated)" : "") << " in " << search.pods << (search.pods == 1 ? " pod" : " pods") << ", "
       << with_commas(search.global_sequences) << " sequences of " << with_commas(search.tokens_per_sequence)
       << " tokens a step" << (search.ramps ? ", the last phase of batch.ramp" : "")
       << "; seconds of a step, and what they go to\n\n"
-      << "rank   torus     data model  seqs micro  remat  pre ZeRO  pad     step  products  memory   torus   "
+      << "rank   torus     data model  seqs micro  remat  pre ZeRO  pad     step  products  others   torus   "
          " "
          "pods    rest     tokens/s       HBM\n";
   const RankedLayout* own = search.own();
@@ -128,7 +128,8 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
     about = about || !each.in_full;
   }
   out << "seqs: sequences of a microbatch on a replica; micro: microbatches of a step; remat +: gathered "
-         "inputs kept; pre: units gathered ahead; pad: masked sequences; rest: dispatch and bubbles; * the "
+         "inputs kept; pre: units gathered ahead; pad: masked sequences; others: operators that vector units or "
+         "memory bound; rest: dispatch and bubbles; * the "
          "config's own layout\n";
   if (about) out << "~ from its first four microbatches\n";
   if (own != nullptr) {

@@ -96,11 +96,11 @@ class Sweeper {
 
   // This machine's figures depend on the run; the others are read once.
   sim::Chip chip(const std::string& name, const Path& config, const config::RunConfig& run) {
-    if (name == "host") return select_chip(name, config, run, request_.nominal).chip;
+    if (name == "host") return select_chip(name, config, run, request_.nominal);
     const std::pair key{name, config.string()};
     const auto found = chips_.find(key);
     if (found != chips_.end()) return found->second;
-    return chips_.emplace(key, select_chip(name, config, run, request_.nominal).chip).first->second;
+    return chips_.emplace(key, select_chip(name, config, run, request_.nominal)).first->second;
   }
 
   const SweepRequest& request_;

@@ -29,6 +29,7 @@ const std::vector<Figure>& figures() {
       {"tokens_per_step", [](const Answer& a) { return std::to_string(a.tokens_per_step); }},
       {"simulated_step_s", [](const Answer& a) { return exact(a.step.count()); }},
       {"products_s", [](const Answer& a) { return exact(a.split.products.count()); }},
+      {"vector_bound_s", [](const Answer& a) { return exact(a.split.vector_bound.count()); }},
       {"memory_bound_s", [](const Answer& a) { return exact(a.split.memory_bound.count()); }},
       {"torus_s", [](const Answer& a) { return exact(a.split.torus.count()); }},
       {"pods_s", [](const Answer& a) { return exact(a.split.pods.count()); }},
@@ -82,9 +83,9 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
     return shown + std::string(widths[a] - std::min(widths[a], shown.size()) + 2, ' ');
   };
   out << "simulated" << (sweep.weak ? ", weak scaling: batch.global_sequences grows with the replicas" : "")
-      << "; seconds of a step, and what they go to\n\n";
+      << "; seconds of a step, and what they go to (others: operators that vector units or memory bound)\n\n";
   for (size_t a = 0; a < sweep.axes.size(); ++a) out << cell(a, sweep.axes[a].path);
-  out << "  chips sequences     step  products   memory    torus     pods     rest    tokens/s  a chip "
+  out << "  chips sequences     step  products   others    torus     pods     rest    tokens/s  a chip "
          "MFU causal       HBM\n";
   size_t refused = 0;
   for (const SweepRow& row : sweep.rows) {
@@ -97,7 +98,7 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
     const Answer& a = *row.answer;
     out << fmt::format(
         "{:7} {:9} {:8.3f}  {:8.3f} {:8.3f} {:8.3f} {:8.3f} {:8.3f} {:>11} {:7.0f} {:>10} {:>9}\n", a.chips,
-        row.global_sequences, a.step.count(), a.split.products.count(), a.split.memory_bound.count(),
+        row.global_sequences, a.step.count(), a.split.products.count(), a.split.other_operators().count(),
         a.split.torus.count(), a.split.pods.count(), a.split.rest().count(),
         with_commas(static_cast<int64_t>(a.tokens_per_s)), a.tokens_per_s_chip(), share_text(a.mfu_causal, 1),
         human_bytes(a.memory.peak_bytes));
@@ -105,6 +106,12 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
   const bool ramps = std::any_of(sweep.rows.begin(), sweep.rows.end(),
                                  [](const SweepRow& row) { return row.answer && !row.answer->ramp.empty(); });
   if (ramps) out << "\nof a config with batch.ramp, a step of the last phase is played\n";
+  std::string nominal;
+  for (const SweepRow& row : sweep.rows) {
+    if (row.answer && row.answer->constants == "nominal" && nominal.find(row.answer->chip) == std::string::npos)
+      nominal += (nominal.empty() ? "" : ", ") + row.answer->chip;
+  }
+  if (!nominal.empty()) out << "\nconstants of " << nominal << " are nominal, not validated\n";
   out << fmt::format("\n{} configurations in {:.1f} s", sweep.rows.size(), sweep.took.count());
   if (refused > 0) out << ", " << refused << " refused";
   out << "\n";

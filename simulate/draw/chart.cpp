@@ -21,7 +21,8 @@ struct Part {
   const char* color;
   Seconds TimeSplit::*seconds;
 };
-constexpr std::array<Part, 6> kParts = {{{"products", "#4477aa", &TimeSplit::products},
+constexpr std::array<Part, 7> kParts = {{{"products", "#4477aa", &TimeSplit::products},
+                                         {"vector-bound", "#228833", &TimeSplit::vector_bound},
                                          {"memory-bound", "#66ccee", &TimeSplit::memory_bound},
                                          {"torus, exposed", "#ee6677", &TimeSplit::torus},
                                          {"pods, exposed", "#aa3377", &TimeSplit::pods},
@@ -139,11 +140,11 @@ class Chart {
       if (!row.answer) continue;
       if (chips.find(row.answer->chip) == std::string::npos)
         chips += (chips.empty() ? "" : ", ") + row.answer->chip;
-      constants = row.answer->constants;
+      constants = row.answer->constants_text();
     }
     svg.text(kLeft - 52, 28, "Simulated training step by " + axis_.path, {18, "start", "#111", true});
     std::string about = "simulated" + (chips.empty() ? "" : " on chip " + chips) +
-                        (constants.empty() ? "" : ", " + constants + " constants") +
+                        (constants.empty() ? "" : ", " + constants) +
                         (sweep_.weak ? "; weak scaling: each replica keeps its sequences" : "");
     svg.text(kLeft - 52, 48, about, {12});
   }

@@ -27,7 +27,9 @@ double model_flops(const config::RunConfig& run, Calibration::Flops convention) 
   const ParameterCount count = count_parameters(model);
   const auto sequences = static_cast<double>(run.batch().global_sequences());
   const auto tokens = static_cast<double>(run.batch().tokens_per_sequence());
-  const double pairs = convention == Calibration::CAUSAL ? tokens * tokens / 2 : tokens * tokens;
+  const double pairs = convention == Calibration::FULL_ATTENTION ? tokens * tokens
+                       : convention == Calibration::CAUSAL       ? tokens * tokens / 2
+                                                                 : 0;
   return 6 * static_cast<double>(count.other + count.embedding) * tokens * sequences +
          12 * static_cast<double>(model.local.size()) * static_cast<double>(model.heads * model.head_dim) *
              pairs * sequences;

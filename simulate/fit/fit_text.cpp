@@ -43,6 +43,17 @@ std::string percent(double share) {
   return fmt::format("{:+.1f} %", 100 * share);
 }
 
+std::string counted_attention(config::Calibration::Flops convention) {
+  switch (convention) {
+    case config::Calibration::CAUSAL:
+      return "causal";
+    case config::Calibration::PARAMETERS:
+      return "none";
+    default:
+      return "in full";
+  }
+}
+
 bool exceeds(double share, double percent) {
   return percent > 0 && std::abs(share) * 100 > percent;
 }
@@ -65,6 +76,7 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
   }
   Row head{"model",
            "pods",
+           "attention counted",
            "published MFU",
            "simulated MFU",
            "error",
@@ -76,19 +88,20 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
     head.push_back("null model, left out");
   }
   std::vector<Row> runs{head},
-      checks{{"model", "published MFU", "simulated MFU", "error", "simulated step", "simulated memory"}};
+      checks{{"model", "attention counted", "published MFU", "simulated MFU", "error", "simulated step", "simulated memory"}};
   size_t at = 0;
   for (const auto& training : calibration.training()) {
     for (int i = 0; i < training.run_size(); ++i) {
       const RunError& run = residuals.runs[at++];
+      const std::string counted = counted_attention(training.flops());
       if (training.weight() == 0) {
-        checks.push_back({printable(run.model), fmt::format("{:.2f} %", 100 * run.published_mfu),
+        checks.push_back({printable(run.model), counted, fmt::format("{:.2f} %", 100 * run.published_mfu),
                           fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
                           fmt::format("{:.3f} s", run.step.count()), human_bytes(run.peak_bytes)});
         continue;
       }
       runs.push_back(
-          {printable(run.model), std::to_string(run.pods), fmt::format("{:.2f} %", 100 * run.published_mfu),
+          {printable(run.model), std::to_string(run.pods), counted, fmt::format("{:.2f} %", 100 * run.published_mfu),
            fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
            fmt::format("{:.3f} s", run.step.count()), percent(run.ratio_error), percent(run.null_error)});
       if (residuals.left_out) {

@@ -7,14 +7,13 @@
 
 namespace toroid::train {
 
-SelectedChip select_chip(const std::string& name, const Path& config, const config::RunConfig& run,
-                         bool nominal) {
+sim::Chip select_chip(const std::string& name, const Path& config, const config::RunConfig& run,
+                      bool nominal) {
   std::string chosen = name.empty() ? run.chip() : name;
   if (chosen.empty()) chosen = "host";
-  if (chosen == "host") return {read_machine_chip(run), "measured"};
-  SelectedChip out{read_chip(chosen, config), "nominal"};
-  if (nominal) return out;
-  if (set_fitted(read_calibration(calibration_file(config)), out.chip)) out.constants = "fitted";
+  if (chosen == "host") return read_machine_chip(run);
+  sim::Chip out = read_chip(chosen, config);
+  if (!nominal) (void)set_fitted(read_calibration(calibration_file(config)), out);
   return out;
 }
 

@@ -9,14 +9,9 @@
 
 namespace toroid::train {
 
-struct SelectedChip {
-  sim::Chip chip;
-  std::string constants;  // "nominal", "fitted" to published measurements, or "measured" on this machine
-};
-
 // `name` as read_chip() takes it or "host", this machine; empty: the config's, else host. Unless `nominal`, a
 // chip has the constants of configs/calibration.textproto where that has some.
-SelectedChip select_chip(const std::string& name, const Path& config, const config::RunConfig& run,
-                         bool nominal);
+sim::Chip select_chip(const std::string& name, const Path& config, const config::RunConfig& run,
+                      bool nominal);
 
 }  // namespace toroid::train

@@ -120,6 +120,7 @@ bool set_fitted(const config::Calibration& calibration, sim::Chip& chip) {
   for (const Constant& constant : calibration.constant()) {
     if (constant.of() == chip.name) found = assign(chip, constant.name(), constant.value()) || found;
   }
+  chip.fitted = found;
   return found;
 }
 

@@ -64,6 +64,7 @@ struct Chip {
   double idle_watts = 0, busy_watts = 0;
   double price_per_hour = 0;
   ChipConstants constants;
+  bool fitted = false;  // whether these were fitted to published measurements; else they are the data sheet's
   std::optional<MeasuredMachine> measured;  // of a rank on a computer: its figures replace peaks and links
 
   // Weights of rows x columns lie in the arrays while the other operand's rows stream past them, whichever
