@@ -18,6 +18,7 @@ struct CollectiveInfo {
   std::string method;      // how it is carried out: a schedule's name, "read" ...
   int64_t wire_bytes = 0;  // of the whole array as it travels: fewer where a wire rounds
   Phase phase = Phase::forward;
+  DType type = DType::f32;  // of the array's elements
   // Of a collective whose rounds are issued one by one: which one this is. `bytes` and `wire_bytes` are then
   // this round's share of the array's. -1: all of them at once.
   int round = -1;

@@ -82,6 +82,7 @@ CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algo
                                                      const CollectiveLabel& label) const {
   const auto share = [&](int64_t bytes) { return bytes * (round + 1) / rounds - bytes * round / rounds; };
   CollectiveInfo said = describe(std::move(operation), share(whole.bytes()), label);
+  said.type = whole.type;
   said.wire_bytes = share(whole.elements() * bytes_of(wire));
   said.tensor += ", round " + std::to_string(round + 1) + " of " + std::to_string(rounds);
   said.method = schedule::name(algorithm);

@@ -308,6 +308,7 @@ void ScheduledCommunicator::issue(Work work, std::string operation, const Collec
     operands.push_back({work.out, Access::out});
   }
   CollectiveInfo said = describe(std::move(operation), work.elements * bytes_of(work.type), label);
+  said.type = work.type;
   const Method method = method_of(work.operation, said.bytes, work.type, work.how);
   said.method = name(method);
   if (rounds_on_the_way(work, method)) said.wire_bytes = work.elements * bytes_of(DType::bf16);

@@ -82,8 +82,8 @@ const Flow& ScheduledNetwork::flow(const CollectiveInfo& info) {
                                         : between_pods_.emplace(key, in_squares(info)).first->second;
   }
   if (schedule_.sums_in_bf16 && info.axis == mesh::name(mesh::Axis::model) &&
-      info.operation == "reduce_scatter" && info.wire_bytes > info.bytes / 2) {
-    CollectiveInfo rounded = info;  // bf16 for fp32
+      info.operation == "reduce_scatter" && info.type == DType::f32 && info.wire_bytes > info.bytes / 2) {
+    CollectiveInfo rounded = info;
     rounded.wire_bytes = info.bytes / 2;
     return network_.flow(rounded);
   }

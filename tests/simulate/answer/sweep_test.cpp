@@ -1,6 +1,7 @@
 // Sweeps: the rows there are, what weak scaling keeps, and refusals that do not end a sweep.
 #include "simulate/answer/sweep.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -174,7 +175,14 @@ TEST(Sweep, csv_has_a_line_a_row_and_quotes_what_needs_it) {
   std::getline(lines, second);
   EXPECT_FALSE(std::getline(lines, more)) << more;
   EXPECT_EQ(head.rfind("mesh.torus,global_sequences,chips,tokens_per_step,simulated_step_s,", 0), 0u) << head;
-  EXPECT_EQ(first.rfind("\"[16,16]\",512,4096,4194304,0.6", 0), 0u) << first;
+  ASSERT_TRUE(sweep.rows[0].answer) << sweep.rows[0].refusal;
+  const train::TimeSplit& split = sweep.rows[0].answer->split;
+  // The parts of the step follow it, all of them.
+  const std::string expected =
+      fmt::format("\"[16,16]\",512,4096,4194304,{:.9g},{:.9g},{:.9g},{:.9g},{:.9g},{:.9g},",
+                  sweep.rows[0].answer->step.count(), split.products.count(), split.vector_bound.count(),
+                  split.memory_bound.count(), split.torus.count(), split.pods.count());
+  EXPECT_EQ(first.rfind(expected, 0), 0u) << first;
   EXPECT_EQ(second.rfind("\"[32,8]\",512,,,", 0), 0u) << second;
   // As many columns in each; the reason has commas.
   const auto columns = [](const std::string& line) {
