@@ -181,7 +181,10 @@ OperatorTime time_of(const Chip& chip, std::string_view kind, const Cost& cost) 
     out.products += chip.product_time(product);
     bytes += chip.bytes_read_again(product);
   }
-  out.bytes = Seconds(bytes / (chip.memory_bytes_per_s * chip.constants.memory_efficiency));
+  // Panels of a product stream; what is between products is what comes and goes more often than it would have
+  // to.
+  const double efficiency = cost.products.empty() ? chip.constants.memory_efficiency : 1;
+  out.bytes = Seconds(bytes / (chip.memory_bytes_per_s * efficiency));
   if (chip.vector_flops_per_s > 0)
     out.vector = Seconds(static_cast<double>(cost.vector_flops) / chip.vector_flops_per_s);
   if (kind.starts_with("attention")) {

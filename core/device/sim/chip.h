@@ -42,7 +42,7 @@ struct HostLinks {
 struct ChipConstants {
   double product_efficiency = 1;    // of the peak that well-shaped products reach
   double attention_efficiency = 1;  // of what attention's products and vector work would take one by one
-  double memory_efficiency = 1;     // of the memory's bandwidth
+  double memory_efficiency = 1;     // of the memory's bandwidth, by operators without products
   double link_efficiency = 1;       // of a link's bandwidth
   Seconds collective_overhead{0};   // of starting one
   Seconds operator_overhead{0};     // of starting an operator
