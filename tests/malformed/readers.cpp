@@ -60,6 +60,7 @@ std::vector<MalformedReader> malformed_readers() {
       {"huggingface_config", [](const Path& path) { huggingface::read_model_config(path); }},
       {"config", read_config},
       {"chip", [](const Path& path) { train::read_chip(path.string(), {}); }},
+      {"schedule", [](const Path& path) { train::read_schedule(path.string(), {}); }},
       {"metrics", [](const Path& path) { train::read_loss_curve("", path); }},
       {"jsonl", read_jsonl},
       {"shard_index", read_shard_index},

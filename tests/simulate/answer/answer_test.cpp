@@ -140,7 +140,7 @@ TEST(SimulatedAnswer, the_timeline_ends_with_the_step_and_shows_links) {
   const sim::Chip chip = testing::v5e();
   const config::RunConfig run = testing::small_run();
   SimulateOptions options;
-  options.play.spans = true;
+  options.spans = true;
   const Simulation simulation = simulate(run, chip, plugins, options);
   const Path file =
       std::filesystem::temp_directory_path() / ("simulated_trace." + std::to_string(::getpid()));

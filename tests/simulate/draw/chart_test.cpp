@@ -143,7 +143,7 @@ TEST(LayerPicture, shows_both_passes_of_one_layer) {
         test::load(kGemma7b, {"mesh={ torus: [16] data: 1 model: 16 }", "model.layers=3",
                               "batch.global_sequences=1", "mesh.overlap=" + overlap});
     train::SimulateOptions options;
-    options.play.spans = true;
+    options.spans = true;
     const train::Simulation simulation = train::simulate(run, test::v5e(), test::plugins(), options);
     return train::layer_svg(simulation.played, 1, "one <layer>");
   };
@@ -159,7 +159,7 @@ TEST(LayerPicture, shows_both_passes_of_one_layer) {
 
 TEST(LayerPicture, wants_a_model_axis) {
   train::SimulateOptions options;
-  options.play.spans = true;
+  options.spans = true;
   const config::RunConfig run =
       test::load(kGemma2b, {"mesh.pods=1", "model.layers=2", "batch.global_sequences=256"});
   const train::Simulation simulation = train::simulate(run, test::v5e(), test::plugins(), options);

@@ -18,7 +18,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Cost cost;
       cost.products.push_back({100, 200, 300, 1, type});
       cost.bytes_read = 1 << 20;
-      if (!std::isfinite(sim::time_of(chip, cost).total.count())) std::abort();
+      cost.vector_flops = 1000;
+      for (const char* kind : {"matmul", "attention"}) {
+        const double seconds = sim::time_of(chip, kind, cost).total.count();
+        if (!std::isfinite(seconds) || seconds < 0) std::abort();
+      }
     }
     const sim::Flow flow = sim::play_on_switch(schedule::Algorithm::ring, schedule::Operation::all_gather, 4,
                                                1e6, {chip.host.chip_bytes_per_s, chip.host.ring_step});

@@ -9,65 +9,10 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "tests/simulate/play/simulated_chip.h"
+#include "tests/simulate/play/script.h"
 
 namespace toroid::sim {
 namespace {
-
-constexpr double kSecond = 1e9;
-
-class Script {
- public:
-  uint64_t op(double seconds, Queue queue = Queue::compute, Phase phase = Phase::forward) {
-    Record record;
-    record.kind = Record::Kind::launch;
-    record.op = "op";
-    record.phase = phase;
-    record.queue = queue;
-    record.cost.bytes_read = static_cast<int64_t>(seconds * kSecond);
-    return add(record);
-  }
-  uint64_t gather(double seconds, const std::string& axis = "data", Queue queue = Queue::gather) {
-    Record record;
-    record.kind = Record::Kind::transfer;
-    record.op = "collective";
-    record.queue = queue;
-    record.info.operation = "all_gather";
-    record.info.axis = axis;
-    record.info.ranks = 4;
-    record.info.method = "bidirectional_ring";
-    record.info.bytes = record.info.wire_bytes = static_cast<int64_t>(seconds * kSecond);
-    return add(record);
-  }
-  Script& wait(Queue queue, Queue on, uint64_t ticket) {
-    Record record;
-    record.kind = Record::Kind::wait;
-    record.queue = queue;
-    record.until = {on, ticket};
-    records.push_back(record);
-    return *this;
-  }
-  // Tickets of what is not recorded.
-  Script& skip(Queue queue, uint64_t tickets) {
-    tickets_[static_cast<size_t>(queue)] += tickets;
-    return *this;
-  }
-  std::vector<Record> records;
-
- private:
-  uint64_t add(Record& record) {
-    record.ticket = ++tickets_[static_cast<size_t>(record.queue)];
-    records.push_back(record);
-    return record.ticket;
-  }
-  std::array<uint64_t, kQueues> tickets_{};
-};
-
-Chip chip_with_hops(double hop) {
-  return chip_of(
-      "torus { pod: 16 pod: 16 wrap: MULTIPLES wrap_size: 4 link_bytes_per_s: 0.375e9 hop_latency_s: " +
-      std::to_string(hop) + " }");
-}
 
 Played play_on(const std::string& mesh, const std::vector<Script>& scripts, std::vector<PlayedChip> chips,
                double hop = 0, const PlayOptions& options = {}) {
@@ -221,7 +166,8 @@ TEST(Player, RolesFollowTheirOwnRecords) {
   const Played played = play_on(kSquare, roles, {{0, 1.0, {}}, {1, 1.0, {}}, {2, 1.0, {}}});
   EXPECT_NEAR(played.step.count(), 3 + 1 + 3, 1e-9) << "the slowest before and the slowest after";
   EXPECT_NEAR(played.memory_bound.count(), 4, 1e-9) << "of the chip that was done last";
-  EXPECT_NEAR(played.waited[static_cast<size_t>(Queue::gather)].count(), 3, 1e-9);
+  EXPECT_NEAR(played.waited[static_cast<size_t>(Queue::gather)].count(), 1, 1e-9);
+  EXPECT_NEAR(played.late.count(), 2, 1e-9) << "the chip's wait for the slowest is not the links'";
 }
 
 // A few dozen operators and collectives, with waits between queues that a step could have.
@@ -253,6 +199,7 @@ TEST(Player, AStepIsNoShorterThanItsOperators) {
     for (const Record& record : script.records) sum += static_cast<double>(record.cost.bytes_read) / kSecond;
     EXPECT_NEAR((played.products + played.memory_bound).count(), sum, 1e-6) << seed;
     EXPECT_GE(played.step.count(), sum - 1e-6) << seed;
+    EXPECT_EQ(played.late.count(), 0) << "one chip is never late, seed " << seed;
     double parts = sum + played.tail.count();
     for (const Seconds waited : played.waited) parts += waited.count();
     EXPECT_NEAR(parts, played.step.count(), 1e-6) << "operators, waits and tail make the step, seed " << seed;

@@ -76,12 +76,13 @@ class Pod {
   Network network_;
 };
 
-// Seconds of bf16 products; sizes are multiples of the array, so that the chip's peak is what they reach.
+// Seconds of bf16 products; sizes are multiples of the array, so that the chip's peak is what they reach, but
+// for the array's depth once a product, which the book's answers do not count.
 double products(const Chip& chip, const std::vector<Product>& each) {
   Cost cost;
   cost.products = each;
-  for (const Product& product : each) EXPECT_EQ(chip.shape_efficiency(product), 1);
-  return time_of(chip, cost).total.count();
+  for (const Product& product : each) EXPECT_GT(chip.shape_efficiency(product), 0.99);
+  return time_of(chip, "matmul", cost).total.count();
 }
 double forward(const Chip& chip, int64_t tokens, int64_t F) {
   return products(chip, {{tokens, F, kD, 1, DType::bf16}, {tokens, kD, F, 1, DType::bf16}});
