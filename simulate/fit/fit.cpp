@@ -213,11 +213,15 @@ std::vector<double> Calibrator::errors(const Values& values, const std::string& 
   double one_pod = 1;  // simulated / published
   for (const Point& point : points_) {
     if (!counts(point, without)) continue;
-    const double weight = calibration_.training(static_cast<int>(point.training)).weight();
+    const Calibration::Training& training = calibration_.training(static_cast<int>(point.training));
     const double ratio = step_of(point, constants).count() / point.published();
-    out.push_back(weight * (ratio - 1));
+    out.push_back(training.weight() * (ratio - 1));
     if (point.pods == 1) one_pod = ratio;
-    if (point.pods > 1) out.push_back(weight * (ratio / one_pod - 1));
+    // An error counts by how much of its bound it takes.
+    const double finer = training.most_ratio_percent() > 0 && training.most_error_percent() > 0
+                             ? training.most_error_percent() / training.most_ratio_percent()
+                             : 1;
+    if (point.pods > 1) out.push_back(training.weight() * finer * (ratio / one_pod - 1));
   }
   for (size_t i = 0; i < collectives_.size(); ++i) out.push_back(collective_error(i, constants).error);
   return out;
