@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/round_up.h"
 #include "parallel/mesh/mesh.h"
 #include "simulate/play/schedule.pb.h"
 
@@ -22,14 +23,10 @@ Schedule::Beside beside(config::StepScheduleConfig::Beside value) {
   throw InternalError("a schedule's collectives go beside operators or not");
 }
 
-// Rows x columns pods, as square as rows that divide them can be; a prime number of pods above 3 has a corner
-// left empty.
+// Rows and columns as nearly as many as each other; a corner stays empty where they hold more than there are.
 std::pair<int, int> square(int pods) {
-  for (int whole = pods;; ++whole) {
-    for (int rows = static_cast<int>(std::sqrt(whole)); rows >= 1; --rows) {
-      if (whole % rows == 0 && (rows > 1 || whole <= 3)) return {rows, whole / rows};
-    }
-  }
+  const int rows = static_cast<int>(std::sqrt(pods));
+  return {rows, static_cast<int>(divide_up(pods, rows))};
 }
 
 }  // namespace
