@@ -24,12 +24,9 @@ struct Sizes {
 
 // Keys that the queries of one sequence see, in all: causality and the window count, documents do not.
 int64_t pairs_seen(const Sizes& size, int64_t window) {
-  int64_t pairs = 0;
-  for (int64_t t = 0; t < size.T; ++t) {
-    const int64_t causal = t + size.S - size.T + 1;
-    pairs += window > 0 ? std::min(causal, window) : causal;
-  }
-  return pairs;
+  const int64_t first = size.S - size.T + 1;  // that the first query sees; each sees one more than the last
+  const int64_t below = window > 0 ? std::clamp<int64_t>(window - first, 0, size.T) : size.T;
+  return below * first + below * (below - 1) / 2 + (size.T - below) * window;
 }
 
 // Products over the band of seen keys, each charged as T queries by the mean number of keys (rounded up).
