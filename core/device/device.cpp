@@ -77,11 +77,12 @@ Array Device::array(DType type, Shape shape, std::string_view holder, Layout lay
 
 void Device::use(Event ticket, std::span<Uses> parts, Access access) {
   const auto self = static_cast<size_t>(ticket.queue);
+  Tickets& seen = seen_[self];
   const auto wait_for = [&](const Tickets& uses) {
     for (size_t other = 0; other < kQueues; ++other) {
-      if (other == self || uses[other] <= seen_[self][other]) continue;
+      if (uses[other] <= seen[other] || other == self) continue;
       on_wait(ticket.queue, Event{static_cast<Queue>(other), uses[other]});
-      seen_[self][other] = uses[other];  // a wait that fails has not been
+      seen[other] = uses[other];  // a wait that fails has not been
     }
   };
   for (Uses& uses : parts) {
@@ -121,7 +122,7 @@ void Device::launch(const Call& call, Queue queue) {
   // An operand like others: its first user may have to wait for who had the memory before, and it is free
   // for the next one when this entry is over.
   const Buffer workspace = allocate(scratch, "workspace", queue);
-  use(ticket, workspace.block()->parts, Access::out);
+  use(ticket, workspace.block()->parts(), Access::out);
   context.workspace = static_cast<std::byte*>(workspace.block()->address);
   on_launch(call, *kernel, context, ticket);
 }

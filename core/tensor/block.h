@@ -31,16 +31,22 @@ struct Block {
   void* address = nullptr;  // nullptr on a device that holds no numbers
   int64_t bytes = 0;
   Queue home = Queue::compute;
-  std::string holder;  // who asked for it, for memory reports: "activations", "workspace"
-  // Of the whole block, or of each of the equal parts into which it is cut.
-  std::vector<Uses> parts = std::vector<Uses>(1);
+  std::string holder;   // who asked for it, for memory reports: "activations", "workspace"
+  int64_t offset = -1;  // where a device without numbers places it; -1: nowhere
 
+  // Of the whole block, or of each of the equal parts into which it is cut.
+  std::span<Uses> parts() { return cut_.empty() ? std::span(&whole_, 1) : std::span(cut_); }
+  std::span<const Uses> parts() const { return cut_.empty() ? std::span(&whole_, 1) : std::span(cut_); }
   Tickets last_use() const;
   // From now on, who uses one of `count` equal parts waits for those who use that part alone. InternalError
   // the second time, and where parts would not be equal.
   void cut(int64_t count);
   // Those that the bytes [first, end) lie in; none for no bytes of a block that is cut.
   std::span<Uses> parts_of(int64_t first, int64_t end);
+
+ private:
+  Uses whole_;  // few blocks are cut: the others do without memory of their own
+  std::vector<Uses> cut_;
 };
 
 }  // namespace toroid

@@ -25,10 +25,14 @@ Seconds RecordingDevice::elapsed(Event from, Event to) const {
   return inner_ == nullptr ? Seconds(0) : inner_->elapsed(from, to);
 }
 
-Record& RecordingDevice::keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue) {
+void RecordingDevice::keep_records(bool keep, size_t expected) {
+  records_.reserve(records_.size() + expected);
+  keep_ = keep;
+}
+
+Record& RecordingDevice::keep(Record::Kind kind, int64_t bytes, Queue queue) {
   Record& record = records_.emplace_back();
   record.kind = kind;
-  record.text = text;
   record.bytes = bytes;
   record.queue = queue;
   return record;
@@ -44,7 +48,8 @@ void RecordingDevice::observe(const std::shared_ptr<Observer>& observer) {
 
 void RecordingDevice::place_memory() {
   constexpr int64_t kEndless = int64_t{1} << 60;
-  require(inner_ == nullptr && placed_.empty(), "a recorder places memory alone, from the first block on");
+  require(inner_ == nullptr && statistics().bytes_now == 0,
+          "a recorder places memory alone, from the first block on");
   arena_.emplace(kEndless);
 }
 
@@ -55,55 +60,52 @@ int64_t RecordingDevice::take_placed_peak() {
 }
 
 void RecordingDevice::on_allocate(Block& block) {
-  if (keep_) keep(Record::Kind::allocate, block.holder, block.bytes, Queue::compute);
+  if (keeps()) keep(Record::Kind::allocate, block.bytes, Queue::compute).text = block.holder;
   if (inner_ != nullptr) inner_->on_allocate(block);
   if (!arena_) return;
   const DeviceArena::Piece piece = arena_->allocate(block.bytes, block.holder);
-  placed_.emplace(&block, piece.offset);
+  block.offset = piece.offset;
   placed_peak_ = std::max(placed_peak_, piece.offset + piece.bytes);
-  block.parts.front().written = piece.tickets;
+  block.parts().front().written = piece.tickets;
 }
 
 void RecordingDevice::on_free(const Block& block) {
-  if (keep_) keep(Record::Kind::free, block.holder, block.bytes, Queue::compute);
+  if (keeps()) keep(Record::Kind::free, block.bytes, Queue::compute).text = block.holder;
   if (inner_ != nullptr) inner_->on_free(block);
-  if (const auto placed = placed_.find(&block); placed != placed_.end()) {
-    arena_->free(placed->second, block.last_use());
-    placed_.erase(placed);
-  }
+  if (block.offset >= 0) arena_->free(block.offset, block.last_use());
 }
 
 void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,
                                 Event ticket) {
-  if (!keep_) {
+  if (!keeps()) {
     if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
     return;
   }
-  Record record;
+  Record& record = keep(Record::Kind::launch, 0, ticket.queue);
   if (!keep_waits_) record.text = describe(call);
   record.op = call.kind->name;
   record.cost = call.kind->cost(call);
   record.phase = call.phase;
-  record.queue = ticket.queue;
   record.ticket = ticket.ticket;
   const Event before = timed_ ? this->record(ticket.queue) : Event{};
   if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
   if (timed_) record.time = elapsed(before, this->record(ticket.queue));
-  records_.push_back(std::move(record));
 }
 
 void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
-  if (keep_) {
-    keep(Record::Kind::copy, keep_waits_ ? "" : to.text(), to.bytes(), ticket.queue).ticket = ticket.ticket;
+  if (keeps()) {
+    Record& record = keep(Record::Kind::copy, to.bytes(), ticket.queue);
+    if (!keep_waits_) record.text = to.text();
+    record.ticket = ticket.ticket;
   }
   if (inner_ != nullptr) inner_->on_copy(to, from, ticket);
 }
 
 void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                                   const CollectiveInfo& info, Event ticket) {
-  if (keep_) {
-    const std::string text = keep_waits_ ? "" : info.operation + " " + info.axis + " " + info.tensor;
-    Record& record = keep(Record::Kind::transfer, text, info.bytes, ticket.queue);
+  if (keeps()) {
+    Record& record = keep(Record::Kind::transfer, info.bytes, ticket.queue);
+    if (!keep_waits_) record.text = info.operation + " " + info.axis + " " + info.tensor;
     record.op = "collective";
     record.phase = info.phase;
     record.info = info;
@@ -117,7 +119,7 @@ void RecordingDevice::on_record(Event event) {
 }
 
 void RecordingDevice::on_wait(Queue queue, Event event) {
-  if (keep_ && keep_waits_) keep(Record::Kind::wait, "", 0, queue).until = event;
+  if (keep_waits_ && keeps()) keep(Record::Kind::wait, 0, queue).until = event;
   if (inner_ != nullptr) inner_->on_wait(queue, event);
 }
 

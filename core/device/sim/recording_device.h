@@ -3,10 +3,10 @@
 // never ran.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/device/arena.h"
@@ -47,9 +47,12 @@ class RecordingDevice final : public Device {
   // Whether there is a device behind it.
   bool computes() const { return inner_ != nullptr; }
   const std::vector<Record>& records() const { return records_; }
+  std::vector<Record> take_records() { return std::exchange(records_, {}); }
   void clear() { records_.clear(); }
-  // Off: calls are only passed on.
-  void keep_records(bool keep) { keep_ = keep; }
+  // Calls so far that have a record, or would have if they were kept.
+  size_t calls() const { return calls_; }
+  // Off: calls are only passed on. `expected` of the records that follow have their place before they come.
+  void keep_records(bool keep, size_t expected = 0);
   // For players: what queues wait for as well, and no texts.
   void keep_waits() { keep_waits_ = true; }
   // Places what is allocated as a device that runs ahead does: memory that is handed out again makes its next
@@ -72,13 +75,17 @@ class RecordingDevice final : public Device {
   void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) override;
 
  private:
-  Record& keep(Record::Kind kind, const std::string& text, int64_t bytes, Queue queue);
+  bool keeps() {
+    ++calls_;
+    return keep_;
+  }
+  Record& keep(Record::Kind kind, int64_t bytes, Queue queue);
 
   Device* inner_;
   bool timed_ = false, keep_ = true, keep_waits_ = false;
   std::optional<DeviceArena> arena_;
-  std::map<const Block*, int64_t> placed_;  // offsets
   int64_t placed_peak_ = 0;
+  size_t calls_ = 0;
   std::vector<Record> records_;
 };
 

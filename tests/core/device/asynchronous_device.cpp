@@ -173,7 +173,7 @@ Seconds AsynchronousDevice::elapsed(Event from, Event to) const {
 void AsynchronousDevice::on_allocate(Block& block) {
   const DeviceArena::Piece piece = arena_.allocate(block.bytes, block.holder);
   block.address = memory_.closed(piece.offset);
-  block.parts.front().written = piece.tickets;
+  block.parts().front().written = piece.tickets;
   fresh_[piece.offset] = piece.bytes;
   const int64_t end = piece.offset + piece.bytes;
   const std::lock_guard lock(mutex_);
