@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 #include <utility>
 
 #include "core/base/error.h"
@@ -19,13 +18,50 @@ using schedule::Operation;
 using schedule::Plan;
 
 constexpr int64_t kBytesAStep = int64_t{4} << 20;
+constexpr size_t kMoreOperands = 3;  // than a round has moves: input, own rows, staging
 constexpr int64_t kFewestRows = 64;  // of a rank: a product of fewer is slower than what it hides
 
-// One round of a plan that moves whole ranks' rows or halves of them.
-struct Round {
-  Plan plan;
-  std::vector<int> sent;      // the rank whose rows a move carries, of the sends in their order
-  std::vector<int> received;  // and of the receives
+// What all ranks say alike of the rounds of a collective on `whole`, which travels as `wire`: one text for
+// all of them, of which the end changes.
+class RoundInfo {
+ public:
+  RoundInfo(CollectiveInfo whole, DType type, DType wire, Algorithm algorithm, size_t rounds)
+      : said_(std::move(whole)),
+        bytes_(said_.bytes),
+        wire_bytes_(said_.bytes / bytes_of(type) * bytes_of(wire)),
+        rounds_(static_cast<int>(rounds)),
+        name_length_(said_.tensor.size()),
+        suffix_(" of " + std::to_string(rounds_)) {
+    said_.method = schedule::name(algorithm);
+    said_.type = type;
+  }
+  const CollectiveInfo& of(std::string_view operation, size_t index) {
+    const int round = static_cast<int>(index);
+    said_.operation = operation;
+    said_.bytes = share(bytes_, round);
+    said_.wire_bytes = share(wire_bytes_, round);
+    said_.tensor.resize(name_length_);
+    said_.tensor.append(", round ").append(std::to_string(round + 1)).append(suffix_);
+    said_.round = round;
+    return said_;
+  }
+  // Of what adds up the round: no bytes travel.
+  const CollectiveInfo& of_sum(size_t index) {
+    of(kSum, index);
+    said_.bytes = said_.wire_bytes = 0;
+    return said_;
+  }
+
+ private:
+  int64_t share(int64_t bytes, int round) const {
+    return bytes * (round + 1) / rounds_ - bytes * round / rounds_;
+  }
+
+  CollectiveInfo said_;
+  int64_t bytes_, wire_bytes_;
+  int rounds_;
+  size_t name_length_;
+  std::string suffix_;
 };
 
 std::vector<Round> rounds_of(const Plan& plan, int ranks) {
@@ -76,18 +112,10 @@ std::optional<Algorithm> ScheduledCommunicator::cut_by(Operation operation, cons
   return rings && whole.rows() / size >= kFewestRows ? std::optional(ring) : std::nullopt;
 }
 
-// What all ranks say alike of a round of a collective on `whole`, which travels as `wire`.
-CollectiveInfo ScheduledCommunicator::describe_round(std::string operation, Algorithm algorithm,
-                                                     const Tensor& whole, DType wire, int round, int rounds,
-                                                     const CollectiveLabel& label) const {
-  const auto share = [&](int64_t bytes) { return bytes * (round + 1) / rounds - bytes * round / rounds; };
-  CollectiveInfo said = describe(std::move(operation), share(whole.bytes()), label);
-  said.type = whole.type;
-  said.wire_bytes = share(whole.elements() * bytes_of(wire));
-  said.tensor += ", round " + std::to_string(round + 1) + " of " + std::to_string(rounds);
-  said.method = schedule::name(algorithm);
-  said.round = round;
-  return said;
+const std::vector<Round>& ScheduledCommunicator::planned_rounds(Algorithm algorithm, Operation operation) {
+  std::vector<Round>& out = planned_rounds_[{algorithm.operator->(), operation}];
+  if (out.empty()) out = rounds_of(planned(algorithm, operation, 0), members().size());
+  return out;
 }
 
 void ScheduledCommunicator::issue_round(MessageJob job, std::vector<Operand> operands, Algorithm algorithm,
@@ -120,8 +148,9 @@ Array ScheduledCommunicator::all_gather_beside(Array in, const RowWork& use, con
   out.owner.block()->cut(size);
   out.tensor = out.owner.view(whole.type, whole.shape);
   const auto rows_of = [&](int rank) { return out.tensor.slice_rows(rank * rows, rows); };
-  const std::vector<Round> rounds =
-      rounds_of(schedule::plan(*algorithm, Operation::all_gather, shape_, place), size);
+  const std::vector<Round>& rounds = planned_rounds(*algorithm, Operation::all_gather);
+  RoundInfo info(describe("all_gather", whole.bytes(), label), whole.type, whole.type, *algorithm,
+                 rounds.size());
   for (size_t r = 0; r < rounds.size(); ++r) {
     MessageJob job;
     job.plan = rounds[r].plan;
@@ -129,6 +158,7 @@ Array ScheduledCommunicator::all_gather_beside(Array in, const RowWork& use, con
     job.elements = whole.elements();
     job.sent = job.received = out.tensor.data();
     std::vector<Operand> operands;
+    operands.reserve(rounds[r].plan.moves.size() + kMoreOperands);
     if (r == 0) {
       job.before = {rows_of(place).data(), in.tensor.data(), in.tensor.bytes()};
       operands.push_back({in.tensor, Access::in});
@@ -136,15 +166,16 @@ Array ScheduledCommunicator::all_gather_beside(Array in, const RowWork& use, con
     }
     for (const int rank : rounds[r].sent) operands.push_back({rows_of(rank), Access::in});
     for (const int rank : rounds[r].received) operands.push_back({rows_of(rank), Access::out});
-    issue_round(std::move(job), std::move(operands), *algorithm,
-                describe_round("all_gather", *algorithm, whole, whole.type, static_cast<int>(r),
-                               static_cast<int>(rounds.size()), label));
+    issue_round(std::move(job), std::move(operands), *algorithm, info.of("all_gather", r));
   }
-  std::set<int> used{place};
+  std::vector<bool> used(static_cast<size_t>(size));
+  used[static_cast<size_t>(place)] = true;
   use(in.tensor, place * rows);  // the same numbers, without waiting for their copy
   for (const Round& round : rounds) {
     for (const int rank : round.received) {
-      if (used.insert(rank).second) use(rows_of(rank), rank * rows);
+      if (used[static_cast<size_t>(rank)]) continue;
+      used[static_cast<size_t>(rank)] = true;
+      use(rows_of(rank), rank * rows);
     }
   }
   return out;
@@ -165,9 +196,8 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   const auto rows_of = [&](int rank) { return whole.slice_rows(rank * rows, rows); };
   const Tensor own = rows_of(place);
   const bool rounds_sums = wire == Wire::bf16 && whole.type == DType::f32;
-  const Plan plan = schedule::plan(*algorithm, Operation::reduce_scatter, shape_, place);
-  const std::vector<Round> rounds = rounds_of(plan, size);
-  const int64_t each = plan.chunks / size;
+  const std::vector<Round>& rounds = planned_rounds(*algorithm, Operation::reduce_scatter);
+  const int64_t each = rounds.front().plan.chunks / size;
   size_t most = 0;
   for (const Round& round : rounds) most = std::max(most, round.received.size());
   Array out;
@@ -178,18 +208,19 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   const auto landed = [&](size_t slot) {
     return landing.view(whole.type, own.shape, static_cast<int64_t>(slot) * own.bytes());
   };
-  std::set<int> made;
+  std::vector<bool> made(static_cast<size_t>(size));
   const auto make_rows = [&](const std::vector<int>& ranks) {
     for (const int rank : ranks) {
-      if (made.insert(rank).second) make(rows_of(rank), rank * rows);
+      if (made[static_cast<size_t>(rank)]) continue;
+      made[static_cast<size_t>(rank)] = true;
+      make(rows_of(rank), rank * rows);
     }
   };
+  const std::string operation(schedule::name(Operation::reduce_scatter));
+  RoundInfo info(describe(operation, whole.bytes(), label), whole.type,
+                 rounds_sums ? DType::bf16 : whole.type, *algorithm, rounds.size());
   for (size_t r = 0; r < rounds.size(); ++r) {
     const Round& round = rounds[r];
-    const auto describe_part = [&](std::string_view operation) {
-      return describe_round(std::string(operation), *algorithm, whole, rounds_sums ? DType::bf16 : whole.type,
-                            static_cast<int>(r), static_cast<int>(rounds.size()), label);
-    };
     make_rows(round.sent);
     MessageJob job;
     job.plan = round.plan;
@@ -198,11 +229,12 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
     job.sent = whole.data();
     job.received = landing.view(DType::u8, {landing.bytes()}).data();
     job.bf16_wire = rounds_sums;
-    std::vector<Operand> operands;
+    std::vector<Operand> operands, sums;
+    operands.reserve(round.plan.moves.size() + kMoreOperands);
+    sums.reserve(2 * round.received.size() + kMoreOperands);
     // Rounding for the wire rounds what is sent as well.
     for (const int rank : round.sent) operands.push_back({rows_of(rank), Access::inout});
     std::vector<SumTransfer::Part> parts;
-    std::vector<Operand> sums;
     size_t slot = 0;
     for (Move& move : job.plan.moves) {
       if (!move.receive) continue;
@@ -220,8 +252,7 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
       move.combine = false;
       move.first = static_cast<int64_t>(slot++) * each + in_rank;
     }
-    issue_round(std::move(job), std::move(operands), *algorithm,
-                describe_part(schedule::name(Operation::reduce_scatter)));
+    issue_round(std::move(job), std::move(operands), *algorithm, info.of(operation, r));
     make_rows(round.received);
     SumTransfer::Part copy;
     if (r + 1 == rounds.size()) {
@@ -230,12 +261,10 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
       sums.push_back({out.tensor, Access::out});
       copy = {out.tensor.data(), own.data(), own.elements()};
     }
-    CollectiveInfo said = describe_part(kSum);
-    said.bytes = said.wire_bytes = 0;
     std::unique_ptr<Transfer> sum;
     if (transports_.transport != nullptr)
       sum = std::make_unique<SumTransfer>(whole.type, std::move(parts), copy);
-    device_.transfer(std::move(sum), sums, said, queue_);
+    device_.transfer(std::move(sum), sums, info.of_sum(r), queue_);
   }
   return out;
 }

@@ -9,6 +9,7 @@
 
 #include "core/comm/communicator.h"
 #include "core/device/transfer.h"
+#include "parallel/schedule/schedule.h"
 
 namespace toroid {
 
@@ -17,6 +18,13 @@ enum class Cut : uint8_t {
   never,
   by_rule,  // where messages go by a ring or within a pair, and a rank has rows enough for efficient products
   always,   // and by messages, where the group's shape lets them
+};
+
+// One round of a plan that moves whole ranks' rows or halves of them.
+struct Round {
+  schedule::Plan plan;
+  std::vector<int> sent;      // the rank whose rows a move carries, of the sends in their order
+  std::vector<int> received;  // and of the receives
 };
 
 // The operation, in records, of what adds up a round of a sum: no bytes travel.

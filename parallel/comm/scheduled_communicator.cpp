@@ -278,14 +278,21 @@ MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan p
   return job;
 }
 
+const schedule::Plan& ScheduledCommunicator::planned(Algorithm algorithm, Operation operation, int root) {
+  const std::tuple key{algorithm.operator->(), operation, root};
+  const auto known = planned_.find(key);
+  if (known != planned_.end()) return known->second;
+  return planned_.emplace(key, schedule::plan(algorithm, operation, shape_, members().place, root))
+      .first->second;
+}
+
 std::unique_ptr<Transfer> ScheduledCommunicator::by_messages(const Work& work, Algorithm algorithm,
                                                              std::vector<Operand>& operands,
                                                              CollectiveInfo info) {
   const GroupMembers& group = members();
-  MessageJob job =
-      message_job(work, in_order(work.operation, work.type, work.how)
-                            ? schedule::plan_in_order(work.operation, group.size(), group.place)
-                            : schedule::plan(algorithm, work.operation, shape_, group.place, work.root));
+  MessageJob job = message_job(work, in_order(work.operation, work.type, work.how)
+                                         ? schedule::plan_in_order(work.operation, group.size(), group.place)
+                                         : planned(algorithm, work.operation, work.root));
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
   count(job, members(), *group_->traffic);
   const Tensor scratch = staging(staging_bytes(job));

@@ -16,9 +16,12 @@
 // is rounded, since partial sums do not travel.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/comm/communicator.h"
@@ -95,8 +98,7 @@ class ScheduledCommunicator final : public Communicator {
   int channel_of(const CollectiveInfo& info) const;
   // In round_by_round.cpp. The algorithm whose rounds are issued one by one, where they are.
   std::optional<schedule::Algorithm> cut_by(schedule::Operation operation, const Tensor& whole) const;
-  CollectiveInfo describe_round(std::string operation, schedule::Algorithm algorithm, const Tensor& whole,
-                                DType wire, int round, int rounds, const CollectiveLabel& label) const;
+  const std::vector<Round>& planned_rounds(schedule::Algorithm algorithm, schedule::Operation operation);
   void issue_round(MessageJob job, std::vector<Operand> operands, schedule::Algorithm algorithm,
                    const CollectiveInfo& said);
   bool serves(const Method& method, schedule::Operation operation, int64_t bytes, DType type,
@@ -111,6 +113,7 @@ class ScheduledCommunicator final : public Communicator {
   HostJob host_job(const Work& work) const;
   bool rounds_on_the_way(const Work& work, const Method& method) const;
   MessageJob message_job(const Work& work, schedule::Plan plan) const;
+  const schedule::Plan& planned(schedule::Algorithm algorithm, schedule::Operation operation, int root);
   Tensor staging(int64_t bytes);
   void exchange(const Tensor& tensor, int peer, bool receive, const CollectiveLabel& label);
 
@@ -128,6 +131,10 @@ class ScheduledCommunicator final : public Communicator {
   uint64_t rounds_ = 0;  // of the relay, so far
   Buffer staging_;       // as large as any call has needed so far
   Buffer token_;         // what a barrier sends
+  // Every layer asks for the same plans again.
+  using Planner = const schedule::AlgorithmDescription*;
+  std::map<std::tuple<Planner, schedule::Operation, int>, schedule::Plan> planned_;
+  std::map<std::pair<Planner, schedule::Operation>, std::vector<Round>> planned_rounds_;
 };
 
 }  // namespace toroid
