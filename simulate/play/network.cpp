@@ -327,9 +327,11 @@ Flow Network::make(const CollectiveInfo& info) const {
 }
 
 const Flow& Network::flow(const CollectiveInfo& info) {
-  const std::tuple key{info.operation, info.axis, info.method, info.wire_bytes, info.round};
-  const auto found = flows_.find(key);
-  return found != flows_.end() ? found->second : flows_.emplace(key, make(info)).first->second;
+  const auto found =
+      flows_.find(std::tie(info.wire_bytes, info.round, info.operation, info.axis, info.method));
+  if (found != flows_.end()) return found->second;
+  std::tuple key{info.wire_bytes, info.round, info.operation, info.axis, info.method};
+  return flows_.emplace(std::move(key), make(info)).first->second;
 }
 
 }  // namespace toroid::sim

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -89,7 +90,8 @@ class Network {
   ChipConstants constants_;
   std::array<double, kDimensions> shares_{1, 1, 1};  // of the bandwidth that the dimensions have
   std::optional<MeasuredMachine> measured_;
-  std::map<std::tuple<std::string, std::string, std::string, int64_t, int>, Flow> flows_;
+  // Asked for with every transfer of every chip: compared without making strings, what differs most first.
+  std::map<std::tuple<int64_t, int, std::string, std::string, std::string>, Flow, std::less<>> flows_;
 };
 
 }  // namespace toroid::sim
