@@ -84,7 +84,8 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   const train::Simulation simulation = train::simulate(run, chip, plugins, options);
   train::require_room(run, chip, simulation, plugins);
   train::Answer answer = train::answer(run, chip, simulation, answering);
-  if (!options.variation.any()) answer.remedy = train::what_would_help(run, chip, answer, plugins, answering);
+  if (!options.variation.any())
+    answer.remedy = train::what_would_help(run, chip, simulation, plugins, answering);
   if (flags.json) {
     std::cout << train::to_json(answer) << "\n";
   } else {

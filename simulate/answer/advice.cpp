@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "simulate/answer/estimate.h"
 #include "train/config/load.h"
 
 namespace toroid::train {
@@ -16,6 +18,7 @@ namespace {
 struct Variant {
   std::string text;  // "train.remat=FULL"
   config::RunConfig run;
+  bool waits_alone = false;  // has the same operators: at best nothing waits any more
 };
 
 class Variants {
@@ -23,8 +26,8 @@ class Variants {
   explicit Variants(const config::RunConfig& run) : run_(run) {}
 
   template <class Apply>
-  void add(const std::string& text, const Apply& apply) {
-    Variant change{text, run_};
+  void add(const std::string& text, const Apply& apply, bool waits_alone = false) {
+    Variant change{text, run_, waits_alone};
     apply(change.run);
     try {
       config::validate(change.run);
@@ -52,8 +55,9 @@ class Variants {
   }
   void add_prefetch(int64_t prefetch) {
     if (prefetch < 0 || prefetch == run_.zero().prefetch()) return;
-    add("zero.prefetch=" + std::to_string(prefetch),
-        [&](config::RunConfig& run) { run.mutable_zero()->set_prefetch(prefetch); });
+    add(
+        "zero.prefetch=" + std::to_string(prefetch),
+        [&](config::RunConfig& run) { run.mutable_zero()->set_prefetch(prefetch); }, true);
   }
   void add_stage(int64_t stage) {
     if (stage == run_.zero().stage()) return;
@@ -77,10 +81,13 @@ class Variants {
   std::vector<Variant> changes_;
 };
 
-std::optional<Simulation> attempt(const config::RunConfig& run, const sim::Chip& chip,
-                                  const Plugins& plugins) {
+using Judge = Estimate (*)(const config::RunConfig&, const sim::Chip&, const Plugins&);
+
+// Nothing where no chip can run it.
+std::optional<Estimate> attempt(Judge judge, const config::RunConfig& run, const sim::Chip& chip,
+                                const Plugins& plugins) {
   try {
-    return simulate(run, chip, plugins);
+    return judge(run, chip, plugins);
   } catch (const UserError&) {
     return std::nullopt;
   }
@@ -108,9 +115,9 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
   }
   std::string fits;
   for (const Variant& change : changes.all()) {
-    const auto tried = attempt(change.run, chip, plugins);
-    if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
-    fits = "with " + change.text + " it would take " + human_bytes(peak_of(*tried)) + " and fit";
+    const auto tried = attempt(estimate_in_full, change.run, chip, plugins);
+    if (!tried || tried->peak_bytes > chip.memory_bytes) continue;
+    fits = "with " + change.text + " it would take " + human_bytes(tried->peak_bytes) + " and fit";
     break;
   }
   if (fits.empty()) {
@@ -123,39 +130,60 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
                   largest_holders(simulation.roles[simulation.fullest].memory.peak_by_holder) + "; " + fits);
 }
 
-std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Answer& answer,
+std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
                             const Plugins& plugins, const AnswerOptions& options) {
   Variants changes(run);
   changes.add_sequences(2 * run.batch().sequences_per_replica());
   changes.add_remat(config::TrainConfig::CHEAP);
   changes.add_remat(config::TrainConfig::NONE);
   changes.add_gathered();
-  changes.add_prefetch(run.zero().prefetch() + 1);
   changes.add_model(run.mesh().model() / 2);
   changes.add_model(run.mesh().model() * 2);
-  const auto gain = [&](const config::RunConfig& changed, const sim::Chip& on, const Simulation& tried) {
-    return 100 * (train::answer(changed, on, tried, options).tokens_per_s / answer.tokens_per_s - 1);
+  changes.add_prefetch(run.zero().prefetch() + 1);  // last: the gain of others may be out of its reach
+  const Seconds now = step_time(run, chip, simulation.played.step, options);
+  const auto gain = [&](const config::RunConfig& changed, Seconds played) {
+    return 100 * (now / step_time(changed, chip, played, options) - 1);
   };
-  std::string best;
-  double most = 1;  // percent that are worth a word
+  std::vector<std::pair<double, const Variant*>> tried;
+  double most = 0;
+  const auto try_out = [&](Judge judge, const Variant& change) {
+    const auto found = attempt(judge, change.run, chip, plugins);
+    if (!found || found->peak_bytes > chip.memory_bytes) return;
+    tried.emplace_back(gain(change.run, found->step), &change);
+    most = std::max(most, tried.back().first);
+  };
+  // A short step is as quickly simulated, and the first one of a run is less like those that follow.
+  constexpr size_t kShort = 5000;
+  const bool is_short = simulation.roles[0].records.size() < kShort;
+  const sim::Played& played = simulation.played;
+  const Seconds work = played.products + played.vector_bound + played.memory_bound;
   for (const Variant& change : changes.all()) {
-    const auto tried = attempt(change.run, chip, plugins);
-    if (!tried || peak_of(*tried) > chip.memory_bytes) continue;
-    const double percent = gain(change.run, chip, *tried);
-    if (percent <= most) continue;
-    most = percent;
-    best = fmt::format("{} gives {:.0f} % more tokens a second", change.text, most);
+    if (change.waits_alone && gain(run, work) <= most) continue;
+    try_out(is_short ? estimate_in_full : estimate_first_step, change);
   }
-  if (best.empty()) {
-    best = "none of " + std::to_string(changes.all().size()) +
-           " single changes of the config that were tried gives 1 % more tokens a second";
+  constexpr double kNear = 2;  // percent by which a first step may mislead
+  if (!is_short) {
+    const auto first = std::exchange(tried, {});
+    const double near = std::exchange(most, 0) - kNear;
+    for (const auto& [percent, change] : first) {
+      if (percent >= near && percent > 0) try_out(estimate, *change);
+    }
   }
+  const auto best = std::max_element(tried.begin(), tried.end(),
+                                     [](const auto& a, const auto& b) { return a.first < b.first; });
+  constexpr double kWorthAWord = 1;  // percent
+  std::string out =
+      most > kWorthAWord
+          ? fmt::format("{} gives {:.0f} % more tokens a second", best->second->text, most)
+          : fmt::format(
+                "none of {} single changes of the config that were tried gives 1 % more tokens a second",
+                changes.all().size());
+  if (run.mesh().pods() * run.mesh().data() * run.mesh().model() == 1) return out;
   sim::Chip faster = chip;
   faster.topology.bytes_per_s *= 2;
   faster.host.chip_bytes_per_s *= 2;
-  if (const auto tried = attempt(run, faster, plugins); tried && answer.chips > 1)
-    best += fmt::format("; links twice as fast would give {:.0f} %", gain(run, faster, *tried));
-  return best;
+  return out + fmt::format("; links twice as fast would give {:.0f} %",
+                           gain(run, play_step(run, faster, simulation.roles).step));
 }
 
 }  // namespace toroid::train

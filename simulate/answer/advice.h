@@ -11,9 +11,9 @@ namespace toroid::train {
 void require_room(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
                   const Plugins& plugins);
 
-// `answer` was given with `options`. A sentence: the one change of the config that gives the most tokens a
-// second of those tried, with its gain, and what links twice as fast would give.
-std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Answer& answer,
+// A sentence: the one change of the config that gives the most tokens a second of those tried, with its gain,
+// and what links twice as fast would give. Changes are judged by an estimate (estimate.h).
+std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
                             const Plugins& plugins, const AnswerOptions& options = {});
 
 }  // namespace toroid::train

@@ -88,6 +88,16 @@ std::string limit_of(const Answer& answer) {
   return out;
 }
 
+Seconds dispatch_time(const config::RunConfig& run, const sim::Chip& chip, Seconds played,
+                      const AnswerOptions& options) {
+  const int64_t hosts = (run.mesh().data() * run.mesh().model() + chip.host.chips - 1) / chip.host.chips;
+  // Ranks of computers and of switches start their own steps.
+  const Dispatch dispatch = chip.measured || chip.topology.is_switch
+                                ? Dispatch::none
+                                : options.dispatch.value_or(schedule_of(run).dispatch);
+  return exposed_dispatch(dispatch, hosts, played);
+}
+
 }  // namespace
 
 Seconds TimeSplit::rest() const {
@@ -113,6 +123,11 @@ std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {
   return text;
 }
 
+Seconds step_time(const config::RunConfig& run, const sim::Chip& chip, Seconds played,
+                  const AnswerOptions& options) {
+  return played + dispatch_time(run, chip, played, options);
+}
+
 Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
               const AnswerOptions& options) {
   const DecoderConfig decoder = decoder_config(run.model());
@@ -128,12 +143,7 @@ Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulat
   const BatchPlan plan(run.batch());
   if (plan.ramps()) out.ramp = to_text(plan);
   out.split = split_of(simulation.played);
-  const int64_t hosts = (run.mesh().data() * run.mesh().model() + chip.host.chips - 1) / chip.host.chips;
-  // Ranks of computers and of switches start their own steps.
-  const Dispatch dispatch = chip.measured || chip.topology.is_switch
-                                ? Dispatch::none
-                                : options.dispatch.value_or(schedule_of(run).dispatch);
-  out.split.dispatch = exposed_dispatch(dispatch, hosts, simulation.played.step);
+  out.split.dispatch = dispatch_time(run, chip, simulation.played.step, options);
   out.step = simulation.played.step + out.split.dispatch;
   const double step = out.step.count(), chips = static_cast<double>(out.chips);
   const double possible = chips * peak_of(run, chip) * step;

@@ -72,6 +72,10 @@ struct AnswerOptions {
   std::optional<Dispatch> dispatch;  // else the schedule's
 };
 
+// What a step takes that was played in `played`: with what the controller adds.
+Seconds step_time(const config::RunConfig& run, const sim::Chip& chip, Seconds played,
+                  const AnswerOptions& options = {});
+
 // `limit` is filled in, `remedy` is not.
 Answer answer(const config::RunConfig& run, const sim::Chip& chip, const Simulation& simulation,
               const AnswerOptions& options = {});

@@ -180,7 +180,7 @@ class Searcher {
   Played play(const config::RunConfig& run, bool estimate = false) {
     const sim::Network network(mesh::Mesh(run.mesh()), chip_);
     Simulation simulation;
-    simulation.roles = record_roles(run, network.mesh(), chip_, plugins_, estimate);
+    simulation.roles = record_roles(run, network.mesh(), chip_, plugins_, {.first_alone = estimate});
     for (size_t r = 0; r < simulation.roles.size(); ++r) {
       if (simulation.roles[r].memory.bytes_peak > simulation.roles[simulation.fullest].memory.bytes_peak)
         simulation.fullest = r;

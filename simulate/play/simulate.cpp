@@ -61,7 +61,7 @@ void check_length(const config::RunConfig& run) {
 
 // A computer's ranks have its kernels, with the memory that those take, and read each other's.
 SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, int rank,
-                          const sim::Chip& chip, const Plugins& plugins) {
+                          const sim::Chip& chip, const Plugins& plugins, bool first_step) {
   SimulatedRole out;
   out.rank = rank;
   const int size = mesh.world_size();
@@ -77,15 +77,19 @@ SimulatedRole record_role(const config::RunConfig& run, const mesh::Mesh& mesh, 
       std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
   out.microbatches = engine.program->microbatches();
-  // The first step finds memory as the set-up left it; the second is one of many.
-  int64_t before = 0;
-  for (const bool keep : {false, true}) {
-    before = device->statistics().bytes_now;
-    device->keep_records(keep);
+  size_t of_a_step = 0;
+  if (!first_step) {
+    const size_t calls = device->calls();
     engine.program->upload({}, 0);
     engine.program->step();
+    of_a_step = device->calls() - calls;
   }
-  out.records = device->records();
+  const int64_t before = device->statistics().bytes_now;
+  device->keep_records(true, of_a_step);
+  engine.program->upload({}, 0);
+  engine.program->step();
+  device->keep_records(false);
+  out.records = device->take_records();
   out.memory = device->statistics();
   out.placed_bytes = chip.measured ? out.memory.bytes_peak : device->take_placed_peak();
   out.peak_by_phase = peaks(out.records, before);
@@ -142,27 +146,28 @@ sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, con
 }
 
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins, bool first_alone) {
+                                        const sim::Chip& chip, const Plugins& plugins,
+                                        const RecordOptions& options) {
   check_length(run);
   if (schedule_of(run).within_pod == sim::Schedule::Beside::nothing &&
       run.mesh().overlap() != config::MeshConfig::OFF) {
     config::RunConfig whole = run;  // what goes beside nothing is not cut into rounds that would
     whole.mutable_mesh()->set_overlap(config::MeshConfig::OFF);
-    return record_roles(whole, mesh, chip, plugins, first_alone);
+    return record_roles(whole, mesh, chip, plugins, options);
   }
   // Shards differ at the ends of an axis, where padding is.
   std::vector<SimulatedRole> roles;
   for (const bool data_ends : {false, true}) {
     for (const bool model_ends : {false, true}) {
-      const int rank = mesh.rank(0, data_ends && !first_alone ? mesh.data() - 1 : 0,
-                                 model_ends && !first_alone ? mesh.model() - 1 : 0);
+      const int rank = mesh.rank(0, data_ends && !options.first_alone ? mesh.data() - 1 : 0,
+                                 model_ends && !options.first_alone ? mesh.model() - 1 : 0);
       const auto recorded = std::find_if(roles.begin(), roles.end(),
                                          [&](const SimulatedRole& role) { return role.rank == rank; });
       if (recorded != roles.end()) {
         recorded->ends.emplace_back(data_ends, model_ends);
         continue;
       }
-      SimulatedRole role = record_role(run, mesh, rank, chip, plugins);
+      SimulatedRole role = record_role(run, mesh, rank, chip, plugins, options.first_step);
       const auto known = std::find_if(roles.begin(), roles.end(),
                                       [&](const SimulatedRole& other) { return same(role, other); });
       SimulatedRole& kept = known == roles.end() ? roles.emplace_back(std::move(role)) : *known;

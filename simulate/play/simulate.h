@@ -44,12 +44,16 @@ int64_t sequences_a_round(const config::RunConfig& run);
 // Microbatches of a step, as the step program counts them.
 int64_t microbatches_of(const config::RunConfig& run);
 
+// What an estimate may leave out.
+struct RecordOptions {
+  bool first_alone = false;  // of the first chip, which stands for all: the others have other padding
+  bool first_step = false;   // that finds memory as the set-up left it, instead of the next, one of many
+};
+
 // Records the step of each kind of chip: the first and the last of the model and the data axis.
-// `first_alone`: of the first chip, which stands for all, as an estimate may have it: the others have other
-// padding.
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
                                         const sim::Chip& chip, const Plugins& plugins,
-                                        bool first_alone = false);
+                                        const RecordOptions& options = {});
 
 // What simulate.schedule names; Toroid's own where nothing does. UserError where there is no such file.
 sim::Schedule schedule_of(const config::RunConfig& run);

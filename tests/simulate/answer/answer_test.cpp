@@ -163,7 +163,7 @@ TEST(SimulatedAnswer, what_would_help_is_a_sentence_with_a_figure) {
   const Plugins plugins;
   const sim::Chip chip = testing::v5e();
   const config::RunConfig run = testing::small_run();
-  const std::string text = what_would_help(run, chip, answered(run), plugins);
+  const std::string text = what_would_help(run, chip, simulate(run, chip, plugins), plugins);
   EXPECT_NE(text.find('%'), std::string::npos) << text;
   EXPECT_NE(text.find("links twice as fast would give"), std::string::npos) << text;
 }
