@@ -74,8 +74,7 @@ void simulate_one(const SimulateFlags& flags, const train::Plugins& plugins) {
   const config::RunConfig& run = resolved.run;
   plugins.check(run);
   const bool shows = !flags.trace.empty() || !flags.picture.empty();
-  const sim::Chip chip =
-      train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
+  const sim::Chip chip = train::select_chip(flags.chip, flags.config.file, run, flags.constants == "nominal");
   if (chip.measured) train::add_collective_table(resolved);
   const train::AnswerOptions answering = answer_options(flags);
   train::SimulateOptions options;

@@ -94,7 +94,7 @@ std::optional<Estimate> attempt(Judge judge, const config::RunConfig& run, const
 }
 
 int64_t peak_of(const Simulation& simulation) {
-  return simulation.roles[simulation.fullest].memory.bytes_peak;
+  return simulation.roles[simulation.fullest].placed_bytes;
 }
 
 }  // namespace

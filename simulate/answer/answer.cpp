@@ -49,18 +49,6 @@ std::vector<LinkAnswer> links_of(const sim::Played& played) {
   return out;
 }
 
-MemoryAnswer memory_of(const SimulatedRole& role, const sim::Chip& chip) {
-  MemoryAnswer out;
-  out.peak_bytes = role.memory.bytes_peak;
-  out.placed_bytes = role.placed_bytes;
-  out.chip_bytes = chip.memory_bytes;
-  for (const auto& [holder, bytes] : role.memory.peak_by_holder) {
-    if (bytes > 0) out.by_holder[holder] = bytes;
-  }
-  for (const auto& [phase, bytes] : role.peak_by_phase) out.by_phase[name_of(phase).data()] = bytes;
-  return out;
-}
-
 // What takes the most of the step.
 std::string limit_of(const Answer& answer) {
   const double step = answer.step.count();
@@ -99,6 +87,19 @@ Seconds dispatch_time(const config::RunConfig& run, const sim::Chip& chip, Secon
 }
 
 }  // namespace
+
+MemoryAnswer memory_of(const SimulatedRole& role, const sim::Chip& chip) {
+  MemoryAnswer out;
+  out.peak_bytes = role.placed_bytes;
+  out.chip_bytes = chip.memory_bytes;
+  for (const auto& [holder, bytes] : role.memory.peak_by_holder) {
+    if (bytes > 0) out.by_holder[holder] = bytes;
+  }
+  if (const int64_t gaps = role.placed_bytes - role.memory.bytes_peak; gaps > 0)
+    out.by_holder["gaps between blocks"] = gaps;
+  for (const auto& [phase, bytes] : role.peak_by_phase) out.by_phase[name_of(phase).data()] = bytes;
+  return out;
+}
 
 Seconds TimeSplit::rest() const {
   const Seconds both = dispatch + bubbles;

@@ -2,7 +2,6 @@
 // what a run of so many tokens takes.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -31,11 +30,12 @@ struct TimeSplit {
 
 struct MemoryAnswer {
   int64_t peak_bytes = 0, chip_bytes = 0;
-  int64_t placed_bytes = 0;  // with the gaps that blocks leave between them where memory is handed on
-  std::map<std::string, int64_t> by_holder;  // at the peak
+  std::map<std::string, int64_t> by_holder;  // at the peak; what blocks leave between them is one of them
   std::map<std::string, int64_t> by_phase;   // the peak within each phase of the step
-  bool fits() const { return std::max(peak_bytes, placed_bytes) <= chip_bytes; }
+  bool fits() const { return peak_bytes <= chip_bytes; }
 };
+
+MemoryAnswer memory_of(const SimulatedRole& role, const sim::Chip& chip);
 
 // What one kind of link (sim::link_name) carries.
 struct LinkAnswer {

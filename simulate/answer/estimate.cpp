@@ -9,7 +9,7 @@ constexpr int64_t kPlayed = 4;     // microbatches of a longer step, and one few
 constexpr double kCertain = 0.01;  // of the chip's memory: what padding and a step's remains may add
 
 Estimate of(const Simulation& simulation) {
-  return {simulation.played.step, simulation.roles[simulation.fullest].memory.bytes_peak};
+  return {simulation.played.step, simulation.roles[simulation.fullest].placed_bytes};
 }
 
 class Estimator {

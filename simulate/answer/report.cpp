@@ -31,8 +31,6 @@ void print_split(std::ostream& out, const Answer& answer) {
 void print_memory(std::ostream& out, const MemoryAnswer& memory) {
   out << fmt::format("memory of a chip            {:>12} of {}\n", human_bytes(memory.peak_bytes),
                      human_bytes(memory.chip_bytes));
-  if (memory.placed_bytes > memory.peak_bytes)
-    out << fmt::format("  with gaps between blocks  {:>12}\n", human_bytes(memory.placed_bytes));
   std::vector<std::pair<int64_t, std::string>> holders;
   for (const auto& [holder, bytes] : memory.by_holder) holders.emplace_back(bytes, holder);
   std::sort(holders.rbegin(), holders.rend());
@@ -99,7 +97,6 @@ std::string to_json(const Answer& answer) {
   out["tokens_per_s"] = answer.tokens_per_s;
   out["tokens_per_s_chip"] = answer.tokens_per_s_chip();
   out["memory"] = {{"peak_bytes", answer.memory.peak_bytes},
-                   {"placed_bytes", answer.memory.placed_bytes},
                    {"chip_bytes", answer.memory.chip_bytes},
                    {"fits", answer.memory.fits()},
                    {"by_holder", answer.memory.by_holder},

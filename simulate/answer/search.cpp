@@ -182,19 +182,12 @@ class Searcher {
     Simulation simulation;
     simulation.roles = record_roles(run, network.mesh(), chip_, plugins_, {.first_alone = estimate});
     for (size_t r = 0; r < simulation.roles.size(); ++r) {
-      if (simulation.roles[r].memory.bytes_peak > simulation.roles[simulation.fullest].memory.bytes_peak)
+      if (simulation.roles[r].placed_bytes > simulation.roles[simulation.fullest].placed_bytes)
         simulation.fullest = r;
     }
-    const Statistics& memory = simulation.roles[simulation.fullest].memory;
-    if (memory.bytes_peak > chip_.memory_bytes) {
-      Played out;
-      out.answer.memory.peak_bytes = memory.bytes_peak;
-      out.answer.memory.chip_bytes = chip_.memory_bytes;
-      for (const auto& [holder, bytes] : memory.peak_by_holder) {
-        if (bytes > 0) out.answer.memory.by_holder[holder] = bytes;
-      }
-      return out;
-    }
+    Played out;
+    out.answer.memory = memory_of(simulation.roles[simulation.fullest], chip_);
+    if (!out.answer.memory.fits()) return out;
     simulation = simulate_recorded(run, chip_, std::move(simulation.roles));
     return {answerer_(run, chip_, simulation), simulation.played.waited};
   }

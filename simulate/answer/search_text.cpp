@@ -112,9 +112,10 @@ std::string why_best(const Search& search) {
 
 void print_search(std::ostream& out, const Search& search, const SearchOptions& options) {
   out << "simulated: layouts on " << with_commas(search.chips) << " chips " << printable(search.chip)
-      << (search.nominal ? " (nominal constants, not validated)" : "") << " in " << search.pods << (search.pods == 1 ? " pod" : " pods") << ", "
-      << with_commas(search.global_sequences) << " sequences of " << with_commas(search.tokens_per_sequence)
-      << " tokens a step" << (search.ramps ? ", the last phase of batch.ramp" : "")
+      << (search.nominal ? " (nominal constants, not validated)" : "") << " in " << search.pods
+      << (search.pods == 1 ? " pod" : " pods") << ", " << with_commas(search.global_sequences)
+      << " sequences of " << with_commas(search.tokens_per_sequence) << " tokens a step"
+      << (search.ramps ? ", the last phase of batch.ramp" : "")
       << "; seconds of a step, and what they go to\n\n"
       << "rank   torus     data model  seqs micro  remat  pre ZeRO  pad     step  products  others   torus   "
          " "
@@ -128,7 +129,8 @@ void print_search(std::ostream& out, const Search& search, const SearchOptions& 
     about = about || !each.in_full;
   }
   out << "seqs: sequences of a microbatch on a replica; micro: microbatches of a step; remat +: gathered "
-         "inputs kept; pre: units gathered ahead; pad: masked sequences; others: operators that vector units or "
+         "inputs kept; pre: units gathered ahead; pad: masked sequences; others: operators that vector units "
+         "or "
          "memory bound; rest: dispatch and bubbles; * the "
          "config's own layout\n";
   if (about) out << "~ from its first four microbatches\n";

@@ -108,7 +108,8 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
   if (ramps) out << "\nof a config with batch.ramp, a step of the last phase is played\n";
   std::string nominal;
   for (const SweepRow& row : sweep.rows) {
-    if (row.answer && row.answer->constants == "nominal" && nominal.find(row.answer->chip) == std::string::npos)
+    if (row.answer && row.answer->constants == "nominal" &&
+        nominal.find(row.answer->chip) == std::string::npos)
       nominal += (nominal.empty() ? "" : ", ") + row.answer->chip;
   }
   if (!nominal.empty()) out << "\nconstants of " << nominal << " are nominal, not validated\n";

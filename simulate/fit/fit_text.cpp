@@ -74,21 +74,14 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
     if (row[4].empty()) row[4] = "given";
     constants.push_back(row);
   }
-  Row head{"model",
-           "pods",
-           "attention counted",
-           "published MFU",
-           "simulated MFU",
-           "error",
-           "simulated step",
-           "error of step(pods)/step(1)",
-           "null model"};
+  Row head{"model", "pods",           "attention counted",           "published MFU", "simulated MFU",
+           "error", "simulated step", "error of step(pods)/step(1)", "null model"};
   if (residuals.left_out) {
     head.push_back("error, model left out");
     head.push_back("null model, left out");
   }
-  std::vector<Row> runs{head},
-      checks{{"model", "attention counted", "published MFU", "simulated MFU", "error", "simulated step", "simulated memory"}};
+  std::vector<Row> runs{head}, checks{{"model", "attention counted", "published MFU", "simulated MFU",
+                                       "error", "simulated step", "simulated memory"}};
   size_t at = 0;
   for (const auto& training : calibration.training()) {
     for (int i = 0; i < training.run_size(); ++i) {
@@ -100,10 +93,11 @@ std::string to_text(const config::Calibration& calibration, const Residuals& res
                           fmt::format("{:.3f} s", run.step.count()), human_bytes(run.peak_bytes)});
         continue;
       }
-      runs.push_back(
-          {printable(run.model), std::to_string(run.pods), counted, fmt::format("{:.2f} %", 100 * run.published_mfu),
-           fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
-           fmt::format("{:.3f} s", run.step.count()), percent(run.ratio_error), percent(run.null_error)});
+      runs.push_back({printable(run.model), std::to_string(run.pods), counted,
+                      fmt::format("{:.2f} %", 100 * run.published_mfu),
+                      fmt::format("{:.2f} %", 100 * run.mfu), percent(run.error),
+                      fmt::format("{:.3f} s", run.step.count()), percent(run.ratio_error),
+                      percent(run.null_error)});
       if (residuals.left_out) {
         runs.back().push_back(percent(run.left_out_error));
         runs.back().push_back(percent(run.null_left_out));

@@ -83,7 +83,7 @@ TEST(SimulatedAnswer, time_energy_and_cost_to_the_goal) {
   chip.price_per_hour = 2;
   const config::RunConfig run = testing::small_run();
   const Plugins plugins;
-  const Answer found = answer(run, chip, simulate(run, chip, plugins), {.goal_tokens = 1e9});
+  const Answer found = answer(run, chip, simulate(run, chip, plugins), {.goal_tokens = 1e9, .dispatch = {}});
   const double seconds = 1e9 / 4096 * found.step.count();
   EXPECT_NEAR(found.time_to_goal.count() / seconds, 1, 1e-9);
   EXPECT_NEAR(found.energy_joules / (32 * 200 * seconds), 1, 1e-9);

@@ -100,7 +100,7 @@ TEST(Search, short_steps_give_the_figures_of_long_ones) {
     EXPECT_GT(ratio, 0.95) << each.layout.text();
     EXPECT_LT(ratio, 1.001) << each.layout.text();
     EXPECT_NEAR(static_cast<double>(each.memory.peak_bytes) /
-                    static_cast<double>(whole.roles[whole.fullest].memory.bytes_peak),
+                    static_cast<double>(whole.roles[whole.fullest].placed_bytes),
                 1, 1e-3)
         << each.layout.text();
     EXPECT_NEAR(each.split.total().count(), each.step.count(), 1e-9) << each.layout.text();
@@ -183,7 +183,7 @@ TEST(Search, nothing_that_fits_is_refused_unseen) {
     const sim::Network network(mesh::Mesh(other.mesh()), chip);
     int64_t peak = 0;
     for (const auto& role : train::record_roles(other, network.mesh(), chip, plugins()))
-      peak = std::max(peak, role.memory.bytes_peak);
+      peak = std::max(peak, role.placed_bytes);
     peaks.push_back(peak);
   }
   for (const int64_t bytes : {100'000'000, 150'000'000, 200'000'000}) {
@@ -204,7 +204,10 @@ TEST(Search, says_why_the_best_is_better) {
   expect_has(why, " memory (");
   std::ostringstream out;
   train::print_search(out, found, {});
-  expect_has(out.str(), "simulated: layouts on 256 chips v5e in 1 pod, 32 sequences of 8,192 tokens a step");
+  expect_has(out.str(),
+             "simulated: layouts on 256 chips v5e (nominal constants, not validated) in 1 pod, 32 sequences "
+             "of 8,192 "
+             "tokens a step");
   expect_has(out.str(), "The config's own layout ranks ");
   expect_has(out.str(), "model.heads (16) is not a multiple of mesh.model (32)");
   expect_has(out.str(), "layouts tried in ");

@@ -30,7 +30,8 @@ Answer counted(const config::RunConfig& run, const sim::Chip& chip) {
   out.chips = run.mesh().pods() * 256;
   out.step = Seconds(1);
   out.tokens_per_step = run.batch().global_sequences();
-  out.memory = {1, 2, {}, {}};
+  out.memory.peak_bytes = 1;
+  out.memory.chip_bytes = 2;
   return out;
 }
 

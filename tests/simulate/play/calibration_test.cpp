@@ -48,9 +48,8 @@ TEST(Calibration, holds_its_bounds_with_a_model_left_out_too) {
 
 TEST(Calibration, predicts_a_run_that_nothing_was_fitted_on) {
   const Residuals residuals = calibrator().evaluate(calibrator().values());
-  const auto found = std::find_if(residuals.runs.begin(), residuals.runs.end(), [](const RunError& run) {
-    return run.model.starts_with("llama2_70b");
-  });
+  const auto found = std::find_if(residuals.runs.begin(), residuals.runs.end(),
+                                  [](const RunError& run) { return run.model.starts_with("llama2_70b"); });
   ASSERT_NE(found, residuals.runs.end());
   EXPECT_LE(std::abs(found->error), 0.05);
 }
@@ -151,7 +150,8 @@ TEST(Calibration, refuses_what_no_constant_can_be) {
   const auto expect = [](const std::string& found, const char* part) {
     EXPECT_NE(found.find(part), std::string::npos) << found;
   };
-  expect(refusal("\"link_efficiency\"", "\"link_speed\""), "constant 'link_speed' is not one that chips have");
+  expect(refusal("\"link_efficiency\"", "\"link_speed\""),
+         "constant 'link_speed' is not one that chips have");
   expect(refusal("least: 0.5  most: 1.1", "least: 0.5  most: 0.4"), "constant 'link_efficiency'.most");
   expect(refusal("least: 0.5  most: 1.1", "least: 0  most: 1.1"), "constant 'link_efficiency'.least");
   expect(refusal("pods: 1 ", "pods: 3 "), "must begin with a run on one pod");

@@ -286,7 +286,7 @@ TEST(Player, IsTheSameEveryTime) {
   std::vector<PlayedChip> chips = all_chips(mesh);
   std::mt19937 random(5);
   for (PlayedChip& chip : chips) chip.slowness = 1 + 1e-3 * (random() % 100);
-  const PlayOptions options{.spans = true};
+  const PlayOptions options{.spans = true, .schedule = {}};
   const Played a = play_on(kSquare, {script}, chips, 0.01, options),
                b = play_on(kSquare, {script}, chips, 0.01, options);
   EXPECT_EQ(a.step.count(), b.step.count());

@@ -117,16 +117,16 @@ Network network_of_pods(int pods) {
 
 TEST(Schedules, PodsReduceInSquares) {
   const std::vector<std::pair<int, int>> steps = {
-      {2, 1},    // 1 x 2
-      {3, 2},    // 1 x 3
-      {4, 2},    // 2 x 2
-      {5, 3},    // 2 x 3, a corner left empty
-      {7, 4},    // 2 x 4, a corner left empty
-      {8, 4},    // 2 x 4
-      {16, 6},   // 4 x 4
-      {32, 10},  // 5 x 7, as many as 4 x 8
-      {194, 26}, // 13 x 15: a prime beside 2 is no long ring
-      {199, 27}  // 14 x 15
+      {2, 1},     // 1 x 2
+      {3, 2},     // 1 x 3
+      {4, 2},     // 2 x 2
+      {5, 3},     // 2 x 3, a corner left empty
+      {7, 4},     // 2 x 4, a corner left empty
+      {8, 4},     // 2 x 4
+      {16, 6},    // 4 x 4
+      {32, 10},   // 5 x 7, as many as 4 x 8
+      {194, 26},  // 13 x 15: a prime beside 2 is no long ring
+      {199, 27}   // 14 x 15
   };
   for (const auto& [pods, each_way] : steps) {
     Network network = network_of_pods(pods);
