@@ -1,0 +1,92 @@
+// An NVIDIA GPU. A queue is a stream and a ticket an event: one is recorded after each entry, in a ring, and
+// a wait for a ticket that has left its ring is one for a younger ticket that took its place, which is longer
+// and never wrong. Memory is one allocation made at start; an arena hands it out in the order of issue, so
+// that addresses are the same on every run and a free never waits.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "core/device/arena.h"
+#include "core/device/cuda/calls.h"
+#include "core/device/cuda/pinned.h"
+#include "core/device/device.h"
+
+namespace toroid {
+
+class CudaDevice final : public Device {
+ public:
+  struct Options {
+    int gpu = 0;                                // as CUDA counts those that it sees
+    int64_t bytes = 0;                          // of memory; 0: what is free, but for what libraries take
+    int64_t staging_bytes = int64_t{64} << 20;  // pinned, for what crosses to and from the host
+  };
+  // UserError where there is no such GPU, or it or its driver is too old (gpus.h); SystemError where it has
+  // not as much memory.
+  CudaDevice(std::shared_ptr<const DeviceKernels> kernels, const Options& options);
+  // Waits for what has been issued, unless something has failed or is still overdue.
+  ~CudaDevice() override;
+
+  void synchronize(Event event, Seconds deadline) override;
+  // Waits until both have passed. InternalError where either was never recorded, or thousands of events ago.
+  Seconds elapsed(Event from, Event to) const override;
+  std::string_view name() const override { return "cuda"; }
+  const DeviceArena& arena() const { return arena_; }
+
+ protected:
+  void on_allocate(Block& block) override;
+  void on_free(const Block& block) override;
+  void on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket) override;
+  void on_copy(const Tensor& to, const Tensor& from, Event ticket) override;
+  void on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
+                   const CollectiveInfo& info, Event ticket) override;
+  void on_record(Event event) override;
+  void on_wait(Queue queue, Event event) override;
+  void on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) override;
+  void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) override;
+
+ private:
+  static constexpr size_t kRing = 64, kMarks = 4096;
+  struct Stream {
+    cudaStream_t stream = nullptr;
+    std::array<cudaEvent_t, kRing> events{};
+    cudaEvent_t last = nullptr;  // of them, the one that was recorded last
+  };
+  // Of a recorded event, with its time.
+  struct Mark {
+    uint64_t number = 0;
+    cudaEvent_t event = nullptr;
+  };
+  struct UnderWay {
+    Event ticket;
+    std::unique_ptr<Transfer> transfer;
+  };
+  void start();
+  void stop();
+  cudaStream_t stream(Queue queue) const { return streams_[static_cast<size_t>(queue)].stream; }
+  cudaEvent_t event_of(Event event) const;
+  const Mark* mark_of(Event event) const;
+  // What ends every entry.
+  void passed(Event ticket, std::string_view operation);
+  bool has_passed(cudaEvent_t event) const;
+  bool idle() const;
+  void wait_for(cudaEvent_t event, Seconds deadline) const;
+  void drop_transfers();
+
+  Options options_;
+  mutable cuda::Calls calls_;
+  mutable bool overdue_ = false;  // a deadline has expired: what was under way then may never end
+  DeviceArena arena_;
+  std::byte* base_ = nullptr;
+  std::array<Stream, kQueues> streams_;
+  std::vector<Mark> marks_;
+  std::unique_ptr<cuda::PinnedRing> staging_;
+  std::deque<UnderWay> transfers_;
+};
+
+}  // namespace toroid

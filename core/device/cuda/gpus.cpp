@@ -1,0 +1,83 @@
+#include "core/device/cuda/gpus.h"
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "core/base/error.h"
+
+namespace toroid::cuda {
+namespace {
+
+constexpr int kLeastCapability = 80;  // ten times the version: bf16 and asynchronous copies
+
+std::string version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+std::string text_of(cudaError_t code) {
+  return std::string(cudaGetErrorString(code)) + " (" + cudaGetErrorName(code) + ")";
+}
+
+// Of a driver that is not there CUDA says 0.
+void check_driver() {
+  int driver = 0, runtime = 0;
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  if (driver == 0) {
+    throw UserError(
+        "device is CUDA, but this machine has no NVIDIA driver; install one, or set device to CPU");
+  }
+  // Drivers serve all programs of their major version.
+  if (driver / 1000 < runtime / 1000) {
+    throw UserError("the NVIDIA driver serves CUDA up to " + version(driver) +
+                    ", but this program is built with " + version(runtime) +
+                    "; install a newer driver, or build with an older toolkit");
+  }
+}
+
+}  // namespace
+
+int gpu_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  (void)cudaGetLastError();  // or the next call would report it
+  return 0;
+}
+
+void use_gpu(int gpu) {
+  check_driver();
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  (void)cudaGetLastError();
+  if (code != cudaSuccess && code != cudaErrorNoDevice)
+    throw UserError("CUDA does not start: " + text_of(code));
+  if (count == 0) {
+    throw UserError(
+        "device is CUDA, but CUDA sees no GPU here; is one in this machine, and not hidden by "
+        "CUDA_VISIBLE_DEVICES?");
+  }
+  if (gpu < 0 || gpu >= count) {
+    throw UserError("GPU " + std::to_string(gpu) + " is asked for, but CUDA sees " + std::to_string(count) +
+                    " here (numbers start at 0); start at most as many ranks on a host");
+  }
+  int major = 0, minor = 0;
+  (void)cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu);
+  (void)cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu);
+  if (10 * major + minor < kLeastCapability) {
+    throw UserError("GPU " + std::to_string(gpu) + " has compute capability " + std::to_string(major) + "." +
+                    std::to_string(minor) + "; Toroid's kernels want 8.0 (A100) or newer");
+  }
+  if (const cudaError_t chosen = cudaSetDevice(gpu); chosen != cudaSuccess) {
+    throw SystemError("GPU " + std::to_string(gpu) + " cannot be used: " + text_of(chosen));
+  }
+}
+
+GpuMemory gpu_memory() {
+  size_t free = 0, total = 0;
+  const cudaError_t code = cudaMemGetInfo(&free, &total);
+  if (code != cudaSuccess) throw SystemError("the GPU does not tell its memory: " + text_of(code));
+  return {static_cast<int64_t>(free), static_cast<int64_t>(total)};
+}
+
+}  // namespace toroid::cuda

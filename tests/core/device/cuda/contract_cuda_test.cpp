@@ -1,0 +1,74 @@
+// The CUDA device joins the contract of kernels, on the stand-in. TOROID_STAND_IN=closed: with device memory
+// that the host cannot touch and entries that run at once; else streams are late at random.
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <set>
+
+#include "core/device/cuda/cuda_device.h"
+#include "core/device/cuda/cuda_kernels.h"
+#include "core/op/kinds.h"
+#include "tests/core/device/cuda/stand_in/stand_in.h"
+#include "tests/core/device/kernel_contract.h"
+
+namespace toroid::testing {
+namespace {
+
+class StandIn final : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    scope_.emplace();
+    const char* const how = std::getenv("TOROID_STAND_IN");
+    if (how != nullptr && std::string_view(how) == "closed") {
+      scope_->close_memory();
+    } else {
+      scope_->delay(5, 1);
+    }
+  }
+  void TearDown() override { scope_.reset(); }
+
+ private:
+  std::optional<stand_in::Scope> scope_;
+};
+
+[[maybe_unused]] ::testing::Environment* const kStandIn =
+    ::testing::AddGlobalTestEnvironment(new StandIn);  // NOLINT: gtest owns it
+
+DeviceSource cuda() {
+  return {.name = "cuda", .make = [](int) {
+            CudaDevice::Options options;
+            options.bytes = int64_t{64} << 20;
+            options.staging_bytes = int64_t{1} << 20;
+            return std::make_unique<CudaDevice>(make_cuda_kernels(), options);
+          }};
+}
+
+INSTANTIATE_TEST_SUITE_P(devices, KernelContract, ::testing::Values(cuda()),
+                         [](const auto& source) { return source.param.name; });
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(DeterministicContract);  // all of it is products
+
+// Kinds that the device cannot do yet, and so no step either. Whoever writes a kernel takes its line away.
+constexpr std::string_view kMissing[] = {"attention",      "attention_grad",   "loss",   "loss_grad",
+                                         "loss_part_grad", "loss_statistics",  "matmul", "matmul_dw",
+                                         "matmul_dx",      "symmetric_product"};
+
+TEST(CudaKernels, are_there_for_every_kind_but_those_listed) {
+  const auto kernels = make_cuda_kernels();
+  for (const OpKind* kind : op::all_kinds()) {
+    const bool listed = std::find(std::begin(kMissing), std::end(kMissing), kind->name) != std::end(kMissing);
+    EXPECT_EQ(kernels->find(*kind) == nullptr, listed)
+        << kind->name << (listed ? " has a kernel: take it from the list" : " has no kernel");
+  }
+}
+
+TEST(CudaKernels, that_are_missing_are_named) {
+  std::set<std::string_view> named;
+  for (const OpKind* kind : missing_kinds(*make_cuda_kernels())) named.insert(kind->name);
+  EXPECT_TRUE(named.contains("matmul"));
+  EXPECT_TRUE(named.contains("attention"));
+  EXPECT_FALSE(named.contains("loss")) << "which is expanded";
+}
+
+}  // namespace
+}  // namespace toroid::testing

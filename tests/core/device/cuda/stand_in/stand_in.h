@@ -1,0 +1,44 @@
+// A stand-in for CUDA's runtime, linked by tests in place of libcudart: a stream is a thread with a queue, an
+// event the state of a stream when it was recorded, device memory a mapping that the host can be kept out of.
+// Kernels are host functions on a stream (core/device/cuda/launch.h). A fault stays, as on a GPU. What a test
+// says to it beside CUDA's calls:
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+namespace toroid::testing::stand_in {
+
+// The machine that is stood in for.
+struct Machine {
+  int gpus = 1, capability = 90;  // ten times the version
+  int driver = 13000, runtime = 13000;
+  int64_t bytes = int64_t{1} << 30;
+};
+
+// What is set here lasts until the end of the scope, of which there is one at a time; all devices of a test
+// are made and end in it. Afterwards no fault is left.
+class Scope {
+ public:
+  explicit Scope(const Machine& machine = Machine());
+  ~Scope();
+  Scope(const Scope&) = delete;  // of the process's one state
+  Scope& operator=(const Scope&) = delete;
+
+  // The `count`-th call of that name from now on, counted from 1, returns `code`. "kernel": the launch
+  // succeeds and its stream dies of it, as do all calls after that.
+  void fail(std::string_view call, int count, cudaError_t code);
+  // Every entry of a stream takes up to so long, at random.
+  void delay(int microseconds, unsigned seed);
+  // Entries run before their call returns, and device memory has no access rights while none does: a host
+  // that touches it ends the process.
+  void close_memory();
+};
+
+// Appends work to a stream, as a library of the device would.
+void enqueue(cudaStream_t stream, std::function<void()> work);
+
+}  // namespace toroid::testing::stand_in
