@@ -19,7 +19,7 @@ inline cudaStream_t stream_of(const LaunchContext& context) {
 
 #ifdef __CUDACC__
 template <class Kernel, int kThreads, class Args>
-__global__ void __launch_bounds__(kThreads) run_kernel(const __grid_constant__ Args args) {
+__global__ void __launch_bounds__(kThreads, 1) run_kernel(const __grid_constant__ Args args) {
   GpuTeam<kThreads> team;
   Kernel{}(team, args);
 }
