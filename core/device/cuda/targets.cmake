@@ -1,5 +1,6 @@
-# Built where there is a toolkit (cmake/ToroidFeatures.cmake).
-include(sources.cmake)
+# Built where there is a toolkit (cmake/ToroidFeatures.cmake). A library of its own, so that who does not link it does not
+# wait for nvcc; one of core's, since it uses core's.
+include(${CMAKE_CURRENT_LIST_DIR}/sources.cmake)
 
 # Kernels take none of the options of C++ files. Products and sums are fused where a kernel says so, and nowhere else.
 add_library(toroid_cuda_kernels STATIC ${toroid_cuda_kernels})
