@@ -370,8 +370,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  // Asked for first: an event behind a fault never passes without it.
+  const bool done = event->mark == nullptr || event->mark->done();
   ENTER();
-  return event->mark == nullptr || event->mark->done() ? cudaSuccess : cudaErrorNotReady;
+  return done ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   ENTER();
