@@ -96,7 +96,10 @@ Cost adamw_cost(const Call& call) {
 void adamw_reference(const Call& call) {
   const auto& spec = call.get<AdamWSpec>();
   const std::vector<double> gradient = load(call[0]), state = load(call[1]), control = load(call[2]);
-  if (control[Control::apply] == 0) return;
+  if (control[Control::apply] == 0) {
+    if (call.operands.size() > 6) store(call[6], load(call[3]));
+    return;
+  }
   std::vector<double> w = load(call[3]), m = load(call[4]), v = load(call[5]);
   const double t = state[State::update_count], r = spec.rate_scale * control[Control::rate];
   const double correct1 = 1 - std::pow(spec.beta1, t), correct2 = 1 - std::pow(spec.beta2, t);
@@ -110,6 +113,7 @@ void adamw_reference(const Call& call) {
   store(call[3], w);
   store(call[4], m);
   store(call[5], v);
+  if (call.operands.size() > 6) store(call[6], load(call[3]));  // of the master as it is stored
 }
 
 Cost ema_cost(const Call& call) {
@@ -162,7 +166,7 @@ Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target
 }
 
 Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, const Tensor& master,
-           const Tensor& exp_avg, const Tensor& exp_avg_sq, AdamWSpec spec) {
+           const Tensor& exp_avg, const Tensor& exp_avg_sq, AdamWSpec spec, const Tensor& copy) {
   const int64_t n = gradient.shape.elements();
   check_f32("adamw", gradient, "gradient", n);
   check_f32("adamw", state, "state", kStateSize);
@@ -170,16 +174,22 @@ Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, c
   check_f32("adamw", master, "master", n);
   check_f32("adamw", exp_avg, "exp_avg", n);
   check_f32("adamw", exp_avg_sq, "exp_avg_sq", n);
-  return {&adamw_kind,
-          {{gradient, Access::in},
-           {state, Access::in},
-           {control, Access::in},
-           {master, Access::inout},
-           {exp_avg, Access::inout},
-           {exp_avg_sq, Access::inout}},
-          spec,
-          {},
-          Phase::optimizer};
+  Call call{&adamw_kind,
+            {{gradient, Access::in},
+             {state, Access::in},
+             {control, Access::in},
+             {master, Access::inout},
+             {exp_avg, Access::inout},
+             {exp_avg_sq, Access::inout}},
+            spec,
+            {},
+            Phase::optimizer};
+  if (copy) {
+    check(is_float(copy) && is_vector(copy, n) && copy.dense(), "adamw", "copy floats[n], dense",
+          {{"copy", copy}});
+    call.operands.push_back({copy, Access::out});
+  }
+  return call;
 }
 
 Call ema(const Tensor& master, const Tensor& control, const Tensor& average, EmaSpec spec) {

@@ -58,13 +58,14 @@ Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target
 // rate_scale * control[rate]:
 //   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   w = w - r * weight_decay * w - r * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-// Nothing changes where control[apply] is 0. All f32[n].
+// Nothing changes where control[apply] is 0. All f32[n]. copy [n], of any float type: the master as it then
+// is, rounded, for products to read; written in any case.
 struct AdamWSpec {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
   double rate_scale = 1;
 };
 Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, const Tensor& master,
-           const Tensor& exp_avg, const Tensor& exp_avg_sq, AdamWSpec spec);
+           const Tensor& exp_avg, const Tensor& exp_avg_sq, AdamWSpec spec, const Tensor& copy = {});
 
 // average = decay * average + (1 - decay) * master, where control[apply] is 1.
 struct EmaSpec {

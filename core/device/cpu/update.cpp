@@ -60,6 +60,16 @@ void adamw_elements(const AdamWArgs& a, int64_t first, int64_t last) {
   });
 }
 
+void copy_elements(const float* w, bool bf16, void* copy, int64_t first, int64_t last) {
+  sweep(last - first, [=](int64_t i, auto span) HWY_ATTR {
+    if (bf16) {
+      store(load(w + first + i, span), static_cast<Bf16*>(copy) + first + i, span);
+    } else {
+      store(load(w + first + i, span), static_cast<float*>(copy) + first + i, span);
+    }
+  });
+}
+
 void ema_elements(const EmaArgs& a, int64_t first, int64_t last) {
   const Floats decay = splat(a.decay), rest = splat(a.rest);
   const float* const master = a.master + first;
@@ -81,6 +91,7 @@ using op::Control;
 using op::State;
 
 HWY_EXPORT(adamw_elements);
+HWY_EXPORT(copy_elements);
 HWY_EXPORT(ema_elements);
 
 // A few thousand partial sums and a dozen scalars: the reference, which works in double, is the kernel.
@@ -88,7 +99,7 @@ void decide(const Call& call, const LaunchContext&) {
   call.kind->reference(call);
 }
 
-void adamw(const Call& call, const LaunchContext& context) {
+void adamw_update(const Call& call, const LaunchContext& context) {
   const auto& spec = call.get<op::AdamWSpec>();
   const auto *const state = call[1].as<const float>(), *const control = call[2].as<const float>();
   if (control[Control::apply] == 0) return;
@@ -111,6 +122,19 @@ void adamw(const Call& call, const LaunchContext& context) {
   const auto kernel = HWY_DYNAMIC_DISPATCH(adamw_elements);
   parallel_ranges(call[0].elements(), 64, 7 * call[0].bytes(), context.threads,
                   [&](Range range) { kernel(args, range.first, range.last); });
+}
+
+// A copy is a pass of its own: this device's products read packed weights, and it is not asked for one.
+void adamw(const Call& call, const LaunchContext& context) {
+  if (call.operands.size() > 6 && !vector_type(call[6])) return call.kind->reference(call);
+  adamw_update(call, context);
+  if (call.operands.size() <= 6) return;
+  const auto* const w = call[3].as<const float>();
+  const Tensor& copy = call[6];
+  const auto kernel = HWY_DYNAMIC_DISPATCH(copy_elements);
+  parallel_ranges(copy.elements(), 64, call[3].bytes() + copy.bytes(), context.threads, [&](Range range) {
+    kernel(w, copy.type == DType::bf16, copy.data(), range.first, range.last);
+  });
 }
 
 void ema(const Call& call, const LaunchContext& context) {

@@ -16,19 +16,23 @@ using op::State;
 
 constexpr int kWideFloats = kVector<float>;
 
+// T: of the copy for products, or Nothing where none is asked for.
+template <class T>
 struct Adamw {
+  static constexpr bool kCopies = !std::is_same_v<T, Nothing>;
   struct Args {
     const float *gradient, *state, *control;
     float *w, *m, *v;
     double beta1, beta2, rate_scale, weight_decay;
     float epsilon;
+    T* copy;
   };
   struct Begun {
     bool apply;
     float clip, beta1, beta2, rest1, rest2;  // rest: 1 - beta, subtracted in double
     float decay, step, inverse2;             // rate * decay, rate / (1 - beta1^t), 1 / (1 - beta2^t)
   };
-  static constexpr int kWide = kWideFloats;
+  static constexpr int kWide = std::is_same_v<T, Bf16> ? kVector<Bf16> : kWideFloats;
   TOROID_DEVICE static Begun begin(const Args& a) {
     const double rate = a.rate_scale * static_cast<double>(a.control[Control::rate]);
     const auto t = static_cast<int64_t>(a.state[State::update_count]);
@@ -44,7 +48,10 @@ struct Adamw {
   }
   template <int kWidth>
   TOROID_DEVICE static void at(const Args& a, const Begun& s, int64_t, int64_t i) {
-    if (!s.apply) return;
+    if (!s.apply) {
+      if constexpr (kCopies) store<kWidth>(a.copy + i, load<kWidth>(a.w + i));
+      return;
+    }
     const auto gradient = load<kWidth>(a.gradient + i);
     auto w = load<kWidth>(a.w + i), m = load<kWidth>(a.m + i), v = load<kWidth>(a.v + i);
     TOROID_UNROLL
@@ -59,6 +66,7 @@ struct Adamw {
     store<kWidth>(a.m + i, m);
     store<kWidth>(a.v + i, v);
     store<kWidth>(a.w + i, w);
+    if constexpr (kCopies) store<kWidth>(a.copy + i, w);
   }
 };
 
@@ -318,13 +326,20 @@ void decide(const Call& call, const LaunchContext& context) {
   launch<Decide, 256>(stream_of(context), 1, args);
 }
 
-void adamw(const Call& call, const LaunchContext& context) {
+template <class T>
+void adamw_as(const Call& call, const LaunchContext& context) {
   const auto& spec = call.get<op::AdamWSpec>();
-  run<Adamw>(call[0], context,
-             {call[0].as<float>(), call[1].as<float>(), call[2].as<float>(), call[3].as<float>(),
-              call[4].as<float>(), call[5].as<float>(), spec.beta1, spec.beta2, spec.rate_scale,
-              spec.weight_decay, static_cast<float>(spec.epsilon)},
-             {&call[0], &call[3], &call[4], &call[5]});
+  const bool copies = call.operands.size() > 6;
+  run<Adamw<T>>(call[0], context,
+                {call[0].as<float>(), call[1].as<float>(), call[2].as<float>(), call[3].as<float>(),
+                 call[4].as<float>(), call[5].as<float>(), spec.beta1, spec.beta2, spec.rate_scale,
+                 spec.weight_decay, static_cast<float>(spec.epsilon), copies ? call[6].as<T>() : nullptr},
+                {&call[0], &call[3], &call[4], &call[5], copies ? &call[6] : &call[0]});
+}
+
+void adamw(const Call& call, const LaunchContext& context) {
+  if (call.operands.size() <= 6) return adamw_as<Nothing>(call, context);
+  with_type(call, call[6].type, [&]<class T>(Type<T>) { adamw_as<T>(call, context); });
 }
 
 void ema(const Call& call, const LaunchContext& context) {

@@ -75,17 +75,23 @@ Tensor control(Workbench& bench, bool apply) {
 
 TEST_P(KernelContract, adamw) {
   if (!has(op::adamw_kind)) GTEST_SKIP();
+  enum Copy { none, f32, bf16 };
   for (const int64_t n : kLengths) {
     for (const double t : {1.0, 2.0, 5000.0}) {
       for (const bool apply : {true, false}) {
-        expect_agreement(
-            [&](Workbench& bench) {
-              const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {t, 0, 0, 0, 0, 0, 0, 0});
-              return op::adamw(bench.normal(DType::f32, {n}), state, control(bench, apply),
-                               bench.normal(DType::f32, {n}), bench.normal(DType::f32, {n}, 0.1),
-                               bench.uniform(DType::f32, {n}, 0, 0.1), {});
-            },
-            {});
+        for (const Copy copy : {none, f32, bf16}) {
+          if (copy != none && t != 2.0) continue;
+          expect_agreement(
+              [&](Workbench& bench) {
+                const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {t, 0, 0, 0, 0, 0, 0, 0});
+                const Tensor to =
+                    copy == none ? Tensor{} : bench.output(copy == f32 ? DType::f32 : DType::bf16, {n});
+                return op::adamw(bench.normal(DType::f32, {n}), state, control(bench, apply),
+                                 bench.normal(DType::f32, {n}), bench.normal(DType::f32, {n}, 0.1),
+                                 bench.uniform(DType::f32, {n}, 0, 0.1), {}, to);
+              },
+              {});
+        }
       }
     }
   }
