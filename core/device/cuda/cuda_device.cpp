@@ -174,7 +174,7 @@ void CudaDevice::on_wait(Queue queue, Event event) {
 void CudaDevice::on_allocate(Block& block) {
   const DeviceArena::Piece piece = arena_.allocate(block.bytes, block.holder);
   block.address = base_ + piece.offset;
-  block.parts.front().written = piece.tickets;
+  block.parts().front().written = piece.tickets;
 }
 
 void CudaDevice::on_free(const Block& block) {
