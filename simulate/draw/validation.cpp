@@ -34,27 +34,29 @@ std::vector<Model> models_of(const config::Calibration& calibration, const Resid
 // `error` and `null_error` say which of a run's errors the panel is of: simulated / published - 1.
 void mfu_panel(Svg& svg, double left, const std::vector<Model>& models, const std::string& title,
                double RunError::*error, double RunError::*null_error) {
-  double least = 100, most = 0, pods = 2;
+  double least = 100, most = 0;
+  int64_t pods = 2;
   const auto simulated = [&](const RunError& run) { return 100 * run.published_mfu * (1 + run.*error); };
   const auto null = [&](const RunError& run) { return 100 * run.published_mfu * (1 + run.*null_error); };
   for (const Model& model : models) {
     for (const RunError& run : model.runs) {
       least = std::min({least, 100 * run.published_mfu, simulated(run), null(run)});
       most = std::max({most, 100 * run.published_mfu, simulated(run), null(run)});
-      pods = std::max(pods, static_cast<double>(run.pods));
+      pods = std::max(pods, run.pods);
     }
   }
   const double right = left + kPanel;
-  const Scale x = Scale::logarithmic(1, pods, left + 10, right - 10),
+  const Scale x = Scale::logarithmic(1, static_cast<double>(pods), left + 10, right - 10),
               y = Scale::linear_between(least, most, kBottom, kTop);
   svg.text(left, kTop - 14, title, {13, "start", "#111", true});
   for (const double tick : y.ticks()) {
     svg.line(left, y.at(tick), right, y.at(tick), "#e4e4e4");
     svg.text(left - 7, y.at(tick) + 4, short_number(tick) + " %", {12, "end"});
   }
-  for (double tick = 1; tick <= pods; tick *= 2) {
-    svg.line(x.at(tick), kBottom, x.at(tick), kBottom + 4, "#333");
-    svg.text(x.at(tick), kBottom + 18, short_number(tick), {12, "middle"});
+  for (int64_t tick = 1; tick <= pods; tick *= 2) {
+    const double at = x.at(static_cast<double>(tick));
+    svg.line(at, kBottom, at, kBottom + 4, "#333");
+    svg.text(at, kBottom + 18, std::to_string(tick), {12, "middle"});
   }
   svg.text((left + right) / 2, kBottom + 38, "pods of 256 chips", {12, "middle"});
   svg.line(left, kTop, left, kBottom, "#333");

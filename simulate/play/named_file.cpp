@@ -23,7 +23,7 @@ Path named_file(const std::string& what, const std::string& name, const std::str
   if (name.find('/') != std::string::npos || name.ends_with(kEnding)) return name;
   std::vector<std::string> known;
   for (const Path& in : config_folders(config, folder)) {
-    if (const Path file = in / (name + kEnding); is_reachable(file)) return file;
+    if (Path file = in / (name + kEnding); is_reachable(file)) return file;
     if (!is_reachable(in)) continue;
     for (const Path& entry : list_directory(in)) {
       if (entry.extension() == kEnding) known.push_back(printable(entry.stem().string()));

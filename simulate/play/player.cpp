@@ -61,9 +61,8 @@ class Player {
   Played run() {
     for (size_t c = 0; c < chips_.size(); ++c) advance(c);
     while (transits_.next() < kNever) {
-      Transits::Number over{};
-      if (transits_.next() > now_) now_ = transits_.next();
-      if (transits_.advance(&over)) finish(over);
+      now_ = std::max(now_, transits_.next());
+      if (const auto over = transits_.advance()) finish(*over);
     }
     return result();
   }

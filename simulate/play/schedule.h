@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "core/device/transfer.h"
 #include "simulate/play/network.h"
@@ -38,7 +39,7 @@ Schedule make_schedule(const config::StepScheduleConfig& config, const std::stri
 // What a schedule's collectives ask of the links.
 class ScheduledNetwork {
  public:
-  ScheduledNetwork(const Schedule& schedule, Network& network) : schedule_(schedule), network_(network) {}
+  ScheduledNetwork(Schedule schedule, Network& network) : schedule_(std::move(schedule)), network_(network) {}
   const Schedule& schedule() const { return schedule_; }
   const Flow& flow(const CollectiveInfo& info);
 

@@ -39,7 +39,8 @@ void Transits::begin(Number number) {
 }
 
 double Transits::next() const {
-  return changes_.empty() ? kNever : changes_.top().time;
+  if (changes_.empty()) return kNever;
+  return changes_.top().time;
 }
 
 void Transits::set_end(Number number, double end) {
@@ -61,22 +62,21 @@ bool Transits::share_a_link(const UnderWay& a, const UnderWay& b) {
   return false;
 }
 
-bool Transits::advance(Number* over) {
+std::optional<Transits::Number> Transits::advance() {
   const Change change = changes_.top();
   changes_.pop();
   UnderWay& one = all_[change.number];
-  if (change.version != one.version) return false;  // its rate has changed since
+  if (change.version != one.version) return std::nullopt;  // its rate has changed since
   now_ = change.time;
   if (!one.moves && one.seconds() > 0) {
     one.moves = true;
     one.since = now_;
     for (const uint32_t chip : one.transit.chips) moving_at_[chip].push_back(change.number);
     share_links(connected(change.number));
-    return false;
+    return std::nullopt;
   }
   if (one.moves) leave_chips(change.number);
-  *over = change.number;
-  return true;
+  return change.number;
 }
 
 // Those that it shared links with go on faster.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <queue>
 #include <vector>
 
@@ -32,8 +33,8 @@ class Transits {
 
   // When the next of them changes; infinity: none is under way.
   double next() const;
-  // Goes on to that time; true where a collective is over then: `*over` is to be released once it is read.
-  bool advance(Number* over);
+  // Goes on to that time; the collective that is over then, which is to be released once it is read.
+  std::optional<Number> advance();
   void release(Number number);
 
  private:

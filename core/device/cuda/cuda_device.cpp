@@ -80,7 +80,7 @@ void CudaDevice::stop() {
   staging_.reset();
   for (const Stream& of : streams_) {
     if (of.stream != nullptr) (void)cudaStreamDestroy(of.stream);
-    for (const cudaEvent_t event : of.events) {
+    for (cudaEvent_t event : of.events) {
       if (event != nullptr) (void)cudaEventDestroy(event);
     }
   }

@@ -13,7 +13,7 @@ PinnedRing::PinnedRing(Calls& calls, int64_t bytes) : calls_(calls), bytes_(roun
 
 PinnedRing::~PinnedRing() {
   for (const Piece& piece : pieces_) (void)cudaEventDestroy(piece.event);
-  for (const cudaEvent_t event : spare_) (void)cudaEventDestroy(event);
+  for (cudaEvent_t event : spare_) (void)cudaEventDestroy(event);
   (void)cudaFreeHost(memory_);
 }
 

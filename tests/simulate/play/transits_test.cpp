@@ -38,10 +38,10 @@ class UnderWay {
     std::map<Transits::Number, double> out;
     while (transits_.next() < std::numeric_limits<double>::infinity()) {
       const double now = transits_.next();
-      Transits::Number over{};
-      if (!transits_.advance(&over)) continue;
-      EXPECT_TRUE(out.emplace(over, now).second) << "over twice: " << over;
-      if (releases) transits_.release(over);
+      const std::optional<Transits::Number> over = transits_.advance();
+      if (!over) continue;
+      EXPECT_TRUE(out.emplace(*over, now).second) << "over twice: " << *over;
+      if (releases) transits_.release(*over);
     }
     return out;
   }
