@@ -5,7 +5,7 @@
 namespace toroid::train {
 namespace {
 
-constexpr int64_t kPlayed = 4;     // microbatches of a longer step, and one fewer, that give the rest
+constexpr int64_t kFewPlayed = 4;  // microbatches of a longer step, and one fewer, that give the rest
 constexpr double kCertain = 0.01;  // of the chip's memory: what padding and a step's remains may add
 
 Estimate of(const Simulation& simulation) {
@@ -20,7 +20,7 @@ class Estimator {
   Estimate estimate(const config::RunConfig& run) const {
     const int64_t microbatches = microbatches_of(run);
     // Sums over microbatches are a binary tree in deterministic mode: no microbatch is like the one before.
-    const bool many = microbatches > kPlayed && !run.train().deterministic();
+    const bool many = microbatches > kFewPlayed && !run.train().deterministic();
     const Estimate out = many ? from_few(run, microbatches) : first_chip(run);
     const auto room = static_cast<double>(chip_.memory_bytes);
     if (std::abs(static_cast<double>(out.peak_bytes) - room) > kCertain * room) return out;
@@ -36,11 +36,11 @@ class Estimator {
 
   Estimate from_few(config::RunConfig run, int64_t microbatches) const {
     const int64_t round = sequences_a_round(run);
-    run.mutable_batch()->set_global_sequences((kPlayed - 1) * round);
+    run.mutable_batch()->set_global_sequences((kFewPlayed - 1) * round);
     const Estimate fewer = first_chip(run);
-    run.mutable_batch()->set_global_sequences(kPlayed * round);
+    run.mutable_batch()->set_global_sequences(kFewPlayed * round);
     Estimate out = first_chip(run);
-    const int64_t more = microbatches - kPlayed;
+    const int64_t more = microbatches - kFewPlayed;
     out.step += static_cast<double>(more) * (out.step - fewer.step);
     out.peak_bytes += more * (out.peak_bytes - fewer.peak_bytes);
     return out;

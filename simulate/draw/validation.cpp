@@ -12,8 +12,8 @@
 namespace toroid::train {
 namespace {
 
-constexpr double kWide = 1000, kLeft = 60, kBetween = 70, kTop = 64, kHigh = 340, kBottom = kTop + kHigh;
-constexpr double kPanel = (kWide - kLeft - kBetween - 24) / 2;
+constexpr double kWide = 1000, kEdge = 60, kBetween = 70, kTop = 64, kHigh = 340, kBottom = kTop + kHigh;
+constexpr double kPanel = (kWide - kEdge - kBetween - 24) / 2;
 
 struct Model {
   std::string name;
@@ -87,10 +87,10 @@ std::string validation_svg(const config::Calibration& calibration, const Residua
   Svg svg(kWide, kBottom + 84);
   svg.text(14, 26, "MFU of published runs: dots published, lines simulated, dashed the null model",
            {18, "start", "#111", true});
-  mfu_panel(svg, kLeft, models, "constants fitted on all", &RunError::error, &RunError::null_error);
-  mfu_panel(svg, kLeft + kPanel + kBetween, models, "constants fitted without the model",
+  mfu_panel(svg, kEdge, models, "constants fitted on all", &RunError::error, &RunError::null_error);
+  mfu_panel(svg, kEdge + kPanel + kBetween, models, "constants fitted without the model",
             &RunError::left_out_error, &RunError::null_left_out);
-  double at = kLeft;
+  double at = kEdge;
   for (size_t m = 0; m < models.size(); ++m) {
     const char* const color = kLineColors[m % kLineColors.size()];
     svg.line(at, kBottom + 62, at + 18, kBottom + 62, color, 2);

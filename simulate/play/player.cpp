@@ -11,7 +11,7 @@
 namespace toroid::sim {
 namespace {
 
-constexpr double kNever = std::numeric_limits<double>::infinity();
+constexpr double kNoEnd = std::numeric_limits<double>::infinity();
 constexpr size_t kAxes = std::tuple_size_v<decltype(PlayedChip::group)>;
 
 // When an entry was done, and of a transfer when all chips were there and when this one was.
@@ -60,7 +60,7 @@ class Player {
 
   Played run() {
     for (size_t c = 0; c < chips_.size(); ++c) advance(c);
-    while (transits_.next() < kNever) {
+    while (transits_.next() < kNoEnd) {
       now_ = std::max(now_, transits_.next());
       if (const auto over = transits_.advance()) finish(*over);
     }
