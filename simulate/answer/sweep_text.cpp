@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <ostream>
+#include <set>
+#include <string>
 
 #include "core/base/text.h"
 #include "simulate/answer/sweep.h"
@@ -106,13 +108,13 @@ void print_sweep(std::ostream& out, const Sweep& sweep) {
   const bool ramps = std::any_of(sweep.rows.begin(), sweep.rows.end(),
                                  [](const SweepRow& row) { return row.answer && !row.answer->ramp.empty(); });
   if (ramps) out << "\nof a config with batch.ramp, a step of the last phase is played\n";
-  std::string nominal;
+  std::set<std::string> nominal;
   for (const SweepRow& row : sweep.rows) {
-    if (row.answer && row.answer->constants == "nominal" &&
-        nominal.find(row.answer->chip) == std::string::npos)
-      nominal += (nominal.empty() ? "" : ", ") + row.answer->chip;
+    if (row.answer && row.answer->constants == "nominal") nominal.insert(row.answer->chip);
   }
-  if (!nominal.empty()) out << "\nconstants of " << nominal << " are nominal, not validated\n";
+  std::string chips;
+  for (const std::string& chip : nominal) chips += (chips.empty() ? "" : ", ") + chip;
+  if (!chips.empty()) out << "\nconstants of " << chips << " are nominal, not validated\n";
   out << fmt::format("\n{} configurations in {:.1f} s", sweep.rows.size(), sweep.took.count());
   if (refused > 0) out << ", " << refused << " refused";
   out << "\n";
