@@ -1,6 +1,7 @@
 // How a kernel is started. A kernel is a type with operator()(team, args), args a plain struct that is passed
-// by value. Compiled for the host it is one host function in the order of the stream, which runs team after
-// team. What a launch returns is asked for by the device (cuda_device.cpp), once for all launches of a call.
+// by value. Compiled for the host it is one function in the order of the stream, which runs team after team;
+// CUDA's runtime is then a stand-in, whose own launch_on_host() takes it. What a launch returns is asked for
+// by the device (cuda_device.cpp), once for all launches of a call.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -32,20 +33,12 @@ void launch(cudaStream_t stream, int64_t teams, const Args& args) {
 #ifdef __CUDACC__
   run_kernel<Kernel, kThreads><<<static_cast<unsigned>(teams), kThreads, 0, stream>>>(args);
 #else
-  struct Work {
-    Args args;
-    int64_t teams;
-  };
-  const auto run = [](void* data) {
-    const auto* const work = static_cast<Work*>(data);
-    for (int64_t i = 0; i < work->teams; ++i) {
-      HostTeam<kThreads> team(i, work->teams);
-      Kernel{}(team, work->args);
+  (void)launch_on_host(stream, [args, teams] {
+    for (int64_t i = 0; i < teams; ++i) {
+      HostTeam<kThreads> team(i, teams);
+      Kernel{}(team, args);
     }
-    delete work;
-  };
-  auto* const work = new Work{args, teams};
-  if (cudaLaunchHostFunc(stream, run, work) != cudaSuccess) delete work;
+  });
 #endif
 }
 

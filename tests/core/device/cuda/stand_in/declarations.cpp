@@ -36,7 +36,6 @@ EXPECT_CALL(cudaEventRecord, Code(cudaEvent_t, cudaStream_t));
 EXPECT_CALL(cudaEventQuery, Code(cudaEvent_t));
 EXPECT_CALL(cudaEventElapsedTime, Code(float*, cudaEvent_t, cudaEvent_t));
 EXPECT_CALL(cudaMemcpyAsync, Code(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t));
-EXPECT_CALL(cudaLaunchHostFunc, Code(cudaStream_t, cudaHostFn_t, void*));
 // Overloaded in C++.
 [[maybe_unused]] constexpr Code (*kMalloc)(void**, size_t) = &cudaMalloc;
 [[maybe_unused]] constexpr Code (*kHostAlloc)(void**, size_t, unsigned) = &cudaHostAlloc;
@@ -44,7 +43,6 @@ EXPECT_CALL(cudaLaunchHostFunc, Code(cudaStream_t, cudaHostFn_t, void*));
 
 static_assert(std::is_same_v<cudaStream_t, struct CUstream_st*> &&
               std::is_same_v<cudaEvent_t, struct CUevent_st*>);
-static_assert(std::is_same_v<cudaHostFn_t, void (*)(void*)>);
 static_assert(cudaSuccess == 0 && cudaErrorInvalidValue == 1 && cudaErrorMemoryAllocation == 2 &&
               cudaErrorInsufficientDriver == 35 && cudaErrorNoDevice == 100 &&
               cudaErrorInvalidDevice == 101 && cudaErrorNotReady == 600 && cudaErrorIllegalAddress == 700 &&

@@ -214,11 +214,6 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
 #define ENTER() \
   if (const cudaError_t code = stand_in::enter(__func__); code != cudaSuccess) return code
 
-// A stream that has died does not run what is left on it, as CUDA has it, and so nobody frees its arguments.
-extern "C" const char* __lsan_default_suppressions() {  // NOLINT: the sanitizer's name
-  return "leak:launch<toroid::cuda";
-}
-
 extern "C" {
 
 const char* cudaGetErrorName(cudaError_t code) {
@@ -389,15 +384,16 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   });
   return cudaSuccess;
 }
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t run, void* data) {
+}
+
+cudaError_t launch_on_host(cudaStream_t stream, std::function<void()> kernel) {
   ENTER();
   // Of a kernel that is to fail nothing runs.
   const cudaError_t fate = stand_in::enter("kernel");
   stand_in::last_error = cudaSuccess;
-  stand_in::append(stream, [=] {
-    if (fate == cudaSuccess) run(data);
+  stand_in::append(stream, [kernel = std::move(kernel), fate] {
+    if (fate == cudaSuccess) kernel();
     return fate;
   });
   return cudaSuccess;
-}
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 
 enum cudaError {
   cudaSuccess = 0,
@@ -30,7 +31,6 @@ enum cudaDeviceAttr {
 
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
-using cudaHostFn_t = void (*)(void* data);
 
 #define cudaEventDefault 0x00
 #define cudaEventDisableTiming 0x02
@@ -66,5 +66,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t run, void* data);
 }
+
+// Not CUDA's: the launch of a kernel that was compiled for the host. A stream that has died does not run what
+// is left on it.
+cudaError_t launch_on_host(cudaStream_t stream, std::function<void()> kernel);
