@@ -16,10 +16,6 @@ DeviceArena::DeviceArena(int64_t bytes, int64_t alignment)
   if (bytes_ > 0) add_free(0, bytes_);
 }
 
-int64_t DeviceArena::end_used() const {
-  return held_.empty() ? 0 : held_.rbegin()->first + held_.rbegin()->second.bytes;
-}
-
 void DeviceArena::add_free(int64_t offset, int64_t bytes) {
   free_.emplace(offset, bytes);
   by_size_.emplace(bytes, offset);

@@ -32,8 +32,6 @@ class DeviceArena {
 
   int64_t bytes() const { return bytes_; }
   int64_t bytes_used() const { return used_; }
-  // Of the last block that is held; 0: none is.
-  int64_t end_used() const;
   int64_t largest_free() const { return by_size_.empty() ? 0 : by_size_.rbegin()->first; }
 
  private:

@@ -460,9 +460,9 @@ void Zero::end_microbatch() {
   absorb(0);
 }
 
-Tensor Zero::gradient_partials() {
+Array Zero::gradient_partials() {
   for (size_t u = 0; u < units_.size(); ++u) held_[u].pending.push_back(pods_->finish(u));
-  if (options_.tiles.deterministic) return canonical_partials();
+  if (options_.tiles.deterministic) return {canonical_partials(), {}};
   int64_t at = 0;
   for (size_t u = 0; u < units_.size(); ++u) {
     const int64_t blocks = op::reduce_blocks(held_[u].size());
@@ -478,11 +478,10 @@ Tensor Zero::gradient_partials() {
     }
     at += blocks;
   }
-  gathered_partials_ = borrow(partials_);
+  Array gathered = borrow(partials_);
   const CollectiveLabel label{"gradient norm", "gradients", Phase::optimizer};
-  if (sharded_) gathered_partials_ = groups_.gather.all_gather(std::move(gathered_partials_), label);
-  gathered_partials_ = groups_.model.all_gather(std::move(gathered_partials_), label);
-  return gathered_partials_.tensor;
+  if (sharded_) gathered = groups_.gather.all_gather(std::move(gathered), label);
+  return groups_.model.all_gather(std::move(gathered), label);
 }
 
 void Zero::update(const StepScalars& scalars) {

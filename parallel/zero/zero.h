@@ -94,7 +94,7 @@ class Zero {
   void end_microbatch();
   // Sums of squares of all gradient blocks of the model: equal on all ranks, in deterministic mode in an
   // order that does not depend on the layout.
-  Tensor gradient_partials();
+  Array gradient_partials();
   // Updates the shards; where one is due, the outer step of the pods follows.
   void update(const StepScalars& scalars);
   // The outer step at once, if pods have trained apart since the last one: for the end of a run.
@@ -184,7 +184,7 @@ class Zero {
   std::vector<int> contributions_;  // of a microbatch, by unit
   std::deque<Arrival> arrived_;     // reduced shards that have not been added yet
   int64_t microbatches_ = 0, microbatch_ = 0;
-  Array partials_, gathered_partials_;
+  Array partials_;
 };
 
 }  // namespace toroid

@@ -36,7 +36,7 @@ constexpr SpanKind kProducts{"products", "#4477aa"}, kOthers{"other operators", 
 
 const SpanKind& span_kind(const Record& record) {
   if (record.kind == Record::Kind::wait) return kWaits;
-  if (record.kind == Record::Kind::transfer) return record.info.operation == "all_gather" ? kGathers : kSums;
+  if (record.kind == Record::Kind::transfer) return record.info->operation == "all_gather" ? kGathers : kSums;
   return record.cost.products.empty() ? kOthers : kProducts;
 }
 
@@ -51,9 +51,9 @@ Pass pass_of(const sim::Played& played, const std::string& layer, bool forward) 
   bool inside = false;
   for (const sim::TimeSpan& span : played.spans) {
     const Record& record = *span.record;
-    if (record.kind != Record::Kind::transfer || record.info.axis != mesh::name(mesh::Axis::model)) continue;
+    if (record.kind != Record::Kind::transfer || record.info->axis != mesh::name(mesh::Axis::model)) continue;
     const bool of_layer =
-        record.info.tensor.starts_with(layer) && (record.info.phase == Phase::forward) == forward;
+        record.info->tensor.starts_with(layer) && (record.info->phase == Phase::forward) == forward;
     if (of_layer && !inside) out.begin = span.begin;
     if (of_layer) out.end = span.end;
     if (inside && !of_layer) {
@@ -91,7 +91,7 @@ void draw_panel(Svg& svg, const sim::Played& played, const Pass& window, double 
       const SpanKind& kind = span_kind(*span.record);
       const bool transfer = span.record->kind == Record::Kind::transfer;
       const std::string what =
-          transfer ? span.record->info.operation + " " + span.record->info.tensor
+          transfer ? span.record->info->operation + " " + span.record->info->tensor
                    : std::string(span.record->kind == Record::Kind::wait ? "wait" : span.record->op);
       svg.box(kNames + begin * pixels_a_second, y + 2, (end - begin) * pixels_a_second, kQueueHeight - 4,
               kind.color, fmt::format("{}, {:.3f} ms", what, (span.end - span.begin).count() * 1e3),

@@ -28,7 +28,7 @@ std::string name_of_span(const Record& record) {
     case Record::Kind::wait:
       return "wait";
     case Record::Kind::transfer:
-      return record.info.operation + " " + record.info.tensor;
+      return record.info->operation + " " + record.info->tensor;
     case Record::Kind::copy:
       return "copy";
     default:
@@ -54,8 +54,8 @@ void write_timeline(const Path& file, const sim::Played& played, sim::Network& n
     if (record.kind == Record::Kind::launch) shown["args"] = {{"phase", name_of(record.phase).data()}};
     if (record.kind == Record::Kind::transfer) {
       shown["args"] = {
-          {"bytes", record.info.wire_bytes}, {"axis", record.info.axis}, {"way", record.info.method}};
-      const sim::Flow& flow = network.flow(record.info);
+          {"bytes", record.info->wire_bytes}, {"axis", record.info->axis}, {"way", record.info->method}};
+      const sim::Flow& flow = network.flow(*record.info);
       for (int link = 0; link < sim::kLinks; ++link) {
         if (flow.bytes[static_cast<size_t>(link)] > 0)
           events.push_back(event(kFirstLinkRow + link, name_of_span(record), span));

@@ -211,7 +211,7 @@ class Player {
         beside += std::max(0.0, std::min(at->second, end.time) - std::max(at->first, transit.begun));
       state.owed += std::min(transit.flow->lost.count(), beside);
     }
-    if (lane == 0) note_waited(c, entry.queue, state.time[0], end, entry.record->info.phase);
+    if (lane == 0) note_waited(c, entry.queue, state.time[0], end, entry.record->info->phase);
     sum.busy[queue] += Seconds(end.time - end.begun);
     for (size_t link = 0; link < kLinks; ++link) {
       sum.link_seconds[link] += transit.flow->busy[link];

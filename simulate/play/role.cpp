@@ -1,6 +1,9 @@
 #include "simulate/play/role.h"
 
 #include <algorithm>
+#include <functional>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "core/base/error.h"
@@ -27,19 +30,24 @@ class Prices {
   explicit Prices(const Chip& chip) : chip_(chip) {}
 
   std::pair<double, OperatorTime::Bound> of(const Record& record) {
+    if (record.kind != Record::Kind::copy) return of(record.op, record.cost);
     Cost cost = record.cost;
-    if (record.kind == Record::Kind::copy) cost.bytes_read = cost.bytes_written = record.bytes;
-    for (const Priced& each : known_) {
-      if (each.op == record.op && same(each.cost, cost)) return {each.seconds, each.bound};
-    }
-    const OperatorTime time = time_of(chip_, record.op, cost);
-    constexpr size_t kMost = 64;  // past which looking costs as much as pricing
-    if (known_.size() < kMost)
-      known_.push_back({record.op, std::move(cost), time.total.count(), time.bound()});
-    return {time.total.count(), time.bound()};
+    cost.bytes_read = cost.bytes_written = record.bytes;
+    return of(record.op, cost);
   }
 
  private:
+  std::pair<double, OperatorTime::Bound> of(std::string_view op, const Cost& cost) {
+    auto [at, end] = known_.equal_range(key_of(op, cost));
+    for (; at != end; ++at) {
+      const Priced& each = at->second;
+      if (each.op == op && same(each.cost, cost)) return {each.seconds, each.bound};
+    }
+    const OperatorTime time = time_of(chip_, op, cost);
+    known_.emplace(key_of(op, cost), Priced{op, cost, time.total.count(), time.bound()});
+    return {time.total.count(), time.bound()};
+  }
+
   struct Priced {
     std::string_view op;
     Cost cost;
@@ -56,8 +64,21 @@ class Prices {
                       });
   }
 
+  static uint64_t key_of(std::string_view op, const Cost& cost) {
+    uint64_t key = std::hash<std::string_view>{}(op);
+    const auto add = [&key](int64_t value) {
+      key = (key ^ static_cast<uint64_t>(value)) * 0x9e3779b97f4a7c15u;
+      key ^= key >> 32;
+    };
+    add(cost.bytes_read);
+    add(cost.bytes_written);
+    add(cost.vector_flops);
+    for (const Product& product : cost.products) add(product.flops());
+    return key;
+  }
+
   const Chip& chip_;
-  std::vector<Priced> known_;
+  std::unordered_multimap<uint64_t, Priced> known_;
 };
 
 class Builder {
@@ -75,9 +96,12 @@ class Builder {
   }
 
   Role build(std::span<const Record> records) {
+    std::array<size_t, kQueues> length{};
     for (const Record& record : records) {
       if (is_entry(record)) tickets_[index(record.queue)].push_back(record.ticket);
+      if (is_entry(record) || record.kind == Record::Kind::wait) ++length[lane_[index(record.queue)]];
     }
+    for (size_t lane = 0; lane < kQueues; ++lane) out_.lanes[lane].reserve(length[lane]);
     for (auto& ends : ends_) ends.assign(tickets_[static_cast<size_t>(&ends - ends_.data())].size(), -1);
     find_who_is_waited_for(records);
     std::array<uint32_t, kQueues> issued{};
@@ -131,8 +155,8 @@ class Builder {
     entry.end = ends_[queue][number];
     if (record.kind == Record::Kind::transfer) {
       entry.kind = Entry::Kind::transfer;
-      entry.axis = axis_of(record.info);
-      entry.flow = &network_.flow(record.info);
+      entry.axis = axis_of(*record.info);
+      entry.flow = &network_.flow(*record.info);
       out_.loses = out_.loses || entry.flow->lost > Seconds(0);
       if (queue == index(Queue::pod) &&
           network_.schedule().between_pods == Schedule::Beside::operators_but_latencies) {

@@ -2,31 +2,18 @@
 // each kind of chip and played on simulated links.
 #pragma once
 
-#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "configs/run.pb.h"
 #include "core/device/sim/chip.h"
 #include "simulate/play/player.h"
+#include "simulate/play/record.h"
 #include "simulate/play/variation.h"
 #include "train/engine/plugins.h"
 
 namespace toroid::train {
-
-// What one kind of chip issues in a step, and the memory that it takes.
-struct SimulatedRole {
-  int rank = 0;  // one that has it
-  std::vector<std::pair<bool, bool>>
-      ends;  // whether the data and the model axis end at the chips that have it
-  int64_t microbatches = 1;
-  std::vector<Record> records;
-  Statistics memory;
-  // Of a device that hands memory on while queues still use it: up to the end of the last block, with the
-  // gaps between blocks. As `memory.bytes_peak` where memory is the system's.
-  int64_t placed_bytes = 0;
-  std::map<Phase, int64_t> peak_by_phase;  // bytes, within the step
-};
 
 struct SimulateOptions {
   bool spans = false;  // keep the first chip's
@@ -44,17 +31,6 @@ int64_t sequences_a_round(const config::RunConfig& run);
 // Microbatches of a step, as the step program counts them.
 int64_t microbatches_of(const config::RunConfig& run);
 
-// What an estimate may leave out.
-struct RecordOptions {
-  bool first_alone = false;  // of the first chip, which stands for all: the others have other padding
-  bool first_step = false;   // that finds memory as the set-up left it, instead of the next, one of many
-};
-
-// Records the step of each kind of chip: the first and the last of the model and the data axis.
-std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins,
-                                        const RecordOptions& options = {});
-
 // What simulate.schedule names; Toroid's own where nothing does. UserError where there is no such file.
 sim::Schedule schedule_of(const config::RunConfig& run);
 
@@ -63,7 +39,7 @@ sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, con
 
 // Plays what record_roles() gave for this config: where chips differ, all of them.
 sim::Played play_step(const config::RunConfig& run, const sim::Chip& chip,
-                      const std::vector<SimulatedRole>& roles, const SimulateOptions& options = {});
+                      std::span<const SimulatedRole> roles, const SimulateOptions& options = {});
 Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip,
                              std::vector<SimulatedRole> roles, const SimulateOptions& options = {});
 

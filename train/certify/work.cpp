@@ -421,8 +421,8 @@ int64_t RankWork::all_flops() const {
 RankWork recorded_work(std::span<const Record> records) {
   RankWork work;
   for (const Record& record : records) {
-    if (record.kind == Record::Kind::transfer && record.info.bytes > 0) {
-      work.bytes[record.info.axis + " " + record.info.operation] += record.info.bytes;
+    if (record.kind == Record::Kind::transfer && record.info->bytes > 0) {
+      work.bytes[record.info->axis + " " + record.info->operation] += record.info->bytes;
     }
     for (const Product& product : record.cost.products) {
       work.flops[std::string(name_of(record.phase)) + " " + kind_of_operator(record.op)] += product.flops();

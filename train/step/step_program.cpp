@@ -311,7 +311,7 @@ void StepProgram::step() {
   Context& c = context_;
   c.phase = Phase::optimizer;
   const Array& control = control_[1 - finished_];
-  c.launch(op::sum(step_losses(inputs.microbatches), loss_sum_.tensor));
+  c.launch(op::sum(step_losses(inputs.microbatches).tensor, loss_sum_.tensor));
   decide(inputs, control.tensor);
   zero_.update({state_.tensor, control.tensor});
   marks_.end = device_.record(Queue::compute);
@@ -321,13 +321,12 @@ void StepProgram::step() {
 // One verdict for all ranks, also where pods train apart: on the loss of the whole step and on the root mean
 // square of the pods' norms. Each pod then clips on its own.
 void StepProgram::decide(const Inputs& inputs, const Tensor& control) {
-  Tensor partials = zero_.gradient_partials();
+  Array partials = zero_.gradient_partials();
   if (zero_.pods().apart()) {
-    context_.launch(op::sum(partials, pod_square_.tensor));
-    pod_squares_ = zero_.pods().gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
-    partials = pod_squares_.tensor;
+    context_.launch(op::sum(partials.tensor, pod_square_.tensor));
+    partials = zero_.pods().gather({pod_square_.tensor, {}}, {"norms", "batch", Phase::optimizer});
   }
-  context_.launch(op::decide(partials, loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
+  context_.launch(op::decide(partials.tensor, loss_sum_.tensor, inputs.count.tensor, inputs.rate.tensor,
                              zero_.pods().go(), state_.tensor, control, options_.decide, pod_square_.tensor));
 }
 
@@ -348,12 +347,12 @@ StepResult StepProgram::result(int steps_ago) {
 }
 
 // The losses of all microbatches of all replicas, in deterministic mode in the order of the sequences.
-Tensor StepProgram::step_losses(int64_t microbatches) {
+Array StepProgram::step_losses(int64_t microbatches) {
   const CollectiveLabel label{"losses", "batch", Phase::optimizer};
-  gathered_losses_ = groups_.gather.all_gather({losses_.tensor.slice_rows(0, microbatches), {}}, label);
-  gathered_losses_ = zero_.pods().gather(std::move(gathered_losses_), label);
-  const Tensor& all = gathered_losses_.tensor;  // [pods, data, microbatches]
-  if (!ordered_losses_.tensor) return all;
+  Array gathered = groups_.gather.all_gather({losses_.tensor.slice_rows(0, microbatches), {}}, label);
+  gathered = zero_.pods().gather(std::move(gathered), label);
+  const Tensor& all = gathered.tensor;  // [pods, data, microbatches]
+  if (!ordered_losses_.tensor) return gathered;
   for (int64_t pod = 0; pod < pod_.size; ++pod) {
     for (int64_t rank = 0; rank < data_.size; ++rank) {
       for (int64_t k = 0; k < microbatches; ++k) {
@@ -362,7 +361,7 @@ Tensor StepProgram::step_losses(int64_t microbatches) {
       }
     }
   }
-  return ordered_losses_.tensor.slice_rows(0, microbatches * dealer_.replicas());
+  return {ordered_losses_.tensor.slice_rows(0, microbatches * dealer_.replicas()), {}};
 }
 
 template <class Body>

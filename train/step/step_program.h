@@ -138,7 +138,7 @@ class StepProgram {
   // Walks the units forward and hands each stage's visit to `body`, its weights ready.
   template <class Body>
   void walk_forward(const Body& body);
-  Tensor step_losses(int64_t microbatches);
+  Array step_losses(int64_t microbatches);
   void decide(const Inputs& inputs, const Tensor& control);
   Array without_padding(std::span<const Tensor> parts, int64_t columns, int64_t sequences);
 
@@ -158,8 +158,8 @@ class StepProgram {
   int next_ = 0;  // which of the two inputs the next upload fills
   Array state_, control_[2];
   int finished_ = 0;  // which control the last step wrote
-  Array token_loss_, losses_, gathered_losses_, ordered_losses_, loss_sum_;
-  Array pod_square_, pod_squares_;  // squared gradient norms of this pod and of all, where pods train apart
+  Array token_loss_, losses_, ordered_losses_, loss_sum_;
+  Array pod_square_;  // the squared gradient norm of this pod, where pods train apart
   StepMarks marks_;
   bool marks_microbatches_ = false;
   std::function<void(const Unit* unit)> on_visit_;

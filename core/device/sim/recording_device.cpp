@@ -1,6 +1,7 @@
 #include "core/device/sim/recording_device.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/base/error.h"
 
@@ -30,6 +31,35 @@ void RecordingDevice::keep_records(bool keep, size_t expected) {
   keep_ = keep;
 }
 
+void RecordingDevice::follow(Phase until, bool then_keep) {
+  following_ = true;
+  then_keep_ = then_keep;
+  until_ = until;
+  followed_ = {};
+  mix(static_cast<uint64_t>(statistics().bytes_now), 0);
+}
+
+// A step of FNV-1a over words, with a rotation that brings high bits down.
+void RecordingDevice::mix(uint64_t first, uint64_t second) {
+  constexpr uint64_t kPrime = 0x100000001b3;
+  uint64_t& digest = followed_.digest;
+  digest = std::rotl((digest ^ first) * kPrime, 29);
+  digest = std::rotl((digest ^ second) * kPrime, 29);
+}
+
+Tickets RecordingDevice::issued() {
+  Tickets out{};
+  for (size_t queue = 0; queue < kQueues; ++queue) out[queue] = record(static_cast<Queue>(queue)).ticket;
+  return out;
+}
+
+void RecordingDevice::end_following() {
+  following_ = false;
+  followed_.records = records_.size();
+  followed_.ended = true;
+  keep_ = keep_ || then_keep_;
+}
+
 Record& RecordingDevice::keep(Record::Kind kind, int64_t bytes, Queue queue) {
   Record& record = records_.emplace_back();
   record.kind = kind;
@@ -53,13 +83,8 @@ void RecordingDevice::place_memory() {
   arena_.emplace(kEndless);
 }
 
-int64_t RecordingDevice::take_placed_peak() {
-  const int64_t peak = placed_peak_;
-  placed_peak_ = arena_ ? arena_->end_used() : 0;
-  return peak;
-}
-
 void RecordingDevice::on_allocate(Block& block) {
+  note(Record::Kind::allocate, block.home, static_cast<uint64_t>(block.bytes));
   if (keeps()) keep(Record::Kind::allocate, block.bytes, Queue::compute).text = block.holder;
   if (inner_ != nullptr) inner_->on_allocate(block);
   if (!arena_) return;
@@ -70,6 +95,7 @@ void RecordingDevice::on_allocate(Block& block) {
 }
 
 void RecordingDevice::on_free(const Block& block) {
+  note(Record::Kind::free, block.home, static_cast<uint64_t>(block.bytes));
   if (keeps()) keep(Record::Kind::free, block.bytes, Queue::compute).text = block.holder;
   if (inner_ != nullptr) inner_->on_free(block);
   if (block.offset >= 0) arena_->free(block.offset, block.last_use());
@@ -77,6 +103,14 @@ void RecordingDevice::on_free(const Block& block) {
 
 void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,
                                 Event ticket) {
+  if (following_ && call.phase == until_) end_following();
+  if (following_) {
+    note(Record::Kind::launch, ticket.queue, reinterpret_cast<uintptr_t>(call.kind));
+    for (const Operand& operand : call.operands) {
+      const Tensor& tensor = operand.tensor;
+      mix(static_cast<uint64_t>(tensor ? tensor.extent_bytes() : 0), static_cast<uint64_t>(tensor.type));
+    }
+  }
   if (!keeps()) {
     if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
     return;
@@ -93,6 +127,7 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const La
 }
 
 void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
+  note(Record::Kind::copy, ticket.queue, static_cast<uint64_t>(to.bytes()));
   if (keeps()) {
     Record& record = keep(Record::Kind::copy, to.bytes(), ticket.queue);
     if (!keep_waits_) record.text = to.text();
@@ -103,12 +138,14 @@ void RecordingDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket
 
 void RecordingDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand> operands,
                                   const CollectiveInfo& info, Event ticket) {
+  if (following_ && info.phase == until_) end_following();
+  note(Record::Kind::transfer, ticket.queue, static_cast<uint64_t>(info.wire_bytes));
   if (keeps()) {
     Record& record = keep(Record::Kind::transfer, info.bytes, ticket.queue);
     if (!keep_waits_) record.text = info.operation + " " + info.axis + " " + info.tensor;
     record.op = "collective";
     record.phase = info.phase;
-    record.info = info;
+    record.info = std::make_shared<CollectiveInfo>(info);
     record.ticket = ticket.ticket;
   }
   if (inner_ != nullptr) inner_->on_transfer(std::move(transfer), operands, info, ticket);
@@ -119,6 +156,8 @@ void RecordingDevice::on_record(Event event) {
 }
 
 void RecordingDevice::on_wait(Queue queue, Event event) {
+  // By how long ago it was: numbers as such depend on what was issued before.
+  if (following_) note(Record::Kind::wait, queue, record(event.queue).ticket - event.ticket);
   if (keep_waits_ && keeps()) keep(Record::Kind::wait, 0, queue).until = event;
   if (inner_ != nullptr) inner_->on_wait(queue, event);
 }

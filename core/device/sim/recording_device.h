@@ -3,6 +3,7 @@
 // never ran.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,7 +24,7 @@ struct Record {
   Phase phase = Phase::forward;
   Queue queue = Queue::compute;
   int64_t bytes = 0;    // of an allocation, a free, a copy or a collective's whole array
-  CollectiveInfo info;  // of a transfer
+  std::shared_ptr<const CollectiveInfo> info;  // of a transfer
   uint64_t ticket = 0;  // of a launch, a copy or a transfer: its number on its queue
   Event until;          // of a wait: `queue` goes on when this has passed
   Seconds time{0};      // where `timed`
@@ -53,14 +54,25 @@ class RecordingDevice final : public Device {
   size_t calls() const { return calls_; }
   // Off: calls are only passed on. `expected` of the records that follow have their place before they come.
   void keep_records(bool keep, size_t expected = 0);
+  // What was issued from follow() on, up to the first operator or collective of a phase.
+  struct Followed {
+    uint64_t digest = 0;  // of all calls and of the memory held: equal where the same was issued
+    size_t records = 0;   // that were kept until then
+    bool ended = false;   // that phase has begun
+  };
+  // `then_keep`: records are kept from there on.
+  void follow(Phase until, bool then_keep = false);
+  const Followed& followed() const { return followed_; }
+  // The last one of each queue.
+  Tickets issued();
   // For players: what queues wait for as well, and no texts.
   void keep_waits() { keep_waits_ = true; }
   // Places what is allocated as a device that runs ahead does: memory that is handed out again makes its next
   // user wait for its last ones. Without a device behind it, and before the first allocation. There is no end
   // of the memory; how much of it was ever used is what such a device needs.
   void place_memory();
-  // Up to the highest byte that was used since the last call or place_memory(), gaps between blocks included.
-  int64_t take_placed_peak();
+  // Up to the highest byte that was ever used, gaps between blocks included.
+  int64_t placed_peak() const { return placed_peak_; }
 
  protected:
   void on_allocate(Block& block) override;
@@ -79,10 +91,19 @@ class RecordingDevice final : public Device {
     ++calls_;
     return keep_;
   }
+  // Of a call, what tells it from others: its record's kind, queue, and more.
+  void note(Record::Kind kind, Queue queue, uint64_t what) {
+    if (following_) mix(static_cast<uint64_t>(kind) << 8 | static_cast<uint64_t>(queue), what);
+  }
+  void mix(uint64_t first, uint64_t second);
+  void end_following();
   Record& keep(Record::Kind kind, int64_t bytes, Queue queue);
 
   Device* inner_;
   bool timed_ = false, keep_ = true, keep_waits_ = false;
+  bool following_ = false, then_keep_ = false;
+  Phase until_{};
+  Followed followed_;
   std::optional<DeviceArena> arena_;
   int64_t placed_peak_ = 0;
   size_t calls_ = 0;

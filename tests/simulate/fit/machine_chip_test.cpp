@@ -103,12 +103,13 @@ void expect_same(const std::vector<Record>& simulated, const std::vector<Record>
   for (size_t i = 0; i < simulated.size(); ++i) {
     const Record &a = simulated[i], &b = real[i];
     const auto tell = [&](const Record& r) {
+      const CollectiveInfo info = r.info == nullptr ? CollectiveInfo{} : *r.info;
       return std::to_string(static_cast<int>(r.kind)) + " " + std::string(r.op) + " " + r.text + " bytes " +
              std::to_string(r.bytes) + " queue " + std::to_string(static_cast<int>(r.queue)) + " FLOPs " +
              std::to_string(r.cost.flops()) + " read " + std::to_string(r.cost.bytes_read) + " written " +
-             std::to_string(r.cost.bytes_written) + " " + r.info.operation + " " + r.info.axis + " " +
-             r.info.tensor + " " + r.info.method + " " + std::to_string(r.info.wire_bytes) + " of " +
-             std::to_string(r.info.ranks);
+             std::to_string(r.cost.bytes_written) + " " + info.operation + " " + info.axis + " " +
+             info.tensor + " " + info.method + " " + std::to_string(info.wire_bytes) + " of " +
+             std::to_string(info.ranks);
     };
     ASSERT_EQ(tell(a), tell(b)) << what << ", record " << i;
   }

@@ -75,9 +75,9 @@ std::vector<Held> held_weights(const Simulation& of) {
     if (record.kind == Record::Kind::launch && record.queue == Queue::compute && when.count(&record) > 0)
       last = &record;
     const bool layers = record.kind == Record::Kind::transfer && record.queue == Queue::gather &&
-                        record.info.tensor.starts_with("layer.");
+                        record.info->tensor.starts_with("layer.");
     if (layers) {
-      layer_bytes = record.info.bytes;
+      layer_bytes = record.info->bytes;
       live.push_back(out.size());
       out.push_back({layer_bytes, when.at(&record).begin.count(), 0});
     }

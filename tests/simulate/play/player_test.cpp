@@ -115,7 +115,7 @@ TEST(Player, SharesAreMaxMinFair) {
   Script script;
   script.gather(2);
   script.gather(1, "data", Queue::reduce);
-  script.records.back().info.method = "ring";  // 2 seconds alone, of one direction
+  script.change([](CollectiveInfo& info) { info.method = "ring"; });  // 2 seconds alone, of one direction
   script.gather(1, "model", Queue::model);
   const Played played = play_on(kSquare, {script}, {{0, 1.0, {}}});
   EXPECT_NEAR(played.busy[static_cast<size_t>(Queue::model)].count(), 1, 1e-9);

@@ -39,9 +39,9 @@ std::string text_of(const Record& record) {
     case Record::Kind::copy:
       return "copy " + std::to_string(record.bytes) + queue;
     case Record::Kind::transfer:
-      return record.info.operation + " " + record.info.axis + " " + record.info.tensor + " by " +
-             record.info.method + ", " + std::to_string(record.info.bytes) + " bytes, on the wire " +
-             std::to_string(record.info.wire_bytes) + ", ranks " + std::to_string(record.info.ranks) + queue;
+      return record.info->operation + " " + record.info->axis + " " + record.info->tensor + " by " +
+             record.info->method + ", " + std::to_string(record.info->bytes) + " bytes, on the wire " +
+             std::to_string(record.info->wire_bytes) + ", ranks " + std::to_string(record.info->ranks) + queue;
     case Record::Kind::allocate:
       return "allocate " + record.text + " " + std::to_string(record.bytes);
     case Record::Kind::free:

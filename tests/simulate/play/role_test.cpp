@@ -136,8 +136,10 @@ Script reduced_between_pods() {
   const uint64_t made = script.op(1);
   script.wait(Queue::pod, Queue::compute, made);
   script.gather(1, "pod", Queue::pod);
-  script.records.back().info.operation = "all_reduce";
-  script.records.back().info.ranks = 2;
+  script.change([](CollectiveInfo& info) {
+    info.operation = "all_reduce";
+    info.ranks = 2;
+  });
   script.op(2);
   return script;
 }

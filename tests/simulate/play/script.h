@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,12 +31,20 @@ class Script {
     record.kind = Record::Kind::transfer;
     record.op = "collective";
     record.queue = queue;
-    record.info.operation = "all_gather";
-    record.info.axis = axis;
-    record.info.ranks = 4;
-    record.info.method = "bidirectional_ring";
-    record.info.bytes = record.info.wire_bytes = static_cast<int64_t>(seconds * kSecond);
+    CollectiveInfo info;
+    info.operation = "all_gather";
+    info.axis = axis;
+    info.ranks = 4;
+    info.method = "bidirectional_ring";
+    info.bytes = info.wire_bytes = static_cast<int64_t>(seconds * kSecond);
+    record.info = std::make_shared<CollectiveInfo>(info);
     return add(record);
+  }
+  // Of the last record, which is a collective: another one.
+  void change(const std::function<void(CollectiveInfo&)>& how) {
+    CollectiveInfo info = *records.back().info;
+    how(info);
+    records.back().info = std::make_shared<CollectiveInfo>(info);
   }
   Script& wait(Queue queue, Queue on, uint64_t ticket) {
     Record record;

@@ -142,7 +142,7 @@ void expect_whole(const Traced& traced) {
       std::vector<std::string> issued, seen;
       for (const Record& record : records) {
         if (record.kind == Record::Kind::transfer && record.queue == static_cast<Queue>(queue)) {
-          issued.push_back(text_of(record.info));
+          issued.push_back(text_of(*record.info));
         }
       }
       for (const Slice& slice : traced.rows.at({rank, kRows[queue]})) seen.push_back(text_of(slice));
