@@ -155,7 +155,7 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   };
   // A short step is as quickly simulated, and the first one of a run is less like those that follow.
   constexpr size_t kShort = 5000;
-  const bool is_short = simulation.roles[0].records.size() < kShort;
+  const bool is_short = simulation.roles[0].records().size() < kShort;
   const sim::Played& played = simulation.played;
   const Seconds work = played.products + played.vector_bound + played.memory_bound;
   for (const Variant& change : changes.all()) {
@@ -186,8 +186,8 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   // Of the first chip alone, as the changes above.
   const auto first = std::span(simulation.roles).first(1);
   const Seconds gained = play_step(run, chip, first).step - play_step(run, faster, first).step;
-  return out + fmt::format("; links twice as fast would give {:.0f} %",
-                           gain(run, simulation.played.step - gained));
+  return out +
+         fmt::format("; links twice as fast would give {:.0f} %", gain(run, simulation.played.step - gained));
 }
 
 }  // namespace toroid::train

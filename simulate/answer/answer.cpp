@@ -20,9 +20,9 @@ double peak_of(const config::RunConfig& run, const sim::Chip& chip) {
 
 double product_flops(const SimulatedRole& role) {
   double flops = 0;
-  for (const Record& record : role.records) {
+  role.records().each([&flops](const Record& record) {
     for (const Product& product : record.cost.products) flops += static_cast<double>(product.flops());
-  }
+  });
   return flops;
 }
 

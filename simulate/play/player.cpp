@@ -33,7 +33,7 @@ struct ChipState {
 // to be played in the order of time is collectives alone.
 class Player {
  public:
-  Player(const Chip& chip, Network& network, const std::vector<std::span<const Record>>& roles,
+  Player(const Chip& chip, Network& network, const std::vector<StepRecords>& roles,
          const std::vector<PlayedChip>& chips, const PlayOptions& options)
       : network_(options.schedule, network),
         chips_(chips),
@@ -273,7 +273,7 @@ class Player {
 
 }  // namespace
 
-Played play(const Chip& chip, Network& network, const std::vector<std::span<const Record>>& roles,
+Played play(const Chip& chip, Network& network, const std::vector<StepRecords>& roles,
             const std::vector<PlayedChip>& chips, const PlayOptions& options) {
   require(!chips.empty(), "there is a chip to play");
   return Player(chip, network, roles, chips, options).run();

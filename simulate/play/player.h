@@ -10,6 +10,7 @@
 #include "core/device/sim/chip.h"
 #include "core/device/sim/recording_device.h"
 #include "simulate/play/network.h"
+#include "simulate/play/role.h"
 #include "simulate/play/schedule.h"
 
 namespace toroid::sim {
@@ -51,7 +52,7 @@ struct Played {
 
 // `roles`: what each kind of chip recorded (with waits), which outlives the result's spans. All chips issue
 // the same collectives in the same order; InternalError where they do not.
-Played play(const Chip& chip, Network& network, const std::vector<std::span<const Record>>& roles,
+Played play(const Chip& chip, Network& network, const std::vector<StepRecords>& roles,
             const std::vector<PlayedChip>& chips, const PlayOptions& options = {});
 
 }  // namespace toroid::sim

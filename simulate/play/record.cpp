@@ -25,27 +25,37 @@ bool same(const Record& a, const Record& b) {
          a.cost.flops() == b.cost.flops();
 }
 
-bool same(const SimulatedRole& a, const SimulatedRole& b) {
-  return a.memory.bytes_peak == b.memory.bytes_peak &&
-         std::equal(a.records.begin(), a.records.end(), b.records.begin(), b.records.end(),
+bool same(std::span<const Record> a, std::span<const Record> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const Record& x, const Record& y) { return same(x, y); });
 }
 
-// An allocation belongs to the phase of the next operator.
-std::map<Phase, int64_t> peaks(const std::vector<Record>& records, int64_t bytes) {
-  std::map<Phase, int64_t> out;
-  int64_t most = bytes;
-  for (const Record& record : records) {
-    if (record.kind == Record::Kind::allocate) bytes += record.bytes;
-    if (record.kind == Record::Kind::free) bytes -= record.bytes;
-    most = std::max(most, bytes);
-    if (record.kind != Record::Kind::launch) continue;
-    int64_t& peak = out[record.phase];
-    peak = std::max(peak, most);
-    most = bytes;
-  }
-  return out;
+bool same(const SimulatedRole& a, const SimulatedRole& b) {
+  return a.memory.bytes_peak == b.memory.bytes_peak && same(a.rest, b.rest) &&
+         (a.passes == b.passes || same(*a.passes, *b.passes));
 }
+
+// What is held at most, by phase. An allocation belongs to the phase of the next operator.
+class Peaks {
+ public:
+  explicit Peaks(int64_t bytes) : bytes_(bytes), most_(bytes) {}
+  void add(std::span<const Record> records) {
+    for (const Record& record : records) {
+      if (record.kind == Record::Kind::allocate) bytes_ += record.bytes;
+      if (record.kind == Record::Kind::free) bytes_ -= record.bytes;
+      most_ = std::max(most_, bytes_);
+      if (record.kind != Record::Kind::launch) continue;
+      int64_t& peak = by_phase_[record.phase];
+      peak = std::max(peak, most_);
+      most_ = bytes_;
+    }
+  }
+  const std::map<Phase, int64_t>& by_phase() const { return by_phase_; }
+
+ private:
+  int64_t bytes_, most_;
+  std::map<Phase, int64_t> by_phase_;
+};
 
 // A step's records grow with its microbatches and layers, about 90 kB for one of each on every kind of chip.
 void check_length(const config::RunConfig& run) {
@@ -80,9 +90,9 @@ class Issuing {
     device_->keep_records(false);
     device_->keep_waits();
     if (!measured_) device_->place_memory();
-    engine_ = make_engine(run, mesh,
-                          measured_ ? make_recorded_world(rank, size, true) : make_simulated_world(rank, size),
-                          std::move(recorder), plugins);
+    engine_ = make_engine(
+        run, mesh, measured_ ? make_recorded_world(rank, size, true) : make_simulated_world(rank, size),
+        std::move(recorder), plugins);
     engine_.program->initialise(run.train().seed());
   }
 
@@ -91,16 +101,14 @@ class Issuing {
     engine_.program->upload({}, 0);
     engine_.program->step();
   }
-  // With the records that the device has kept of a step that began with `before` bytes held.
-  SimulatedRole role(int64_t before) {
+  // Of what has been issued so far; nothing is recorded any more.
+  SimulatedRole role() {
     SimulatedRole out;
     out.rank = rank_;
     out.microbatches = engine_.program->microbatches();
     device_->keep_records(false);
-    out.records = device_->take_records();
     out.memory = device_->statistics();
     out.placed_bytes = measured_ ? out.memory.bytes_peak : device_->placed_peak();
-    out.peak_by_phase = peaks(out.records, before);
     return out;
   }
 
@@ -132,10 +140,9 @@ class Recorder {
 
  private:
   struct Step {
-    RecordingDevice::Followed step_before, step;
-    Tickets begin{};           // of the step
-    size_t calls = 0;          // of a step
-    int64_t bytes_before = 0;  // that were held when the step began
+    uint64_t digest = 0;  // of the passes of the step before
+    Tickets begin{};
+    Peaks peaks;  // of its passes
   };
   struct Recorded {
     SimulatedRole role;
@@ -145,52 +152,59 @@ class Recorder {
   Recorded record_in_full(int rank) const {
     Issuing chip(run_, mesh_, rank, chip_, plugins_);
     RecordingDevice& device = chip.device();
-    Step out;
+    size_t calls = likely_records(run_);
+    uint64_t digest = 0;
     if (!first_step_) {
-      const size_t calls = device.calls();
+      const size_t before = device.calls();
       device.follow(Phase::optimizer);
       chip.step();
-      out.step_before = device.followed();
-      out.calls = device.calls() - calls;
+      digest = device.followed().digest;
+      calls = device.calls() - before;
     }
-    out.begin = device.issued();
-    out.bytes_before = device.statistics().bytes_now;
-    device.keep_records(true, out.calls > 0 ? out.calls : likely_records(run_));
+    Step out{digest, device.issued(), Peaks(device.statistics().bytes_now)};
+    device.keep_records(true, calls);
     device.follow(Phase::optimizer);
     chip.step();
-    out.step = device.followed();
-    return {chip.role(out.bytes_before), out};
+    SimulatedRole role = chip.role();
+    std::vector<Record> records = device.take_records();
+    const auto rest = records.begin() + static_cast<ptrdiff_t>(device.followed().records);
+    role.rest.assign(std::make_move_iterator(rest), std::make_move_iterator(records.end()));
+    records.erase(rest, records.end());
+    out.peaks.add(records);
+    role.passes = std::make_shared<const std::vector<Record>>(std::move(records));
+    role.peak_by_phase = with(out.peaks, role.rest);
+    return {std::move(role), out};
   }
 
   // The step before the recorded one shows whether this chip issues what the first did; what follows its
-  // passes is recorded there, and takes the place of the first's. Nothing where it does not.
+  // passes is recorded there. Nothing where it does not.
   std::optional<SimulatedRole> with_the_passes_of(const SimulatedRole& first, int rank) const {
     Issuing chip(run_, mesh_, rank, chip_, plugins_);
     RecordingDevice& device = chip.device();
     const Tickets begin = device.issued();
     device.follow(Phase::optimizer, true);
     chip.step();
-    const RecordingDevice::Followed followed = device.followed();
-    if (!followed.ended || followed.digest != first_.step_before.digest) return std::nullopt;
-    SimulatedRole out = chip.role(0);
-    std::vector<Record> rest = std::move(out.records);
-    out.records.reserve(first_.step.records + rest.size());
-    const Tickets after = device.issued();
-    const auto add = [&out](Record record, const Tickets& to, const Tickets& from) {
-      const auto moved = [&](Queue queue, uint64_t ticket) {
-        return ticket + to[static_cast<size_t>(queue)] - from[static_cast<size_t>(queue)];
-      };
-      record.ticket = moved(record.queue, record.ticket);
-      record.until.ticket = moved(record.until.queue, record.until.ticket);
-      out.records.push_back(std::move(record));
-    };
-    for (size_t i = 0; i < first_.step.records; ++i) add(first.records[i], after, first_.begin);
-    for (Record& record : rest) add(std::move(record), after, begin);
+    if (!device.followed().ended || device.followed().digest != first_.digest) return std::nullopt;
+    SimulatedRole out = chip.role();
     // The passes of the recorded step may take more than those of the step before it.
     if (first.memory.bytes_peak > out.memory.bytes_peak) out.memory = first.memory;
     out.placed_bytes = std::max(out.placed_bytes, first.placed_bytes);
-    out.peak_by_phase = peaks(out.records, first_.bytes_before);
+    out.passes = first.passes;
+    out.rest = device.take_records();
+    const auto move = [&](Queue queue, uint64_t& ticket) {
+      ticket += first_.begin[static_cast<size_t>(queue)] - begin[static_cast<size_t>(queue)];
+    };
+    for (Record& record : out.rest) {
+      move(record.queue, record.ticket);
+      move(record.until.queue, record.until.ticket);
+    }
+    out.peak_by_phase = with(first_.peaks, out.rest);
     return out;
+  }
+
+  static std::map<Phase, int64_t> with(Peaks peaks, std::span<const Record> rest) {
+    peaks.add(rest);
+    return peaks.by_phase();
   }
 
   const config::RunConfig& run_;
@@ -198,7 +212,7 @@ class Recorder {
   const sim::Chip& chip_;
   const Plugins& plugins_;
   bool first_step_;
-  Step first_;
+  Step first_{0, {}, Peaks(0)};
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "core/device/sim/chip.h"
 #include "core/device/sim/recording_device.h"
 #include "parallel/mesh/mesh.h"
+#include "simulate/play/role.h"
 #include "train/engine/plugins.h"
 
 namespace toroid::train {
@@ -19,7 +21,10 @@ struct SimulatedRole {
   std::vector<std::pair<bool, bool>>
       ends;  // whether the data and the model axis end at the chips that have it
   int64_t microbatches = 1;
-  std::vector<Record> records;
+  // Up to the optimizer, which roles may share, and from there on.
+  std::shared_ptr<const std::vector<Record>> passes;
+  std::vector<Record> rest;
+  sim::StepRecords records() const { return {*passes, rest}; }
   Statistics memory;
   // Of a device that hands memory on while queues still use it: up to the end of the last block, with the
   // gaps between blocks. As `memory.bytes_peak` where memory is the system's.

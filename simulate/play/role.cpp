@@ -95,24 +95,16 @@ class Builder {
     }
   }
 
-  Role build(std::span<const Record> records) {
+  Role build(const StepRecords& records) {
     std::array<size_t, kQueues> length{};
-    for (const Record& record : records) {
+    records.each([&](const Record& record) {
       if (is_entry(record)) tickets_[index(record.queue)].push_back(record.ticket);
       if (is_entry(record) || record.kind == Record::Kind::wait) ++length[lane_[index(record.queue)]];
-    }
+    });
     for (size_t lane = 0; lane < kQueues; ++lane) out_.lanes[lane].reserve(length[lane]);
     for (auto& ends : ends_) ends.assign(tickets_[static_cast<size_t>(&ends - ends_.data())].size(), -1);
-    find_who_is_waited_for(records);
-    std::array<uint32_t, kQueues> issued{};
-    for (const Record& record : records) {
-      const size_t queue = index(record.queue), lane = lane_[queue];
-      if (record.kind == Record::Kind::wait) {
-        add_wait(record, lane);
-      } else if (is_entry(record)) {
-        add_work(record, queue, lane, issued[queue]++);
-      }
-    }
+    records.each([this](const Record& record) { note_who_is_waited_for(record); });
+    records.each([this](const Record& record) { add(record); });
     return std::move(out_);
   }
 
@@ -126,13 +118,20 @@ class Builder {
                                  tickets.begin());
   }
 
-  void find_who_is_waited_for(std::span<const Record> records) {
-    for (const Record& record : records) {
-      if (record.kind != Record::Kind::wait) continue;
-      const size_t on = index(record.until.queue);
-      const uint32_t done = done_at(record.until);
-      if (done > 0 && lane_[on] != lane_[index(record.queue)] && ends_[on][done - 1] < 0)
-        ends_[on][done - 1] = out_.ends++;
+  void note_who_is_waited_for(const Record& record) {
+    if (record.kind != Record::Kind::wait) return;
+    const size_t on = index(record.until.queue);
+    const uint32_t done = done_at(record.until);
+    if (done > 0 && lane_[on] != lane_[index(record.queue)] && ends_[on][done - 1] < 0)
+      ends_[on][done - 1] = out_.ends++;
+  }
+
+  void add(const Record& record) {
+    const size_t queue = index(record.queue), lane = lane_[queue];
+    if (record.kind == Record::Kind::wait) {
+      add_wait(record, lane);
+    } else if (is_entry(record)) {
+      add_work(record, queue, lane, issued_[queue]++);
     }
   }
 
@@ -177,12 +176,13 @@ class Builder {
   std::array<size_t, kQueues> lane_{};
   std::array<std::vector<uint64_t>, kQueues> tickets_;
   std::array<std::vector<int>, kQueues> ends_;  // by entry of each queue
+  std::array<uint32_t, kQueues> issued_{};
   Role out_;
 };
 
 }  // namespace
 
-Role role_of(const Chip& chip, ScheduledNetwork& network, std::span<const Record> records) {
+Role role_of(const Chip& chip, ScheduledNetwork& network, const StepRecords& records) {
   return Builder(chip, network).build(records);
 }
 

@@ -41,7 +41,18 @@ struct Role {
   bool loses = false;  // whether operators lose time to collectives beside them
 };
 
+// A step in two parts, of which roles may share the first.
+struct StepRecords {
+  std::span<const Record> passes, rest;
+  size_t size() const { return passes.size() + rest.size(); }
+  template <class Visit>
+  void each(const Visit& visit) const {
+    for (const Record& record : passes) visit(record);
+    for (const Record& record : rest) visit(record);
+  }
+};
+
 // `records` and `network` outlive it. InternalError for a collective on no axis of a mesh.
-Role role_of(const Chip& chip, ScheduledNetwork& network, std::span<const Record> records);
+Role role_of(const Chip& chip, ScheduledNetwork& network, const StepRecords& records);
 
 }  // namespace toroid::sim

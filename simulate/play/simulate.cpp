@@ -61,10 +61,10 @@ sim::Network network_of(const config::RunConfig& run, const sim::Chip& chip, con
 sim::Played play_step(const config::RunConfig& run, const sim::Chip& chip,
                       std::span<const SimulatedRole> roles, const SimulateOptions& options) {
   sim::Network network = network_of(run, chip, options.variation);
-  std::vector<std::span<const Record>> records;
+  std::vector<sim::StepRecords> records;
   std::vector<sim::PlayedChip> chips;
   for (size_t r = 0; r < roles.size(); ++r) {
-    records.emplace_back(roles[r].records);
+    records.push_back(roles[r].records());
     chips.push_back({r, 1.0, {}});
   }
   if (options.variation.chips_differ()) chips = every_chip(options.variation, network.mesh(), roles);

@@ -23,11 +23,11 @@ struct Record {
   Cost cost;
   Phase phase = Phase::forward;
   Queue queue = Queue::compute;
-  int64_t bytes = 0;    // of an allocation, a free, a copy or a collective's whole array
+  int64_t bytes = 0;  // of an allocation, a free, a copy or a collective's whole array
   std::shared_ptr<const CollectiveInfo> info;  // of a transfer
-  uint64_t ticket = 0;  // of a launch, a copy or a transfer: its number on its queue
-  Event until;          // of a wait: `queue` goes on when this has passed
-  Seconds time{0};      // where `timed`
+  uint64_t ticket = 0;                         // of a launch, a copy or a transfer: its number on its queue
+  Event until;                                 // of a wait: `queue` goes on when this has passed
+  Seconds time{0};                             // where `timed`
 };
 
 class RecordingDevice final : public Device {

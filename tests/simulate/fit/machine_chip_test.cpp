@@ -97,8 +97,9 @@ TEST(HostChip, CollectivesAreWhatTheTableSays) {
   EXPECT_GT(step(10), 5 * step(1));
 }
 
-void expect_same(const std::vector<Record>& simulated, const std::vector<Record>& real,
-                 const std::string& what) {
+void expect_same(const sim::StepRecords& records, const std::vector<Record>& real, const std::string& what) {
+  std::vector<Record> simulated;
+  records.each([&](const Record& record) { simulated.push_back(record); });
   ASSERT_EQ(simulated.size(), real.size()) << what;
   for (size_t i = 0; i < simulated.size(); ++i) {
     const Record &a = simulated[i], &b = real[i];
@@ -155,7 +156,7 @@ TEST(HostChip, RecordsWhatARealRunIssuesWithTheMemoryItTakes) {
       ASSERT_EQ(failures, "") << what;
       for (const SimulatedRole& role : roles) {
         const auto rank = static_cast<size_t>(role.rank);
-        expect_same(role.records, records[rank], what + ", rank " + std::to_string(rank));
+        expect_same(role.records(), records[rank], what + ", rank " + std::to_string(rank));
         EXPECT_EQ(role.memory.bytes_peak, used[rank].bytes_peak) << what << ", rank " << rank;
         EXPECT_EQ(role.memory.peak_by_holder, used[rank].peak_by_holder) << what << ", rank " << rank;
       }

@@ -71,7 +71,7 @@ std::vector<Held> held_weights(const Simulation& of) {
   std::deque<size_t> live;  // layers are freed in the order in which they were gathered
   int64_t layer_bytes = 0;
   const Record* last = nullptr;
-  for (const Record& record : of.roles[0].records) {
+  of.roles[0].records().each([&](const Record& record) {
     if (record.kind == Record::Kind::launch && record.queue == Queue::compute && when.count(&record) > 0)
       last = &record;
     const bool layers = record.kind == Record::Kind::transfer && record.queue == Queue::gather &&
@@ -86,7 +86,7 @@ std::vector<Held> held_weights(const Simulation& of) {
       out[live.front()].end = when.at(last).end.count();
       live.pop_front();
     }
-  }
+  });
   EXPECT_TRUE(live.empty());
   return out;
 }
@@ -106,11 +106,11 @@ int64_t most_held(const std::vector<Held>& all) {
 // Memory that comes and goes within a step, at most.
 int64_t most_in_a_step(const SimulatedRole& role) {
   int64_t now = 0, most = 0;
-  for (const Record& record : role.records) {
+  role.records().each([&](const Record& record) {
     if (record.kind == Record::Kind::allocate) now += record.bytes;
     if (record.kind == Record::Kind::free) now -= record.bytes;
     most = std::max(most, now);
-  }
+  });
   return most;
 }
 

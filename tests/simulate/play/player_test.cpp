@@ -18,8 +18,8 @@ Played play_on(const std::string& mesh, const std::vector<Script>& scripts, std:
                double hop = 0, const PlayOptions& options = {}) {
   const Chip chip = chip_with_hops(hop);
   Network network(mesh_of(mesh), chip);
-  std::vector<std::span<const Record>> roles;
-  for (const Script& script : scripts) roles.emplace_back(script.records);
+  std::vector<StepRecords> roles;
+  for (const Script& script : scripts) roles.push_back({script.records, {}});
   return play(chip, network, roles, chips, options);
 }
 

@@ -41,7 +41,8 @@ std::string text_of(const Record& record) {
     case Record::Kind::transfer:
       return record.info->operation + " " + record.info->axis + " " + record.info->tensor + " by " +
              record.info->method + ", " + std::to_string(record.info->bytes) + " bytes, on the wire " +
-             std::to_string(record.info->wire_bytes) + ", ranks " + std::to_string(record.info->ranks) + queue;
+             std::to_string(record.info->wire_bytes) + ", ranks " + std::to_string(record.info->ranks) +
+             queue;
     case Record::Kind::allocate:
       return "allocate " + record.text + " " + std::to_string(record.bytes);
     case Record::Kind::free:
@@ -62,19 +63,26 @@ struct Issued {
   Statistics memory;
 };
 
-Issued issued_of(const std::vector<Record>& records, const Statistics& memory) {
+// Tickets are counted from the step's first on their queue.
+Issued issued_of(const sim::StepRecords& records, const Statistics& memory) {
   Issued out;
   out.memory = memory;
+  Tickets before{};
+  records.each([&](const Record& record) {
+    uint64_t& first = before[static_cast<size_t>(record.queue)];
+    if (first == 0 && record.ticket > 0) first = record.ticket - 1;
+  });
   Waited waited{};
-  for (const Record& record : records) {
+  records.each([&](const Record& record) {
     if (record.kind == Record::Kind::wait) {
-      uint64_t& until = waited[static_cast<size_t>(record.queue)][static_cast<size_t>(record.until.queue)];
-      until = std::max(until, record.until.ticket);
+      const auto on = static_cast<size_t>(record.until.queue);
+      uint64_t& until = waited[static_cast<size_t>(record.queue)][on];
+      until = std::max(until, record.until.ticket - std::min(record.until.ticket, before[on]));
     } else {
       out.records.push_back(text_of(record));
       out.waited.push_back(waited);
     }
-  }
+  });
   return out;
 }
 
@@ -109,7 +117,7 @@ std::vector<Issued> run_really(const config::RunConfig& run, const mesh::Mesh& m
     }
     recorder.keep_records(false);
     (void)engine.program->result(0);
-    out[static_cast<size_t>(rank)] = issued_of(recorder.records(), recorder.statistics());
+    out[static_cast<size_t>(rank)] = issued_of({recorder.records(), {}}, recorder.statistics());
   });
   EXPECT_EQ(failures, "");
   return out;
@@ -149,7 +157,7 @@ TEST_P(Simulated, StepIssuesWhatARealOneDoes) {
   ASSERT_FALSE(roles.empty());
   int collectives = 0;
   for (const SimulatedRole& role : roles) {
-    const Issued simulated = issued_of(role.records, role.memory);
+    const Issued simulated = issued_of(role.records(), role.memory);
     const Issued& issued = real[static_cast<size_t>(role.rank)];
     EXPECT_GT(simulated.records.size(), 100u);
     EXPECT_EQ(simulated.records.size(), issued.records.size()) << "rank " << role.rank;
@@ -158,7 +166,8 @@ TEST_P(Simulated, StepIssuesWhatARealOneDoes) {
       ASSERT_TRUE(waits_for_all_of(simulated.waited[i], issued.waited[i]))
           << "before record " << i << " of rank " << role.rank << ", " << issued.records[i];
     }
-    for (const Record& record : role.records) collectives += record.kind == Record::Kind::transfer ? 1 : 0;
+    role.records().each(
+        [&](const Record& record) { collectives += record.kind == Record::Kind::transfer ? 1 : 0; });
     EXPECT_EQ(role.memory.bytes_peak, issued.memory.bytes_peak) << "rank " << role.rank;
     EXPECT_EQ(role.memory.peak_by_holder, issued.memory.peak_by_holder) << "rank " << role.rank;
   }

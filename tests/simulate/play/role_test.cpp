@@ -21,7 +21,7 @@ class Made {
         chip_(chip_of(kTorus, host)),
         network_(mesh_of("torus: [4, 4] data: 4 model: 4 pods: 2"), chip_),
         scheduled_(schedule, network_),
-        role(role_of(chip_, scheduled_, script_.records)) {}
+        role(role_of(chip_, scheduled_, {script_.records, {}})) {}
   Made(const Made&) = delete;  // the role points into it
 
   const std::vector<Entry>& lane(Queue queue) const { return role.lanes[static_cast<size_t>(queue)]; }
