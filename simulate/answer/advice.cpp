@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -82,13 +83,11 @@ class Variants {
   std::vector<Variant> changes_;
 };
 
-using Judge = Estimate (*)(const config::RunConfig&, const sim::Chip&, const Plugins&);
-
 // Nothing where no chip can run it.
-std::optional<Estimate> attempt(Judge judge, const config::RunConfig& run, const sim::Chip& chip,
-                                const Plugins& plugins) {
+template <class Judge>
+std::optional<Estimate> attempt(const Judge& judge) {
   try {
-    return judge(run, chip, plugins);
+    return judge();
   } catch (const UserError&) {
     return std::nullopt;
   }
@@ -116,7 +115,7 @@ void require_room(const config::RunConfig& run, const sim::Chip& chip, const Sim
   }
   std::string fits;
   for (const Variant& change : changes.all()) {
-    const auto tried = attempt(estimate_in_full, change.run, chip, plugins);
+    const auto tried = attempt([&] { return estimate_in_full(change.run, chip, plugins); });
     if (!tried || tried->peak_bytes > chip.memory_bytes) continue;
     fits = "with " + change.text + " it would take " + human_bytes(tried->peak_bytes) + " and fit";
     break;
@@ -145,13 +144,20 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   const auto gain = [&](const config::RunConfig& changed, Seconds played) {
     return 100 * (now / step_time(changed, chip, played, options) - 1);
   };
-  std::vector<std::pair<double, const Variant*>> tried;
+  struct Tried {
+    const Variant* change = nullptr;
+    std::unique_ptr<Estimator> estimator;
+    double percent = 0;
+  };
+  std::vector<Tried> tried;
   double most = 0;
-  const auto try_out = [&](Judge judge, const Variant& change) {
-    const auto found = attempt(judge, change.run, chip, plugins);
-    if (!found || found->peak_bytes > chip.memory_bytes) return;
-    tried.emplace_back(gain(change.run, found->step), &change);
-    most = std::max(most, tried.back().first);
+  // Whether the change runs and fits.
+  const auto judge = [&](Tried& one, const auto& how) {
+    const auto found = attempt(how);
+    if (!found || found->peak_bytes > chip.memory_bytes) return false;
+    one.percent = gain(one.change->run, found->step);
+    most = std::max(most, one.percent);
+    return true;
   };
   // A short step is as quickly simulated, and the first one of a run is less like those that follow.
   constexpr size_t kShort = 5000;
@@ -160,22 +166,28 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   const Seconds work = played.products + played.vector_bound + played.memory_bound;
   for (const Variant& change : changes.all()) {
     if (change.waits_alone && gain(run, work) <= most) continue;
-    try_out(is_short ? estimate_in_full : estimate_first_step, change);
+    Tried one{&change, {}, 0};
+    const bool fits = judge(one, [&] {
+      if (is_short) return estimate_in_full(change.run, chip, plugins);
+      one.estimator = std::make_unique<Estimator>(change.run, chip, plugins);
+      return one.estimator->next_step();
+    });
+    if (fits) tried.push_back(std::move(one));
   }
   constexpr double kNear = 2;  // percent by which a first step may mislead
   if (!is_short) {
-    const auto first = std::exchange(tried, {});
     const double near = std::exchange(most, 0) - kNear;
-    for (const auto& [percent, change] : first) {
-      if (percent >= near && percent > 0) try_out(estimate, *change);
-    }
+    std::erase_if(tried, [&](Tried& one) {
+      return one.percent < near || one.percent <= 0 ||
+             !judge(one, [&] { return one.estimator->next_step(); });
+    });
   }
   const auto best = std::max_element(tried.begin(), tried.end(),
-                                     [](const auto& a, const auto& b) { return a.first < b.first; });
+                                     [](const Tried& a, const Tried& b) { return a.percent < b.percent; });
   constexpr double kWorthAWord = 1;  // percent
   std::string out =
       most > kWorthAWord
-          ? fmt::format("{} gives {:.0f} % more tokens a second", best->second->text, most)
+          ? fmt::format("{} gives {:.0f} % more tokens a second", best->change->text, most)
           : fmt::format(
                 "none of {} single changes of the config that were tried gives 1 % more tokens a second",
                 changes.all().size());

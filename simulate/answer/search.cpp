@@ -25,6 +25,9 @@ constexpr int64_t kPlayedInFull = 32;   // microbatches
 // gradients waiting to be added: only where the layout that should take the least is this far above the
 // chip's memory are the others taken as refused.
 constexpr double kFarAbove = 1.25;
+// Of the chip's memory: closer to it than this, a short step does not tell whether a long one fits. Where
+// blocks come to lie depends on the sizes of all others, the batch's among them, and gaps differ by so much.
+constexpr double kUncertain = 0.03;
 
 // Ordered factorisations of `chips` into at most `left` factors above 1.
 void factorise(int64_t chips, size_t left, int64_t most, std::vector<int64_t>& head,
@@ -130,7 +133,7 @@ class Searcher {
       }
       const std::string reason = does_not_fit(ranked.memory);
       refuse(layout, kMemory, kMemory + (": " + reason));
-      if (!layout.keep_gathered)
+      if (!layout.keep_gathered && !is_uncertain(ranked.memory))
         too_large_without_gathered_.emplace_back(
             layout, kMemory + (": without kept gathered inputs this layout " + reason));
       const double above =
@@ -180,11 +183,14 @@ class Searcher {
   Played play(const config::RunConfig& run, bool estimate = false) {
     const sim::Network network(mesh::Mesh(run.mesh()), chip_);
     Simulation simulation;
-    simulation.roles = record_roles(run, network.mesh(), chip_, plugins_, {.first_alone = estimate});
-    for (size_t r = 0; r < simulation.roles.size(); ++r) {
-      if (simulation.roles[r].placed_bytes > simulation.roles[simulation.fullest].placed_bytes)
-        simulation.fullest = r;
+    if (estimate) {
+      FirstChip first(run, chip_, plugins_);
+      first.step();
+      simulation.roles.push_back(first.recorded_step());
+    } else {
+      simulation.roles = record_roles(run, network.mesh(), chip_, plugins_);
     }
+    simulation.fullest = fullest(simulation.roles);
     Played out;
     out.answer.memory = memory_of(simulation.roles[simulation.fullest], chip_);
     if (!out.answer.memory.fits()) return out;
@@ -209,6 +215,11 @@ class Searcher {
     config::RunConfig shorter = run;
     shorter.mutable_batch()->set_global_sequences(kPlayed * round);
     take(out, play(shorter, true));
+    if (is_uncertain(out.memory)) {
+      take(out, play(run));
+      out.in_full = true;
+      return out;
+    }
     if (!out.memory.fits()) return out;
     const RankedLayout longer = out;
     shorter.mutable_batch()->set_global_sequences((kPlayed - 1) * round);
@@ -233,6 +244,11 @@ class Searcher {
     out.memory.peak_bytes += (out.microbatches - kPlayed) * growth;
     rate(out);
     return out;
+  }
+
+  static bool is_uncertain(const MemoryAnswer& memory) {
+    const auto chip = static_cast<double>(memory.chip_bytes);
+    return std::abs(static_cast<double>(memory.peak_bytes) - chip) <= kUncertain * chip;
   }
 
   void take(RankedLayout& out, const Played& played) const {

@@ -57,6 +57,11 @@ class Peaks {
   std::map<Phase, int64_t> by_phase_;
 };
 
+std::map<Phase, int64_t> with(Peaks peaks, std::span<const Record> rest) {
+  peaks.add(rest);
+  return peaks.by_phase();
+}
+
 // A step's records grow with its microbatches and layers, about 90 kB for one of each on every kind of chip.
 void check_length(const config::RunConfig& run) {
   constexpr int64_t kMost = 12'000;
@@ -119,128 +124,136 @@ class Issuing {
   Engine engine_;
 };
 
+// What goes beside nothing is not cut into rounds that would.
+config::RunConfig as_scheduled(const config::RunConfig& run) {
+  config::RunConfig out = run;
+  if (schedule_of(run).within_pod == sim::Schedule::Beside::nothing)
+    out.mutable_mesh()->set_overlap(config::MeshConfig::OFF);
+  return out;
+}
+
+struct Recorded {
+  SimulatedRole role;
+  Tickets begin{};  // of the step
+  Peaks peaks;      // of its passes
+};
+
+// The chip's next step. `expected`: calls, more or less.
+Recorded record_step(Issuing& chip, size_t expected) {
+  RecordingDevice& device = chip.device();
+  const Tickets begin = device.issued();
+  Peaks peaks(device.statistics().bytes_now);
+  device.keep_records(true, expected);
+  device.follow(Phase::optimizer);
+  chip.step();
+  SimulatedRole role = chip.role();
+  std::vector<Record> records = device.take_records();
+  const auto rest = records.begin() + static_cast<ptrdiff_t>(device.followed().records);
+  role.rest.assign(std::make_move_iterator(rest), std::make_move_iterator(records.end()));
+  records.erase(rest, records.end());
+  peaks.add(records);
+  role.passes = std::make_shared<const std::vector<Record>>(std::move(records));
+  role.peak_by_phase = with(peaks, role.rest);
+  return {std::move(role), begin, peaks};
+}
+
 // The chips of a config issue the same up to the optimizer: collectives and gathered arrays are as long
 // everywhere, with padding. Where shards end decides the rest alone.
 class Recorder {
  public:
   Recorder(const config::RunConfig& run, const mesh::Mesh& mesh, const sim::Chip& chip,
-           const Plugins& plugins, bool first_step)
-      : run_(run), mesh_(mesh), chip_(chip), plugins_(plugins), first_step_(first_step) {}
+           const Plugins& plugins)
+      : run_(run), mesh_(mesh), chip_(chip), plugins_(plugins) {}
 
-  // `before`: what this returned until now.
-  SimulatedRole record(int rank, const std::vector<SimulatedRole>& before) {
-    if (!before.empty() && !first_step_) {
-      if (auto role = with_the_passes_of(before[0], rank)) return std::move(*role);
-      return record_in_full(rank).role;
-    }
-    Recorded recorded = record_in_full(rank);
-    first_ = recorded.step;
-    return std::move(recorded.role);
+  SimulatedRole record(int rank) {
+    Issuing chip(run_, mesh_, rank, chip_, plugins_);
+    RecordingDevice& device = chip.device();
+    const size_t before = device.calls();
+    const Tickets begin = device.issued();
+    device.follow(Phase::optimizer, first_.has_value());
+    chip.step();
+    const RecordingDevice::Followed followed = device.followed();
+    if (first_ && followed.ended && followed.digest == digest_) return with_the_firsts_passes(chip, begin);
+    device.keep_records(false);
+    (void)device.take_records();
+    Recorded recorded = record_step(chip, device.calls() - before);
+    if (first_) return std::move(recorded.role);
+    digest_ = followed.digest;
+    return first_.emplace(std::move(recorded)).role;
   }
 
  private:
-  struct Step {
-    uint64_t digest = 0;  // of the passes of the step before
-    Tickets begin{};
-    Peaks peaks;  // of its passes
-  };
-  struct Recorded {
-    SimulatedRole role;
-    Step step;
-  };
-
-  Recorded record_in_full(int rank) const {
-    Issuing chip(run_, mesh_, rank, chip_, plugins_);
-    RecordingDevice& device = chip.device();
-    size_t calls = likely_records(run_);
-    uint64_t digest = 0;
-    if (!first_step_) {
-      const size_t before = device.calls();
-      device.follow(Phase::optimizer);
-      chip.step();
-      digest = device.followed().digest;
-      calls = device.calls() - before;
-    }
-    Step out{digest, device.issued(), Peaks(device.statistics().bytes_now)};
-    device.keep_records(true, calls);
-    device.follow(Phase::optimizer);
-    chip.step();
-    SimulatedRole role = chip.role();
-    std::vector<Record> records = device.take_records();
-    const auto rest = records.begin() + static_cast<ptrdiff_t>(device.followed().records);
-    role.rest.assign(std::make_move_iterator(rest), std::make_move_iterator(records.end()));
-    records.erase(rest, records.end());
-    out.peaks.add(records);
-    role.passes = std::make_shared<const std::vector<Record>>(std::move(records));
-    role.peak_by_phase = with(out.peaks, role.rest);
-    return {std::move(role), out};
-  }
-
-  // The step before the recorded one shows whether this chip issues what the first did; what follows its
-  // passes is recorded there. Nothing where it does not.
-  std::optional<SimulatedRole> with_the_passes_of(const SimulatedRole& first, int rank) const {
-    Issuing chip(run_, mesh_, rank, chip_, plugins_);
-    RecordingDevice& device = chip.device();
-    const Tickets begin = device.issued();
-    device.follow(Phase::optimizer, true);
-    chip.step();
-    if (!device.followed().ended || device.followed().digest != first_.digest) return std::nullopt;
+  // The step before the recorded one has shown that the chip issues what the first did; what followed its
+  // passes is recorded there.
+  SimulatedRole with_the_firsts_passes(Issuing& chip, const Tickets& begin) const {
+    const SimulatedRole& first = first_->role;
     SimulatedRole out = chip.role();
     // The passes of the recorded step may take more than those of the step before it.
     if (first.memory.bytes_peak > out.memory.bytes_peak) out.memory = first.memory;
     out.placed_bytes = std::max(out.placed_bytes, first.placed_bytes);
     out.passes = first.passes;
-    out.rest = device.take_records();
+    out.rest = chip.device().take_records();
     const auto move = [&](Queue queue, uint64_t& ticket) {
-      ticket += first_.begin[static_cast<size_t>(queue)] - begin[static_cast<size_t>(queue)];
+      ticket += first_->begin[static_cast<size_t>(queue)] - begin[static_cast<size_t>(queue)];
     };
     for (Record& record : out.rest) {
       move(record.queue, record.ticket);
       move(record.until.queue, record.until.ticket);
     }
-    out.peak_by_phase = with(first_.peaks, out.rest);
+    out.peak_by_phase = with(first_->peaks, out.rest);
     return out;
-  }
-
-  static std::map<Phase, int64_t> with(Peaks peaks, std::span<const Record> rest) {
-    peaks.add(rest);
-    return peaks.by_phase();
   }
 
   const config::RunConfig& run_;
   const mesh::Mesh& mesh_;
   const sim::Chip& chip_;
   const Plugins& plugins_;
-  bool first_step_;
-  Step first_{0, {}, Peaks(0)};
+  std::optional<Recorded> first_;
+  uint64_t digest_ = 0;  // of the passes of its step before
 };
 
 }  // namespace
 
-std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins,
-                                        const RecordOptions& options) {
+struct FirstChip::State {
+  State(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins)
+      : mesh(run.mesh()), expected(likely_records(run)), issuing(as_scheduled(run), mesh, 0, chip, plugins) {}
+  mesh::Mesh mesh;
+  size_t expected;
+  Issuing issuing;
+};
+
+FirstChip::FirstChip(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins) {
   check_length(run);
-  if (schedule_of(run).within_pod == sim::Schedule::Beside::nothing &&
-      run.mesh().overlap() != config::MeshConfig::OFF) {
-    config::RunConfig whole = run;  // what goes beside nothing is not cut into rounds that would
-    whole.mutable_mesh()->set_overlap(config::MeshConfig::OFF);
-    return record_roles(whole, mesh, chip, plugins, options);
-  }
+  state_ = std::make_unique<State>(run, chip, plugins);
+}
+
+FirstChip::~FirstChip() = default;
+
+void FirstChip::step() {
+  state_->issuing.step();
+}
+
+SimulatedRole FirstChip::recorded_step() {
+  return record_step(state_->issuing, state_->expected).role;
+}
+
+std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
+                                        const sim::Chip& chip, const Plugins& plugins) {
+  check_length(run);
+  const config::RunConfig scheduled = as_scheduled(run);
+  Recorder recorder(scheduled, mesh, chip, plugins);
   // Shards differ at the ends of an axis, where padding is.
   std::vector<SimulatedRole> roles;
-  Recorder recorder(run, mesh, chip, plugins, options.first_step);
   for (const bool data_ends : {false, true}) {
     for (const bool model_ends : {false, true}) {
-      const int rank = mesh.rank(0, data_ends && !options.first_alone ? mesh.data() - 1 : 0,
-                                 model_ends && !options.first_alone ? mesh.model() - 1 : 0);
+      const int rank = mesh.rank(0, data_ends ? mesh.data() - 1 : 0, model_ends ? mesh.model() - 1 : 0);
       const auto recorded = std::find_if(roles.begin(), roles.end(),
                                          [&](const SimulatedRole& role) { return role.rank == rank; });
       if (recorded != roles.end()) {
         recorded->ends.emplace_back(data_ends, model_ends);
         continue;
       }
-      SimulatedRole role = recorder.record(rank, roles);
+      SimulatedRole role = recorder.record(rank);
       const auto known = std::find_if(roles.begin(), roles.end(),
                                       [&](const SimulatedRole& other) { return same(role, other); });
       SimulatedRole& kept = known == roles.end() ? roles.emplace_back(std::move(role)) : *known;
@@ -248,6 +261,13 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
     }
   }
   return roles;
+}
+
+size_t fullest(std::span<const SimulatedRole> roles) {
+  const auto found = std::max_element(roles.begin(), roles.end(), [](const auto& a, const auto& b) {
+    return a.placed_bytes < b.placed_bytes;
+  });
+  return static_cast<size_t>(found - roles.begin());
 }
 
 }  // namespace toroid::train

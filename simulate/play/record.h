@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -32,15 +33,27 @@ struct SimulatedRole {
   std::map<Phase, int64_t> peak_by_phase;  // bytes, within the step
 };
 
-// What an estimate may leave out.
-struct RecordOptions {
-  bool first_alone = false;  // of the first chip, which stands for all: the others have other padding
-  bool first_step = false;   // that finds memory as the set-up left it, instead of the next, one of many
-};
-
 // Records the step of each kind of chip: the first and the last of the model and the data axis.
 std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh::Mesh& mesh,
-                                        const sim::Chip& chip, const Plugins& plugins,
-                                        const RecordOptions& options = {});
+                                        const sim::Chip& chip, const Plugins& plugins);
+
+// The role that takes the most memory.
+size_t fullest(std::span<const SimulatedRole> roles);
+
+// The first chip, which stands for all where an estimate is enough: the others have other padding. Its steps,
+// from the first of a run on, which finds memory as the set-up left it. All that it is made of outlives it.
+class FirstChip {
+ public:
+  FirstChip(const config::RunConfig& run, const sim::Chip& chip, const Plugins& plugins);
+  ~FirstChip();
+  FirstChip(const FirstChip&) = delete;  // a device's blocks point to it
+  FirstChip& operator=(const FirstChip&) = delete;
+  void step();
+  SimulatedRole recorded_step();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace toroid::train

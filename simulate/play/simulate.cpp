@@ -75,9 +75,7 @@ Simulation simulate_recorded(const config::RunConfig& run, const sim::Chip& chip
                              std::vector<SimulatedRole> roles, const SimulateOptions& options) {
   Simulation out;
   out.roles = std::move(roles);
-  for (size_t r = 0; r < out.roles.size(); ++r) {
-    if (out.roles[r].placed_bytes > out.roles[out.fullest].placed_bytes) out.fullest = r;
-  }
+  out.fullest = fullest(out.roles);
   out.played = play_step(run, chip, out.roles, options);
   return out;
 }

@@ -88,7 +88,8 @@ TEST(Search, ranks_by_throughput_and_finds_the_configs_own_layout) {
 
 // Three and four microbatches give the rest. Where collectives fall behind compute, later microbatches wait
 // longer than the fourth: short steps are then a little optimistic, and what they put among the best is
-// played in full.
+// played in full. Gaps between blocks differ too: closer than 3 % to the chip's memory a layout is played in
+// full as well.
 TEST(Search, short_steps_give_the_figures_of_long_ones) {
   const config::RunConfig run = small();
   const Search found = search(run);
@@ -101,7 +102,7 @@ TEST(Search, short_steps_give_the_figures_of_long_ones) {
     EXPECT_LT(ratio, 1.001) << each.layout.text();
     EXPECT_NEAR(static_cast<double>(each.memory.peak_bytes) /
                     static_cast<double>(whole.roles[whole.fullest].placed_bytes),
-                1, 1e-3)
+                1, 0.03)
         << each.layout.text();
     EXPECT_NEAR(each.split.total().count(), each.step.count(), 1e-9) << each.layout.text();
   }
