@@ -1,5 +1,6 @@
 #include "core/device/cuda/cuda_kernels.h"
 
+#include "core/device/cuda/attention_kernels.h"
 #include "core/device/cuda/vector_kernels.h"
 
 namespace toroid {
@@ -25,6 +26,7 @@ std::shared_ptr<DeviceKernels> make_cuda_kernels() {
   // Products of fewer tokens than some 2000 leave a GPU waiting for its memory.
   kernels->traits.logits_at_once = int64_t{1} << 29;
   cuda::add_vector_kernels(*kernels);
+  cuda::add_attention_kernels(*kernels);
   return kernels;
 }
 

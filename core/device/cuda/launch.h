@@ -6,7 +6,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/device/cuda/team.h"
@@ -18,6 +21,20 @@ inline cudaStream_t stream_of(const LaunchContext& context) {
   return static_cast<cudaStream_t>(context.stream);
 }
 
+// Memory that a kernel's team shares: Kernel::kSharedBytes, none where it says nothing.
+template <class Kernel>
+constexpr int shared_bytes() {
+  if constexpr (requires { Kernel::kSharedBytes; }) {
+    return Kernel::kSharedBytes;
+  } else {
+    return 0;
+  }
+}
+
+// What a block may have beside its static arrays on the smallest of the GPUs that kernels are built for,
+// sm_80: the 163 KiB of CUDA's programming guide.
+inline constexpr int kMostSharedBytes = 163 << 10;
+
 #ifdef __CUDACC__
 template <class Kernel, int kThreads, class Args>
 __global__ void __launch_bounds__(kThreads, 1) run_kernel(const __grid_constant__ Args args) {
@@ -26,16 +43,34 @@ __global__ void __launch_bounds__(kThreads, 1) run_kernel(const __grid_constant_
 }
 #endif
 
+#ifndef __CUDACC__
+struct alignas(128) SharedLine {
+  std::byte of[128];
+};
+#endif
+
 template <class Kernel, int kThreads, class Args>
 void launch(cudaStream_t stream, int64_t teams, const Args& args) {
   require(teams >= 0 && teams < int64_t{1} << 31, "a kernel has fewer than 2^31 teams");
+  constexpr int kShared = shared_bytes<Kernel>();
+  static_assert(kShared <= kMostSharedBytes);
   if (teams == 0) return;
 #ifdef __CUDACC__
-  run_kernel<Kernel, kThreads><<<static_cast<unsigned>(teams), kThreads, 0, stream>>>(args);
+  const auto kernel = run_kernel<Kernel, kThreads, Args>;
+  // More than 48 KiB are given to a kernel that asks. A GPU that has less refuses here, and the launch then
+  // fails: the device reports that.
+  constexpr int kUnasked = 48 << 10;
+  if constexpr (kShared > kUnasked) {
+    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+  }
+  kernel<<<static_cast<unsigned>(teams), kThreads, kShared, stream>>>(args);
 #else
   (void)launch_on_host(stream, [args, teams] {
+    // What a team leaves there is no other's: all bits set, so that a float read before it is written is NaN.
+    std::vector<SharedLine> shared((kShared + sizeof(SharedLine) - 1) / sizeof(SharedLine));
     for (int64_t i = 0; i < teams; ++i) {
-      HostTeam<kThreads> team(i, teams);
+      std::memset(shared.data(), 0xff, shared.size() * sizeof(SharedLine));
+      HostTeam<kThreads> team(i, teams, reinterpret_cast<std::byte*>(shared.data()));
       Kernel{}(team, args);
     }
   });

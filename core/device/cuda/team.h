@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/device/cuda/numbers.h"
@@ -24,9 +25,17 @@ class HostTeam {
     std::array<T, kThreads> of{};
     T& operator[](const At& at) { return of[static_cast<size_t>(at.lane)]; }
   };
-  HostTeam(int64_t index, int64_t count) : index_(index), count_(count) {}
+  HostTeam(int64_t index, int64_t count, std::byte* shared = nullptr)
+      : index_(index), count_(count), shared_(shared) {}
   int64_t index() const { return index_; }
   int64_t count() const { return count_; }
+  std::byte* shared() const { return shared_; }
+  void barrier() const {}
+
+  template <class F>
+  void threads(const F& f) const {
+    for (int lane = 0; lane < kThreads; ++lane) f(At{lane, 0, lane});
+  }
 
   template <int kSlots, int kWidth, class F>
   void each(int n, const F& f) const {
@@ -44,6 +53,10 @@ class HostTeam {
         f(At{base + lane * kWidth, 0, lane});
       }
     }
+  }
+  template <int kWidth, class F>
+  void walk(int n, const F& f) const {
+    sweep<kWidth>(n, f);
   }
   template <class V, class Meet>
   V meet(const Own<V>& own, const Meet& both) const {
@@ -64,6 +77,7 @@ class HostTeam {
 
  private:
   int64_t index_, count_;
+  std::byte* shared_;
 };
 
 #ifdef __CUDACC__
@@ -81,6 +95,16 @@ class GpuTeam {
   };
   TOROID_DEVICE int64_t index() const { return blockIdx.x; }
   TOROID_DEVICE int64_t count() const { return gridDim.x; }
+  TOROID_DEVICE std::byte* shared() const {
+    extern __shared__ uint4 shared_by_the_team[];
+    return reinterpret_cast<std::byte*>(shared_by_the_team);
+  }
+  TOROID_DEVICE void barrier() const { __syncthreads(); }
+
+  template <class F>
+  TOROID_DEVICE void threads(const F& f) const {
+    f(At{static_cast<int>(threadIdx.x), 0});
+  }
 
   template <int kSlots, int kWidth, class F>
   TOROID_DEVICE void each(int n, const F& f) const {
@@ -93,6 +117,11 @@ class GpuTeam {
   template <int kWidth, class F>
   TOROID_DEVICE void sweep(int n, const F& f) const {
 #pragma unroll 4
+    for (int i = static_cast<int>(threadIdx.x) * kWidth; i < n; i += kThreads * kWidth) f(At{i, 0});
+  }
+  template <int kWidth, class F>
+  TOROID_DEVICE void walk(int n, const F& f) const {
+    TOROID_ROLLED
     for (int i = static_cast<int>(threadIdx.x) * kWidth; i < n; i += kThreads * kWidth) f(At{i, 0});
   }
   // All threads get what the first one found: where `both` is not symmetric, the others' trees differ.
@@ -140,13 +169,28 @@ template <int kWidth, class Team, class F>
 TOROID_DEVICE void sweep(Team& team, int n, const F& f) {
   team.template sweep<kWidth>(n, f);
 }
+// The same one by one, where registers are wanted for something else.
+template <int kWidth, class Team, class F>
+TOROID_DEVICE void sweep_one_by_one(Team& team, int n, const F& f) {
+  team.template walk<kWidth>(n, f);
+}
+// On every thread: at.i is its number.
+template <class Team, class F>
+TOROID_DEVICE void threads(Team& team, const F& f) {
+  team.threads(f);
+}
 // On one thread.
 template <class Team, class F>
 TOROID_DEVICE void once(Team& team, const F& f) {
   team.template each<1, 1>(1, f);
 }
 
-// All threads of the team meet in these, so none may be in a branch that others are not in.
+// All threads of the team meet in these, so none may be in a branch that others are not in. After a barrier
+// each sees what the others have written to team.shared(): as many bytes as the kernel's kSharedBytes says.
+template <class Team>
+TOROID_DEVICE void barrier(Team& team) {
+  team.barrier();
+}
 template <class Team, class V>
 TOROID_DEVICE V meet_in_sum(Team& team, const Own<Team, V>& own) {
   return team.meet(own, [](V a, V b) { return a + b; });
