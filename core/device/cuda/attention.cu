@@ -118,7 +118,7 @@ struct AttentionForward {
       arrive(team);
       barrier(team);  // the values are there, and nobody reads these keys any more
       if (key + kKeys < band.high) fetch_keys(key + kKeys);
-      multiply(team, out, scores, values);
+      multiply(team, out, scores, values, shape.H - part * kOut);
     }
 
     OfRows<Team, float> share;

@@ -21,7 +21,7 @@ struct AttentionShape {
   int window;             // 0: none
   const int32_t* starts;  // [B T]
   // A score is `factor` units; a unit is q.k, or with a soft-cap tanh(before q.k).
-  float before, factor;
+  float before, factor, scale;
   bool capped, wide;
 
   TOROID_DEVICE int last_seen(int t) const { return t + S - T; }
@@ -101,6 +101,7 @@ inline AttentionShape shape_of(const Tensor& q, const Tensor& k, const Tensor& s
           .starts = starts.as<int32_t>(),
           .before = static_cast<float>(capped ? spec.scale / spec.softcap : 1),
           .factor = static_cast<float>(capped ? spec.softcap : spec.scale),
+          .scale = static_cast<float>(spec.scale),
           .capped = capped,
           .wide = wide};
 }

@@ -27,6 +27,7 @@ std::shared_ptr<DeviceKernels> make_cuda_kernels() {
   kernels->traits.logits_at_once = int64_t{1} << 29;
   cuda::add_vector_kernels(*kernels);
   cuda::add_attention_kernels(*kernels);
+  cuda::add_attention_grad_kernels(*kernels);
   return kernels;
 }
 

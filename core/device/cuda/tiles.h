@@ -80,16 +80,20 @@ TOROID_DEVICE void write(Team& team, const Tile<float, kRows, kColumns>& from, c
   to.wide ? write_some.template operator()<kVector<To>>() : write_some.template operator()<1>();
 }
 
-// Sums of products, kRows x kColumns: 16 rows to a warp, kAcross warps beside each other.
+// Sums of products, kRows x kColumns: kAcross warps beside each other, the others below; each has kTall times
+// 16 rows.
 template <class Team, int kRows, int kColumns, int kAcross = 1>
 struct Sums {
+  static constexpr int kDown = Team::kWarps / kAcross, kTall = kRows / 16 / kDown;
   static constexpr int kOwn = kColumns / kAcross, kBlocks = kOwn / 8;
-  static_assert(kRows / 16 * kAcross == Team::kWarps && kRows % 16 == 0 && kOwn % 8 == 0);
-  Own<Team, Fragment<kBlocks>> of;
+  static_assert(kDown * kAcross == Team::kWarps && kTall * 16 * kDown == kRows &&
+                kBlocks * 8 * kAcross == kColumns);
+  static constexpr int kFragments = kTall * kBlocks;
+  Own<Team, Fragment<kFragments>> of;
 
-  TOROID_DEVICE static int first_row(int thread) { return thread / 32 / kAcross * 16; }
+  TOROID_DEVICE static int first_row(int thread) { return thread / 32 / kAcross * 16 * kTall; }
   TOROID_DEVICE static int first_column(int thread) { return thread / 32 % kAcross * kOwn; }
-  // Of elements 2 half and 2 half + 1 of a block.
+  // Of elements 2 half and 2 half + 1 of a block; `half` counts on through the 16 rows that follow.
   TOROID_DEVICE static int row(int thread, int half) {
     return first_row(thread) + thread % 32 / 4 + 8 * half;
   }
@@ -98,7 +102,7 @@ struct Sums {
   }
 };
 
-// A number for each of the two rows that a thread has a share of.
+// A number for each of the two rows that a thread has a share of, where kTall is 1.
 template <class Team, class V>
 using OfRows = Own<Team, Kept<V, 2>>;
 
@@ -111,16 +115,19 @@ TOROID_DEVICE void each_row(Team& team, const F& f) {
   });
 }
 
-// f(at, half, row, column, sum).
-template <class Team, int kRows, int kColumns, int kAcross, class F>
-TOROID_DEVICE void each_sum(Team& team, Sums<Team, kRows, kColumns, kAcross>& sums, const F& f) {
+// f(at, half, row, column, sum), or with the sums of two matrices at one place.
+template <class Team, int kRows, int kColumns, int kAcross, class F, class... More>
+TOROID_DEVICE void each_sum(Team& team, Sums<Team, kRows, kColumns, kAcross>& sums, const F& f,
+                            More&... more) {
   using All = Sums<Team, kRows, kColumns, kAcross>;
   threads(team, [&](const auto& at) {
     TOROID_UNROLL
-    for (int block = 0; block < All::kBlocks; ++block) {
+    for (int fragment = 0; fragment < All::kFragments; ++fragment) {
       TOROID_UNROLL
       for (int i = 0; i < 4; ++i) {
-        f(at, i / 2, All::row(at.i, i / 2), All::column(at.i, block) + i % 2, sums.of[at].v[block][i]);
+        const int half = i / 2 + fragment / All::kBlocks * 2;
+        f(at, half, All::row(at.i, half), All::column(at.i, fragment % All::kBlocks) + i % 2,
+          sums.of[at].v[fragment][i], more.of[at].v[fragment][i]...);
       }
     }
   });
@@ -164,11 +171,12 @@ TOROID_DEVICE void put(Team& team, Sums<Team, kRows, kColumns, kAcross>& sums,
   using All = Sums<Team, kRows, kColumns, kAcross>;
   threads(team, [&](const auto& at) {
     TOROID_UNROLL
-    for (int block = 0; block < All::kBlocks; ++block) {
+    for (int fragment = 0; fragment < All::kFragments; ++fragment) {
       TOROID_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const float* const v = sums.of[at].v[block] + 2 * half;
-        T* const place = to(All::row(at.i, half), All::column(at.i, block));
+        const float* const v = sums.of[at].v[fragment] + 2 * half;
+        T* const place = to(All::row(at.i, half + fragment / All::kBlocks * 2),
+                            All::column(at.i, fragment % All::kBlocks));
         if constexpr (sizeof(T) == 2) {
           *reinterpret_cast<uint32_t*>(place) = round_pair(v[0], v[1]);
         } else {
@@ -177,6 +185,27 @@ TOROID_DEVICE void put(Team& team, Sums<Team, kRows, kColumns, kAcross>& sums,
       }
     }
   });
+}
+
+// The left operand of tensor cores: 16 columns from column k on of a thread's rows.
+template <class SumsType, class Team, int kRows, int kDepth>
+TOROID_DEVICE void load_left(Team& team, Own<Team, Matrices> (&left)[SumsType::kTall],
+                             const Tile<Bf16, kRows, kDepth>& a, int k) {
+  TOROID_UNROLL
+  for (int tall = 0; tall < SumsType::kTall; ++tall) {
+    load_matrices<false>(team, left[tall], [&](const auto& at) {
+      const int lane = at.i % 32;
+      return a(SumsType::first_row(at.i) + 16 * tall + lane % 16, k + lane / 16 * 8);
+    });
+  }
+}
+template <class SumsType, class Team>
+TOROID_DEVICE void multiply_blocks(Team& team, SumsType& sums, int block,
+                                   Own<Team, Matrices> (&left)[SumsType::kTall], Own<Team, Matrices>& right) {
+  TOROID_UNROLL
+  for (int tall = 0; tall < SumsType::kTall; ++tall) {
+    multiply_add<SumsType::kFragments>(team, sums.of, tall * SumsType::kBlocks + block, left[tall], right);
+  }
 }
 
 // sums += a b^T over the first `depth` columns of both, a multiple of 16.
@@ -189,11 +218,8 @@ TOROID_DEVICE void multiply_turned(Team& team, Sums<Team, kRows, kColumns, kAcro
     static_assert(All::kBlocks % 2 == 0);
     TOROID_ROLLED
     for (int k = 0; k < depth; k += 16) {
-      Own<Team, Matrices> left;
-      load_matrices<false>(team, left, [&](const auto& at) {
-        const int lane = at.i % 32;
-        return a(All::first_row(at.i) + lane % 16, k + lane / 16 * 8);
-      });
+      Own<Team, Matrices> left[All::kTall];
+      load_left<All>(team, left, a, k);
       TOROID_UNROLL
       for (int block = 0; block < All::kBlocks; block += 2) {
         Own<Team, Matrices> right;
@@ -201,10 +227,11 @@ TOROID_DEVICE void multiply_turned(Team& team, Sums<Team, kRows, kColumns, kAcro
           const int lane = at.i % 32;
           return b(All::first_column(at.i) + 8 * block + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8);
         });
-        multiply_add<All::kBlocks>(team, sums.of, block, left, right);
+        multiply_blocks(team, sums, block, left, right);
       }
     }
   } else {
+    static_assert(All::kTall == 1);
     threads(team, [&](const auto& at) {
       TOROID_ROLLED
       for (int k = 0; k < depth; k += 4) {
@@ -224,9 +251,9 @@ TOROID_DEVICE void multiply_turned(Team& team, Sums<Team, kRows, kColumns, kAcro
   }
 }
 
-// The operand of tensor cores that 16 columns of a product are, read as a row of matrices: [k][n].
+// sums += left b over 16 rows of b, from row k on.
 template <class SumsType, class Team, int kDepth, int kColumns>
-TOROID_DEVICE void multiply_right(Team& team, SumsType& sums, Own<Team, Matrices>& left,
+TOROID_DEVICE void multiply_right(Team& team, SumsType& sums, Own<Team, Matrices> (&left)[SumsType::kTall],
                                   const Tile<Bf16, kDepth, kColumns>& b, int k) {
   static_assert(SumsType::kBlocks % 2 == 0);
   TOROID_UNROLL
@@ -236,16 +263,18 @@ TOROID_DEVICE void multiply_right(Team& team, SumsType& sums, Own<Team, Matrices
       const int lane = at.i % 32;
       return b(k + lane % 16, SumsType::first_column(at.i) + 8 * block + lane / 16 * 8);
     });
-    multiply_add<SumsType::kBlocks>(team, sums.of, block, left, right);
+    multiply_blocks(team, sums, block, left, right);
   }
 }
 
 // Row k of b times a thread's two elements of column k.
 template <class SumsType, int kDepth, int kColumns, class At>
 TOROID_DEVICE void add_row(const At& at, SumsType& sums, float upper, float lower,
-                           const Tile<float, kDepth, kColumns>& b, int k) {
+                           const Tile<float, kDepth, kColumns>& b, int k, int columns) {
+  static_assert(SumsType::kTall == 1);
   TOROID_UNROLL
   for (int block = 0; block < SumsType::kBlocks; ++block) {
+    if (SumsType::first_column(at.i) + 8 * block >= columns) break;
     const float* const right = b(k, SumsType::column(at.i, block));
     float* const v = sums.of[at].v[block];
     v[0] = fma(upper, right[0], v[0]);
@@ -255,45 +284,43 @@ TOROID_DEVICE void add_row(const At& at, SumsType& sums, float upper, float lowe
   }
 }
 
-// sums += a b.
+// sums += a b, of which only the first `columns` are wanted: the others may hold anything.
 template <class Team, class T, int kRows, int kColumns, int kAcross, int kDepth>
 TOROID_DEVICE void multiply(Team& team, Sums<Team, kRows, kColumns, kAcross>& sums,
-                            const Tile<T, kRows, kDepth>& a, const Tile<T, kDepth, kColumns>& b) {
+                            const Tile<T, kRows, kDepth>& a, const Tile<T, kDepth, kColumns>& b,
+                            [[maybe_unused]] int columns) {
   using All = Sums<Team, kRows, kColumns, kAcross>;
   if constexpr (sizeof(T) == 2) {
     TOROID_UNROLL
     for (int k = 0; k < kDepth; k += 16) {
-      Own<Team, Matrices> left;
-      load_matrices<false>(team, left, [&](const auto& at) {
-        const int lane = at.i % 32;
-        return a(All::first_row(at.i) + lane % 16, k + lane / 16 * 8);
-      });
+      Own<Team, Matrices> left[All::kTall];
+      load_left<All>(team, left, a, k);
       multiply_right(team, sums, left, b, k);
     }
   } else {
     threads(team, [&](const auto& at) {
       TOROID_ROLLED
       for (int k = 0; k < kDepth; ++k) {
-        add_row(at, sums, *a(All::row(at.i, 0), k), *a(All::row(at.i, 1), k), b, k);
+        add_row(at, sums, *a(All::row(at.i, 0), k), *a(All::row(at.i, 1), k), b, k, columns);
       }
     });
   }
 }
 
-// sums += a b, where a is sums of its own, rounded to T: they are where the next product wants its left
+// The same where a is sums of its own, rounded to T: they are where the next product wants its left
 // operand.
 template <class Team, class T, int kRows, int kColumns, int kDepth>
 TOROID_DEVICE void multiply(Team& team, Sums<Team, kRows, kColumns>& sums, Sums<Team, kRows, kDepth>& a,
-                            const Tile<T, kDepth, kColumns>& b) {
+                            const Tile<T, kDepth, kColumns>& b, [[maybe_unused]] int columns) {
   TOROID_UNROLL
   for (int k = 0; k < kDepth; k += sizeof(T) == 2 ? 16 : 8) {
     if constexpr (sizeof(T) == 2) {
-      Own<Team, Matrices> left;
+      Own<Team, Matrices> left[1];
       threads(team, [&](const auto& at) {
         TOROID_UNROLL
         for (int m = 0; m < 4; ++m) {
           const float* const v = a.of[at].v[k / 8 + m / 2] + 2 * (m % 2);
-          left[at].w[m] = round_pair(v[0], v[1]);
+          left[0][at].w[m] = round_pair(v[0], v[1]);
         }
       });
       multiply_right(team, sums, left, b, k);
@@ -307,8 +334,9 @@ TOROID_DEVICE void multiply(Team& team, Sums<Team, kRows, kColumns>& sums, Sums<
           take_from_row<float>(team, mine, thread, upper);
           threads(team, [&](const auto& at) { mine[at] = a.of[at].v[k / 8][2 + i]; });
           take_from_row<float>(team, mine, thread, lower);
-          threads(team,
-                  [&](const auto& at) { add_row(at, sums, upper[at], lower[at], b, k + 2 * thread + i); });
+          threads(team, [&](const auto& at) {
+            add_row(at, sums, upper[at], lower[at], b, k + 2 * thread + i, columns);
+          });
         }
       }
     }
