@@ -92,6 +92,7 @@ struct OpKind {
 struct LaunchContext {
   Queue queue{};                   // whose entry it is
   void* stream = nullptr;          // the queue's handle where the device has one, such as a cudaStream_t
+  void* libraries = nullptr;       // what the device keeps for its kernels, such as a library's handle
   int threads = 1;                 // of the host's team that it may use
   std::byte* workspace = nullptr;  // as many bytes as workspace_bytes() asked for
 };

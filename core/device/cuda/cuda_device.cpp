@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/device/cuda/gpus.h"
+#include "core/device/cuda/libraries.h"
 
 namespace toroid {
 namespace {
@@ -63,6 +64,7 @@ void CudaDevice::start() {
     }
   }
   staging_ = std::make_unique<cuda::PinnedRing>(calls_, options_.staging_bytes);
+  libraries_ = std::make_unique<cuda::Libraries>(options_.gpu);
 }
 
 void CudaDevice::stop() {
@@ -71,6 +73,7 @@ void CudaDevice::stop() {
     // to the end of the process.
     for (UnderWay& one : transfers_) (void)one.transfer.release();
     (void)staging_.release();
+    (void)libraries_.release();
     return;
   }
   for (const Stream& of : streams_) {
@@ -78,6 +81,7 @@ void CudaDevice::stop() {
   }
   transfers_.clear();
   staging_.reset();
+  libraries_.reset();
   for (const Stream& of : streams_) {
     if (of.stream != nullptr) (void)cudaStreamDestroy(of.stream);
     for (cudaEvent_t event : of.events) {
@@ -185,7 +189,14 @@ void CudaDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchC
                            Event ticket) {
   LaunchContext given = context;
   given.stream = stream(ticket.queue);
-  kernel.run(call, given);
+  given.libraries = libraries_.get();
+  try {
+    kernel.run(call, given);
+  } catch (const SystemError&) {
+    // A library fails as all calls do once the GPU has: what failed first is told.
+    calls_.check(cudaGetLastError(), call.kind->name);
+    throw;
+  }
   calls_.check(cudaGetLastError(), call.kind->name);
   passed(ticket, call.kind->name);
 }

@@ -18,6 +18,9 @@
 #include "core/device/device.h"
 
 namespace toroid {
+namespace cuda {
+struct Libraries;
+}
 
 class CudaDevice final : public Device {
  public:
@@ -27,7 +30,7 @@ class CudaDevice final : public Device {
     int64_t staging_bytes = int64_t{64} << 20;  // pinned, for what crosses to and from the host
   };
   // UserError where there is no such GPU, or it or its driver is too old (gpus.h); SystemError where it has
-  // not as much memory.
+  // not as much memory, or a library is missing (libraries.h).
   CudaDevice(std::shared_ptr<const DeviceKernels> kernels, const Options& options);
   // Waits for what has been issued, unless something has failed or is still overdue.
   ~CudaDevice() override;
@@ -86,6 +89,7 @@ class CudaDevice final : public Device {
   std::array<Stream, kQueues> streams_;
   std::vector<Mark> marks_;
   std::unique_ptr<cuda::PinnedRing> staging_;
+  std::unique_ptr<cuda::Libraries> libraries_;
   std::deque<UnderWay> transfers_;
 };
 

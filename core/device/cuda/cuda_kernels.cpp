@@ -1,6 +1,7 @@
 #include "core/device/cuda/cuda_kernels.h"
 
 #include "core/device/cuda/attention_kernels.h"
+#include "core/device/cuda/product_kernels.h"
 #include "core/device/cuda/vector_kernels.h"
 
 namespace toroid {
@@ -28,6 +29,8 @@ std::shared_ptr<DeviceKernels> make_cuda_kernels() {
   cuda::add_vector_kernels(*kernels);
   cuda::add_attention_kernels(*kernels);
   cuda::add_attention_grad_kernels(*kernels);
+  cuda::add_matmul_kernels(*kernels);
+  cuda::add_symmetric_product_kernel(*kernels);
   return kernels;
 }
 

@@ -24,8 +24,8 @@ using Clock = std::chrono::steady_clock;
 struct State {
   std::mutex mutex;  // of all that is not atomic
   Machine machine;
-  std::map<std::string, std::pair<int, cudaError_t>, std::less<>> failures;
-  std::map<void*, size_t> blocks;  // of device memory
+  std::map<std::string, std::pair<int, int>, std::less<>> failures;  // by call: which one, and its code
+  std::map<void*, size_t> blocks;                                    // of device memory
   int64_t used = 0;
   int running = 0;  // entries that have device memory open
   unsigned streams = 0;
@@ -44,10 +44,8 @@ thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t enter(std::string_view call) {
   State& all = state();
   if (all.fault != cudaSuccess) return last_error = all.fault;
-  const std::lock_guard lock(all.mutex);
-  const auto found = all.failures.find(call);
-  if (found == all.failures.end() || --found->second.first != 0) return cudaSuccess;
-  return last_error = found->second.second;
+  const auto code = static_cast<cudaError_t>(failure_of(call));
+  return code == cudaSuccess ? code : last_error = code;
 }
 
 // Opens device memory for an entry, or ends that.
@@ -96,6 +94,18 @@ class Mark {
 };
 
 }  // namespace
+
+int failure_of(std::string_view call) {
+  State& all = state();
+  const std::lock_guard lock(all.mutex);
+  const auto found = all.failures.find(call);
+  return found == all.failures.end() || --found->second.first != 0 ? 0 : found->second.second;
+}
+
+bool gpu_died() {
+  return state().fault != cudaSuccess;
+}
+
 }  // namespace toroid::testing::stand_in
 
 namespace stand_in = toroid::testing::stand_in;
@@ -188,7 +198,7 @@ Scope::~Scope() {
   last_error = cudaSuccess;
 }
 
-void Scope::fail(std::string_view call, int count, cudaError_t code) {
+void Scope::fail(std::string_view call, int count, int code) {
   const std::lock_guard lock(state().mutex);
   state().failures[std::string(call)] = {count, code};
 }

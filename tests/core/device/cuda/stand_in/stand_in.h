@@ -1,7 +1,7 @@
-// A stand-in for CUDA's runtime, linked by tests in place of libcudart: a stream is a thread with a queue, an
-// event the state of a stream when it was recorded, device memory a mapping that the host can be kept out of.
-// Kernels are host functions on a stream (core/device/cuda/launch.h). A fault stays, as on a GPU. What a test
-// says to it beside CUDA's calls:
+// A stand-in for CUDA's runtime and libraries, linked by tests in place of them: a stream is a thread with a
+// queue, an event the state of a stream when it was recorded, device memory a mapping that the host can be
+// kept out of. Kernels are host functions on a stream (core/device/cuda/launch.h). A fault stays, as on a
+// GPU. What a test says to it beside CUDA's calls:
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -28,9 +28,10 @@ class Scope {
   Scope(const Scope&) = delete;  // of the process's one state
   Scope& operator=(const Scope&) = delete;
 
-  // The `count`-th call of that name from now on, counted from 1, returns `code`. "kernel": the launch
-  // succeeds and its stream dies of it, as do all calls after that.
-  void fail(std::string_view call, int count, cudaError_t code);
+  // The `count`-th call of that name from now on, counted from 1, returns `code`: a cudaError_t, or what the
+  // call's library has in its place. "kernel": the launch succeeds and its stream dies of it, as do all calls
+  // after that.
+  void fail(std::string_view call, int count, int code);
   // Every entry of a stream takes up to so long, at random.
   void delay(int microseconds, unsigned seed);
   // Entries run before their call returns, and device memory has no access rights while none does: a host
@@ -38,6 +39,10 @@ class Scope {
   void close_memory();
 };
 
+// For stand-ins of libraries. What this call of that name returns, as a test has it: 0, or its code.
+int failure_of(std::string_view call);
+// Whether a stream has died: no call succeeds after that.
+bool gpu_died();
 // Appends work to a stream, as a library of the device would.
 void enqueue(cudaStream_t stream, std::function<void()> work);
 

@@ -1,0 +1,136 @@
+#include "core/device/cuda/cublas.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/base/error.h"
+
+namespace toroid::cuda {
+namespace {
+
+constexpr uint32_t kMostAligned = 16;  // more than 16 bytes makes no algorithm possible that was not
+
+// Of an address, as far as it may decide.
+uint32_t alignment_of(const std::byte* address) {
+  const auto bits = reinterpret_cast<uintptr_t>(address) | kMostAligned;
+  return static_cast<uint32_t>(bits & (~bits + 1));
+}
+
+cudaDataType_t data_type(DType type) {
+  return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+std::string matrix(int64_t rows, int64_t columns) {
+  return "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
+}
+
+}  // namespace
+
+CublasProducts::CublasProducts(int gpu) : gpu_(gpu) {
+  cublasLtHandle_t handle = nullptr;
+  const cublasStatus_t code = cublasLtCreate(&handle);
+  if (code != CUBLAS_STATUS_SUCCESS) {
+    const std::string library = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
+    throw SystemError(
+        cublasLtGetVersion() == 0
+            ? "matrix products on a GPU need cuBLASLt, and " + library +
+                  " is not found; install CUDA's libraries, or add their folder to LD_LIBRARY_PATH"
+            : "cuBLASLt does not start on GPU " + std::to_string(gpu) + ": " + cublasLtGetStatusName(code) +
+                  ", said by cublasLtCreate");
+  }
+  handle_.reset(handle);
+}
+
+void CublasProducts::check(cublasStatus_t code, std::string_view call, const Shape& s) const {
+  if (code == CUBLAS_STATUS_SUCCESS) return;
+  throw SystemError("GPU " + std::to_string(gpu_) + ": cuBLASLt cannot multiply " +
+                    std::string(name_of(s.type)) + matrix(s.rows, s.depth) + " by " +
+                    matrix(s.depth, s.columns) + " into " + std::string(name_of(s.out_type)) + " (rows " +
+                    std::to_string(s.a_stride) + ", " + std::to_string(s.b_stride) + " and " +
+                    std::to_string(s.out_stride) + " elements apart): " + cublasLtGetStatusName(code) +
+                    ", said by " + std::string(call));
+}
+
+CublasProducts::Layout CublasProducts::make_layout(const Shape& shape, DType type, int64_t rows,
+                                                   int64_t columns, int64_t stride) const {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check(cublasLtMatrixLayoutCreate(&layout, data_type(type), static_cast<uint64_t>(rows),
+                                   static_cast<uint64_t>(columns), stride),
+        "cublasLtMatrixLayoutCreate", shape);
+  return Layout(layout);
+}
+
+// The library counts by columns: what it sees is the result turned, out^T = b a^T, so that b is its first
+// factor. A row of memory is a column to it.
+CublasProducts::Plan CublasProducts::make_plan(const Shape& s) const {
+  Plan plan;
+  cublasLtMatmulDesc_t operation = nullptr;
+  check(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate", s);
+  plan.operation.reset(operation);
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, cublasOperation_t turn) {
+    const int32_t value = turn;
+    check(cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value),
+          "cublasLtMatmulDescSetAttribute", s);
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, s.b_turned ? CUBLAS_OP_N : CUBLAS_OP_T);
+  set(CUBLASLT_MATMUL_DESC_TRANSB, s.a_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
+  plan.b = s.b_turned ? make_layout(s, s.type, s.columns, s.depth, s.b_stride)
+                      : make_layout(s, s.type, s.depth, s.columns, s.b_stride);
+  plan.a = s.a_turned ? make_layout(s, s.type, s.rows, s.depth, s.a_stride)
+                      : make_layout(s, s.type, s.depth, s.rows, s.a_stride);
+  plan.out = make_layout(s, s.out_type, s.columns, s.rows, s.out_stride);
+
+  cublasLtMatmulPreference_t preference = nullptr;
+  check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate", s);
+  const Preference owner(preference);
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute", s);
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes});
+  // A sum that is cut is put together in the workspace, in fp32 and in one order: neither in place, in the
+  // order of arrival, nor from parts that were rounded to the result's type.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s.b_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s.a_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s.out_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s.out_alignment);
+
+  cublasLtMatmulHeuristicResult_t found{};
+  int count = 0;
+  check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), operation, plan.b.get(), plan.a.get(), plan.out.get(),
+                                       plan.out.get(), preference, 1, &found, &count),
+        "cublasLtMatmulAlgoGetHeuristic", s);
+  check(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", s);
+  plan.algorithm = found.algo;
+  return plan;
+}
+
+const CublasProducts::Plan& CublasProducts::plan_of(const Shape& shape) {
+  const auto found = plans_.find(shape);
+  return found != plans_.end() ? found->second : plans_.emplace(shape, make_plan(shape)).first->second;
+}
+
+void CublasProducts::multiply(cudaStream_t stream, const MatrixProduct& p, std::byte* workspace) {
+  const Shape shape{.rows = p.rows,
+                    .columns = p.columns,
+                    .depth = p.depth,
+                    .a_stride = p.a.stride,
+                    .b_stride = p.b.stride,
+                    .out_stride = p.out_stride,
+                    .a_turned = p.a.turned,
+                    .b_turned = p.b.turned,
+                    .type = p.type,
+                    .out_type = p.out_type,
+                    .a_alignment = alignment_of(p.a.data),
+                    .b_alignment = alignment_of(p.b.data),
+                    .out_alignment = alignment_of(p.out)};
+  const Plan& plan = plan_of(shape);
+  const float alpha = 1, beta = p.accumulate ? 1.0f : 0.0f;
+  check(cublasLtMatmul(handle_.get(), plan.operation.get(), &alpha, p.b.data, plan.b.get(), p.a.data,
+                       plan.a.get(), &beta, p.out, plan.out.get(), p.out, plan.out.get(), &plan.algorithm,
+                       workspace, static_cast<size_t>(kWorkspaceBytes), stream),
+        "cublasLtMatmul", shape);
+}
+
+}  // namespace toroid::cuda

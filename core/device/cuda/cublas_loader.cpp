@@ -1,0 +1,106 @@
+// cuBLASLt's functions, found in the library when they are first called: a program that is built with CUDA
+// then starts on machines that have none of it, and says what is missing when a GPU is asked for. Tests have
+// a stand-in in this file's place.
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include <string>
+
+namespace {
+
+void* library() {
+  static void* const one = [] {
+    const std::string major = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
+    return ::dlopen(major.c_str(), RTLD_NOW | RTLD_LOCAL);
+  }();
+  return one;
+}
+
+// The library's own function of that name; null where there is none.
+template <auto* kFunction>
+auto* found(const char* name) {
+  static const auto function =
+      reinterpret_cast<decltype(kFunction)>(library() == nullptr ? nullptr : ::dlsym(library(), name));
+  return function;
+}
+
+template <auto* kFunction, class... Given>
+cublasStatus_t forward(const char* name, Given... given) {
+  auto* const function = found<kFunction>(name);
+  return function == nullptr ? CUBLAS_STATUS_NOT_INITIALIZED : function(given...);
+}
+
+}  // namespace
+
+extern "C" {
+
+size_t CUBLASWINAPI cublasLtGetVersion() {
+  auto* const function = found<cublasLtGetVersion>(__func__);
+  return function == nullptr ? 0 : function();
+}
+const char* CUBLASWINAPI cublasLtGetStatusName(cublasStatus_t status) {
+  auto* const function = found<cublasLtGetStatusName>(__func__);
+  return function == nullptr ? "no cuBLASLt" : function(status);
+}
+
+cublasStatus_t CUBLASWINAPI cublasLtCreate(cublasLtHandle_t* handle) {
+  return forward<cublasLtCreate>(__func__, handle);
+}
+cublasStatus_t CUBLASWINAPI cublasLtDestroy(cublasLtHandle_t handle) {
+  return forward<cublasLtDestroy>(__func__, handle);
+}
+
+cublasStatus_t CUBLASWINAPI cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                                       uint64_t rows, uint64_t columns, int64_t ld) {
+  return forward<cublasLtMatrixLayoutCreate>(__func__, layout, type, rows, columns, ld);
+}
+cublasStatus_t CUBLASWINAPI cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  return forward<cublasLtMatrixLayoutDestroy>(__func__, layout);
+}
+
+cublasStatus_t CUBLASWINAPI cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation,
+                                                     cublasComputeType_t compute, cudaDataType_t scale) {
+  return forward<cublasLtMatmulDescCreate>(__func__, operation, compute, scale);
+}
+cublasStatus_t CUBLASWINAPI cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) {
+  return forward<cublasLtMatmulDescDestroy>(__func__, operation);
+}
+cublasStatus_t CUBLASWINAPI cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
+                                                           cublasLtMatmulDescAttributes_t attribute,
+                                                           const void* value, size_t bytes) {
+  return forward<cublasLtMatmulDescSetAttribute>(__func__, operation, attribute, value, bytes);
+}
+
+cublasStatus_t CUBLASWINAPI cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  return forward<cublasLtMatmulPreferenceCreate>(__func__, preference);
+}
+cublasStatus_t CUBLASWINAPI cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  return forward<cublasLtMatmulPreferenceDestroy>(__func__, preference);
+}
+cublasStatus_t CUBLASWINAPI cublasLtMatmulPreferenceSetAttribute(
+    cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+    size_t bytes) {
+  return forward<cublasLtMatmulPreferenceSetAttribute>(__func__, preference, attribute, value, bytes);
+}
+
+cublasStatus_t CUBLASWINAPI cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
+                                                           cublasLtMatmulDesc_t operation,
+                                                           cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                           cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                           cublasLtMatmulPreference_t preference, int wanted,
+                                                           cublasLtMatmulHeuristicResult_t results[],
+                                                           int* count) {
+  return forward<cublasLtMatmulAlgoGetHeuristic>(__func__, handle, operation, a, b, c, d, preference, wanted,
+                                                 results, count);
+}
+cublasStatus_t CUBLASWINAPI cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
+                                           const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout,
+                                           const void* b, cublasLtMatrixLayout_t b_layout, const void* beta,
+                                           const void* c, cublasLtMatrixLayout_t c_layout, void* d,
+                                           cublasLtMatrixLayout_t d_layout,
+                                           const cublasLtMatmulAlgo_t* algorithm, void* workspace,
+                                           size_t workspace_bytes, cudaStream_t stream) {
+  return forward<cublasLtMatmul>(__func__, handle, operation, alpha, a, a_layout, b, b_layout, beta, c,
+                                 c_layout, d, d_layout, algorithm, workspace, workspace_bytes, stream);
+}
+}

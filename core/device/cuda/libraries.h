@@ -1,0 +1,21 @@
+// What kernels need beside a stream: CUDA's libraries, started once, which live as long as the device.
+#pragma once
+
+#include "core/base/error.h"
+#include "core/device/cuda/cublas.h"
+#include "core/op/op.h"
+
+namespace toroid::cuda {
+
+struct Libraries {
+  explicit Libraries(int gpu) : products(gpu) {}
+  CublasProducts products;
+};
+
+// Those of the device that runs the kernel.
+inline Libraries& libraries_of(const LaunchContext& context) {
+  require(context.libraries != nullptr, "a kernel of CUDA's libraries is run by a CUDA device");
+  return *static_cast<Libraries*>(context.libraries);
+}
+
+}  // namespace toroid::cuda
