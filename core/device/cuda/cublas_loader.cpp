@@ -8,7 +8,7 @@
 
 namespace {
 
-void* library() {
+void* loaded_library() {
   static void* const one = [] {
     const std::string major = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
     return ::dlopen(major.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -18,15 +18,15 @@ void* library() {
 
 // The library's own function of that name; null where there is none.
 template <auto* kFunction>
-auto* found(const char* name) {
-  static const auto function =
-      reinterpret_cast<decltype(kFunction)>(library() == nullptr ? nullptr : ::dlsym(library(), name));
+auto* function_of(const char* name) {
+  static const auto function = reinterpret_cast<decltype(kFunction)>(
+      loaded_library() == nullptr ? nullptr : ::dlsym(loaded_library(), name));
   return function;
 }
 
 template <auto* kFunction, class... Given>
 cublasStatus_t forward(const char* name, Given... given) {
-  auto* const function = found<kFunction>(name);
+  auto* const function = function_of<kFunction>(name);
   return function == nullptr ? CUBLAS_STATUS_NOT_INITIALIZED : function(given...);
 }
 
@@ -35,11 +35,11 @@ cublasStatus_t forward(const char* name, Given... given) {
 extern "C" {
 
 size_t CUBLASWINAPI cublasLtGetVersion() {
-  auto* const function = found<cublasLtGetVersion>(__func__);
+  auto* const function = function_of<cublasLtGetVersion>(__func__);
   return function == nullptr ? 0 : function();
 }
 const char* CUBLASWINAPI cublasLtGetStatusName(cublasStatus_t status) {
-  auto* const function = found<cublasLtGetStatusName>(__func__);
+  auto* const function = function_of<cublasLtGetStatusName>(__func__);
   return function == nullptr ? "no cuBLASLt" : function(status);
 }
 

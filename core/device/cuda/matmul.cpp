@@ -28,7 +28,7 @@ bool by_tree(const Call& call) {
   return call.tiles.deterministic || call[0].elements() == 0;
 }
 
-void multiply(const Call& call, const LaunchContext& context) {
+void multiply_matrices(const Call& call, const LaunchContext& context) {
   with_types(call, call[0], call[2], [](auto, auto) {});  // f32 and bf16 alone
   if (call[2].elements() == 0) return;
   const MatrixProduct product = product_of(call);
@@ -39,7 +39,7 @@ void multiply(const Call& call, const LaunchContext& context) {
                    of_tokens ? Cut{.block = call.tiles.token_block} : Cut{.slices = call.tiles.slices});
 }
 
-int64_t workspace_bytes(const Call& call, const LaunchContext&) {
+int64_t product_workspace(const Call& call, const LaunchContext&) {
   return by_tree(call) || call[2].elements() == 0 ? 0 : CublasProducts::kWorkspaceBytes;
 }
 
@@ -47,7 +47,7 @@ int64_t workspace_bytes(const Call& call, const LaunchContext&) {
 
 void add_matmul_kernels(KernelRegistry& registry) {
   for (const OpKind* kind : {&op::matmul_kind, &op::matmul_dx_kind, &op::matmul_dw_kind}) {
-    registry.add(*kind, {multiply, workspace_bytes});
+    registry.add(*kind, {multiply_matrices, product_workspace});
   }
 }
 

@@ -25,7 +25,7 @@ struct Factor {
 struct MatrixProduct {
   int64_t rows = 0, columns = 0, depth = 0;
   DType type = DType::f32;  // of a and b: f32 or bf16
-  Factor a, b;
+  Factor a = {}, b = {};
   DType out_type = DType::f32;  // f32 or bf16
   std::byte* out = nullptr;
   int64_t out_stride = 0;
