@@ -75,7 +75,13 @@ if(TOROID_CUDA STREQUAL "ON" OR (TOROID_CUDA STREQUAL "AUTO" AND CMAKE_CUDA_COMP
   # CMake 3.25 does not know that nvcc of CUDA 13 has C++20.
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
-  set(TOROID_CUDA_BUILT ON)
+  # Products want cuBLASLt's header; its library is found when a GPU is used.
+  find_path(TOROID_CUBLASLT cublasLt.h PATHS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} NO_DEFAULT_PATH)
+  if(TOROID_CUBLASLT)
+    set(TOROID_CUDA_BUILT ON)
+  elseif(TOROID_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TOROID_CUDA is ON, but the toolkit of ${TOROID_NVCC} has no cublasLt.h: install its cuBLAS for developers")
+  endif()
   get_filename_component(toroid_cuda_bin ${TOROID_NVCC} DIRECTORY)
   find_program(TOROID_CUOBJDUMP cuobjdump HINTS ${toroid_cuda_bin})
 endif()

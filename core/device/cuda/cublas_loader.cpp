@@ -4,15 +4,29 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <string>
+#include <vector>
 
 namespace {
 
+// Where the system's loader looks, and where the build looks for a toolkit.
+void* load_library() {
+  const std::string name = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
+  std::vector<std::string> places{name};
+  for (const char* const variable : {"CUDA_PATH", "CUDA_HOME"}) {
+    if (const char* const folder = std::getenv(variable); folder != nullptr)
+      places.push_back(std::string(folder) + "/lib64/" + name);
+  }
+  places.push_back("/usr/local/cuda/lib64/" + name);
+  for (const std::string& place : places) {
+    if (void* const found = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL); found != nullptr) return found;
+  }
+  return nullptr;
+}
+
 void* loaded_library() {
-  static void* const one = [] {
-    const std::string major = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
-    return ::dlopen(major.c_str(), RTLD_NOW | RTLD_LOCAL);
-  }();
+  static void* const one = load_library();
   return one;
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -228,7 +229,7 @@ TEST(CudaProducts, take_a_workspace_that_is_known_without_a_gpu) {
   }
 }
 
-// Two queues multiply at a time; each has a workspace of its own, whatever the delays.
+// Two queues multiply in turn: a workspace that is handed on is waited for, whatever the delays.
 TEST(CudaProducts, on_two_queues_do_not_meet) {
   const auto run = [](int delay, unsigned seed) {
     Scope scope;
@@ -237,23 +238,31 @@ TEST(CudaProducts, on_two_queues_do_not_meet) {
     options.bytes = int64_t{96} << 20;
     CudaDevice device(make_cuda_kernels(), options);
     const int64_t m = 16, n = 24, k = 640;
-    const Array x = device.array(bf16, {m, k}, "x"),
-                w = device.array(bf16, {n, k}, "w", Layout::packed_forward),
-                first = device.array(f32, {m, n}, "first"), second = device.array(f32, {m, n}, "second");
-    device.launch(op::init_normal(x.tensor, {random_key(1, Purpose::initialise, "x"), 0, 1.0}));
-    Tensor plain = w.tensor;
-    plain.layout = Layout::plain;
-    device.launch(op::init_normal(plain, {random_key(1, Purpose::initialise, "w"), 0, 1.0}));
-    device.launch(op::fill(first.tensor, {0}));
-    device.launch(op::fill(second.tensor, {1}));
-    for (int i = 0; i < 20; ++i) {
-      device.launch(op::matmul(x.tensor, w.tensor, first.tensor, {true}), Queue::compute);
-      device.launch(op::matmul(x.tensor, w.tensor, second.tensor, {true}), Queue::model);
+    // Of other numbers each, so that one would be seen in the other's sums.
+    struct Side {
+      Array x, w, y;
+    };
+    const auto make = [&](const char* name) {
+      Side side{device.array(bf16, {m, k}, "x"), device.array(bf16, {n, k}, "w", Layout::packed_forward),
+                device.array(f32, {m, n}, "y")};
+      Tensor w = side.w.tensor;
+      w.layout = Layout::plain;
+      device.launch(op::init_normal(side.x.tensor, {random_key(1, Purpose::initialise, name), 0, 1.0}));
+      device.launch(op::init_normal(w, {random_key(2, Purpose::initialise, name), 0, 1.0}));
+      device.launch(op::fill(side.y.tensor, {0}));
+      return side;
+    };
+    const Side first = make("first"), second = make("second");
+    for (int i = 0; i < 50; ++i) {
+      for (const auto& [side, queue] :
+           {std::pair(&first, Queue::compute), std::pair(&second, Queue::model)}) {
+        device.launch(op::matmul(side->x.tensor, side->w.tensor, side->y.tensor, {true}), queue);
+      }
     }
     std::vector<float> out(static_cast<size_t>(2 * m * n));
     const auto half = std::as_writable_bytes(std::span(out)).subspan(0, out.size() * sizeof(float) / 2);
-    device.read(first.tensor, half);
-    device.read(second.tensor, std::as_writable_bytes(std::span(out)).subspan(half.size()));
+    device.read(first.y.tensor, half);
+    device.read(second.y.tensor, std::as_writable_bytes(std::span(out)).subspan(half.size()));
     return out;
   };
   const std::vector<float> expected = run(0, 1);
