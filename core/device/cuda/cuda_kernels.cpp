@@ -29,6 +29,7 @@ std::shared_ptr<DeviceKernels> make_cuda_kernels() {
   cuda::add_vector_kernels(*kernels);
   cuda::add_attention_kernels(*kernels);
   cuda::add_attention_grad_kernels(*kernels);
+  cuda::add_loss_product_kernels(*kernels);
   cuda::add_matmul_kernels(*kernels);
   cuda::add_symmetric_product_kernel(*kernels);
   return kernels;

@@ -21,11 +21,8 @@ TOROID_DEVICE float log_of(float x) {
 }
 
 struct MergeArgs {
-  const float* statistics;  // [3 S, M]
-  const int32_t* targets;
-  float *token_loss, *normalisers;  // [M], [2, M]
-  int64_t M;
-  int slices;
+  SliceStatistics statistics;
+  float *token_loss, *largest, *norms;
 };
 
 // A team takes a token, its threads the slices. All are brought to the largest logit of all before they are
@@ -37,14 +34,14 @@ struct Merge {
     Own<Team, float> top, total, hit;
     each<1, 1>(team, kThreads, [&](const auto& at) { top[at] = minus_infinity(); });
     const auto slice = [&](int s, int row) {
-      return a.statistics[(3 * static_cast<int64_t>(s) + row) * a.M + m];
+      return a.statistics.of[(3 * static_cast<int64_t>(s) + row) * a.statistics.stride + m];
     };
-    sweep<1>(team, a.slices, [&](const auto& at) {
+    sweep<1>(team, a.statistics.slices, [&](const auto& at) {
       const float one = slice(at.i, 0);
       if (one > top[at] || one != one) top[at] = one;
     });
     const float most = largest(team, top);
-    sweep<1>(team, a.slices, [&](const auto& at) {
+    sweep<1>(team, a.statistics.slices, [&](const auto& at) {
       const float part = slice(at.i, 1);
       if (part != 0)
         total[at] = total[at] + part * exp(slice(at.i, 0) - most);  // a slice of padding has none
@@ -52,9 +49,9 @@ struct Merge {
     });
     const float all = sum(team, total), target = sum(team, hit), norm = most + log_of(all);
     once(team, [&](const auto&) {
-      a.normalisers[m] = most;
-      a.normalisers[a.M + m] = norm;
-      a.token_loss[m] = a.targets[m] < 0 ? 0.0f : norm - target;
+      a.largest[m] = most;
+      a.norms[m] = norm;
+      a.token_loss[m] = a.statistics.targets[m] < 0 ? 0.0f : norm - target;
     });
   }
 };
@@ -150,9 +147,10 @@ void loss_merge(const Call& call, const LaunchContext& context) {
   const Tensor& statistics = call[0];
   require(statistics.type == DType::f32, "the GPU merges statistics in f32");
   const int64_t M = statistics.columns();
-  launch<Merge, kThreads>(stream_of(context), M,
-                          MergeArgs{statistics.as<float>(), call[1].as<int32_t>(), call[2].as<float>(),
-                                    call[3].as<float>(), M, static_cast<int>(statistics.rows() / 3)});
+  merge_statistics(
+      stream_of(context),
+      {statistics.as<float>(), M, M, static_cast<int>(statistics.rows() / 3), call[1].as<int32_t>()},
+      call[2].as<float>(), call[3].as<float>(), call[3].as<float>() + M);
 }
 
 template <class T>
@@ -181,6 +179,11 @@ void logit_gradient(cudaStream_t stream, const LogitRows& logits, const float* n
   require(type == DType::f32 || type == DType::bf16, "a gradient of logits is f32 or bf16");
   type == DType::f32 ? gradient_as(stream, logits, norms, scale, static_cast<float*>(d_z))
                      : gradient_as(stream, logits, norms, scale, static_cast<Bf16*>(d_z));
+}
+
+void merge_statistics(cudaStream_t stream, const SliceStatistics& statistics, float* token_loss,
+                      float* largest, float* norms) {
+  launch<Merge, kThreads>(stream, statistics.tokens, MergeArgs{statistics, token_loss, largest, norms});
 }
 
 void add_loss_kernels(KernelRegistry& registry) {

@@ -29,4 +29,15 @@ void logit_statistics(cudaStream_t stream, const LogitRows& logits, float* large
 void logit_gradient(cudaStream_t stream, const LogitRows& logits, const float* norms, const float* scale,
                     void* d_z, DType type);
 
+// What slices of the vocabulary told of each token, three rows of `stride` for a slice, put together.
+struct SliceStatistics {
+  const float* of = nullptr;  // [3 slices, tokens]
+  int64_t tokens = 0, stride = 0;
+  int slices = 1;
+  const int32_t* targets = nullptr;
+};
+// -> the loss of each token, 0 without a target; the largest of all logits; the norm of logit_gradient().
+void merge_statistics(cudaStream_t stream, const SliceStatistics& statistics, float* token_loss,
+                      float* largest, float* norms);
+
 }  // namespace toroid::cuda

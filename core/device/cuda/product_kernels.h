@@ -5,6 +5,7 @@
 
 namespace toroid::cuda {
 
+void add_loss_product_kernels(KernelRegistry& registry);
 void add_matmul_kernels(KernelRegistry& registry);
 void add_symmetric_product_kernel(KernelRegistry& registry);
 
