@@ -8,9 +8,10 @@
 namespace toroid::cuda {
 namespace {
 
-constexpr uint32_t kMostAligned = 16;  // more than 16 bytes makes no algorithm possible that was not
+constexpr uint32_t kMostAligned = 256;  // what the library takes for granted where it is told nothing
 
-// Of an address, as far as it may decide.
+// As far as it may decide. Blocks begin at more, so it follows from the place in a block: the same on every
+// run, whatever else is in memory.
 uint32_t alignment_of(const std::byte* address) {
   const auto bits = reinterpret_cast<uintptr_t>(address) | kMostAligned;
   return static_cast<uint32_t>(bits & (~bits + 1));

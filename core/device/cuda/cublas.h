@@ -35,7 +35,7 @@ class CublasProducts {
     bool a_turned, b_turned;
     DType type, out_type;
     uint32_t a_alignment, b_alignment, out_alignment;
-    auto operator<=>(const Shape&) const = default;
+    auto operator<=>(const Shape&) const = default;  // NOLINT(modernize-use-nullptr): of the compiler's 0
   };
   template <class T, cublasStatus_t (*kDestroy)(T*)>
   struct Destroy {

@@ -21,7 +21,7 @@ namespace toroid::testing::stand_in {
 namespace {
 
 constexpr uint64_t kAlive = 0x6375626c61734c74, kChosen = 0x616c676f72697468;
-constexpr uint64_t kSmall = 64 * 64;  // elements of a result whose sum is cut
+constexpr uint64_t kSmall = 4096;  // elements of a result whose sum is cut
 
 // Where opaque types keep what they were told.
 enum : size_t { kType, kRows, kColumns, kStride };
