@@ -30,6 +30,9 @@ class Transfer {
   // Where a library of the device carries it out: puts all of it on `stream`, the handle of its queue, when
   // it is issued, and is kept until the queue has passed it. False: it is advanced.
   virtual bool put_on([[maybe_unused]] void* stream) { return false; }
+  // Of one that was put on a stream, and on the thread that issues: whether it is known to have ended well.
+  // What a stream has passed may have been broken off: an exception says why. Asked while the device waits.
+  virtual bool settled() { return true; }
   // Does what can be done without waiting and says whether all is done. The thread that serves the queues of
   // communication calls it again and again; an exception ends the transfer and reaches whoever waits for it.
   virtual bool advance() = 0;

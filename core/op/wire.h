@@ -9,6 +9,8 @@
 //                          block without a magnitude above kLeastQuantised is sent as zeros.
 // q s has 15 bits and y - q s is a float too, so no other rounding enters: every device has the same bits. A
 // value that is not finite makes all of its block arrive as NaN (bf16: itself).
+//
+// What did not fit into fewer bits travels as f32[n] and is summed by the same operator.
 #pragma once
 
 #include "core/op/op.h"
@@ -29,7 +31,10 @@ extern const OpKind compress_kind, sum_wires_kind;
 // y = x + residual; wire = y rounded; x becomes y - wire, what has not been sent. All of n values, for the
 // u8 wire a multiple of kQuantBlock.
 Call compress(const Tensor& x, const Tensor& residual, const Tensor& wire);
-// wires [P, ...], one row a rank (rows may be strided) -> total f32[n], their values added row after row.
-Call sum_wires(const Tensor& wires, const Tensor& total);
+// How the rows of wires are added: one after the other, ((0 + 1) + 2) + ..., or as the balanced binary tree
+// over them in order, ((0 + 1) + (2 + 3)) + ..., which f32 and bf16 wires have.
+enum class RowOrder : uint8_t { in_turn, tree };
+// wires [P, ...], one row a rank (rows may be strided) -> total f32[n].
+Call sum_wires(const Tensor& wires, const Tensor& total, RowOrder order = RowOrder::in_turn);
 
 }  // namespace toroid::op

@@ -19,50 +19,37 @@ using schedule::Plan;
 
 constexpr int64_t kBytesAStep = int64_t{4} << 20;
 constexpr size_t kMoreOperands = 3;  // than a round has moves: input, own rows, staging
-constexpr int64_t kFewestRows = 64;  // of a rank: a product of fewer is slower than what it hides
 
-// What all ranks say alike of the rounds of a collective on `whole`, which travels as `wire`: one text for
-// all of them, of which the end changes.
-class RoundInfo {
- public:
-  RoundInfo(CollectiveInfo whole, DType type, DType wire, Algorithm algorithm, size_t rounds)
-      : said_(std::move(whole)),
-        bytes_(said_.bytes),
-        wire_bytes_(said_.bytes / bytes_of(type) * bytes_of(wire)),
-        rounds_(static_cast<int>(rounds)),
-        name_length_(said_.tensor.size()),
-        suffix_(" of " + std::to_string(rounds_)) {
-    said_.method = schedule::name(algorithm);
-    said_.type = type;
-  }
-  const CollectiveInfo& of(std::string_view operation, size_t index) {
-    const int round = static_cast<int>(index);
-    said_.operation = operation;
-    said_.bytes = share(bytes_, round);
-    said_.wire_bytes = share(wire_bytes_, round);
-    said_.tensor.resize(name_length_);
-    said_.tensor.append(", round ").append(std::to_string(round + 1)).append(suffix_);
-    said_.round = round;
-    return said_;
-  }
-  // Of what adds up the round: no bytes travel.
-  const CollectiveInfo& of_sum(size_t index) {
-    of(kSum, index);
-    said_.bytes = said_.wire_bytes = 0;
-    return said_;
-  }
+}  // namespace
 
- private:
-  int64_t share(int64_t bytes, int round) const {
-    return bytes * (round + 1) / rounds_ - bytes * round / rounds_;
-  }
+RoundInfo::RoundInfo(CollectiveInfo whole, DType type, DType wire, schedule::Algorithm algorithm,
+                     size_t rounds)
+    : said_(std::move(whole)),
+      bytes_(said_.bytes),
+      wire_bytes_(said_.bytes / bytes_of(type) * bytes_of(wire)),
+      rounds_(static_cast<int>(rounds)),
+      name_length_(said_.tensor.size()),
+      suffix_(" of " + std::to_string(rounds_)) {
+  said_.method = schedule::name(algorithm);
+  said_.type = type;
+}
 
-  CollectiveInfo said_;
-  int64_t bytes_, wire_bytes_;
-  int rounds_;
-  size_t name_length_;
-  std::string suffix_;
-};
+const CollectiveInfo& RoundInfo::of(std::string_view operation, size_t index) {
+  const int round = static_cast<int>(index);
+  said_.operation = operation;
+  said_.bytes = share(bytes_, round);
+  said_.wire_bytes = share(wire_bytes_, round);
+  said_.tensor.resize(name_length_);
+  said_.tensor.append(", round ").append(std::to_string(round + 1)).append(suffix_);
+  said_.round = round;
+  return said_;
+}
+
+const CollectiveInfo& RoundInfo::of_sum(size_t index) {
+  of(kSum, index);
+  said_.bytes = said_.wire_bytes = 0;
+  return said_;
+}
 
 std::vector<Round> rounds_of(const Plan& plan, int ranks) {
   const int64_t each = plan.chunks / ranks;
@@ -79,8 +66,6 @@ std::vector<Round> rounds_of(const Plan& plan, int ranks) {
   }
   return rounds;
 }
-
-}  // namespace
 
 SumTransfer::SumTransfer(DType type, std::vector<Part> parts, Part copy)
     : type_(type), parts_(std::move(parts)), copy_(copy) {}

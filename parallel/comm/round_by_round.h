@@ -4,6 +4,7 @@
 // while its peer's is under way.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,6 +26,33 @@ struct Round {
   schedule::Plan plan;
   std::vector<int> sent;      // the rank whose rows a move carries, of the sends in their order
   std::vector<int> received;  // and of the receives
+};
+
+// The rounds of a plan for so many ranks.
+std::vector<Round> rounds_of(const schedule::Plan& plan, int ranks);
+
+// Fewer rows of a rank are not cut by rule: their product is slower than what it hides.
+inline constexpr int64_t kFewestRows = 64;
+
+// What all ranks say alike of the rounds of a collective on `whole`, which travels as `wire`: one text for
+// all of them, of which the end changes.
+class RoundInfo {
+ public:
+  RoundInfo(CollectiveInfo whole, DType type, DType wire, schedule::Algorithm algorithm, size_t rounds);
+  const CollectiveInfo& of(std::string_view operation, size_t index);
+  // Of what adds up the round: no bytes travel.
+  const CollectiveInfo& of_sum(size_t index);
+
+ private:
+  int64_t share(int64_t bytes, int round) const {
+    return bytes * (round + 1) / rounds_ - bytes * round / rounds_;
+  }
+
+  CollectiveInfo said_;
+  int64_t bytes_, wire_bytes_;
+  int rounds_;
+  size_t name_length_;
+  std::string suffix_;
 };
 
 // The operation, in records, of what adds up a round of a sum: no bytes travel.

@@ -47,6 +47,13 @@ HostJob::Operation host_operation(Operation operation) {
 
 }  // namespace
 
+void require_power_of_two(const std::string& axis, int ranks) {
+  if (schedule::power_of_two(ranks)) return;
+  throw UserError("deterministic mode sums over powers of two, and axis " + axis + " has " +
+                  std::to_string(ranks) +
+                  " ranks; choose a mesh whose axes are powers of two, or switch `deterministic` off");
+}
+
 // One collective, before it is known how it is carried out.
 struct ScheduledCommunicator::Work {
   Operation operation = Operation::all_reduce;
@@ -72,11 +79,7 @@ ScheduledCommunicator::ScheduledCommunicator(Device& device, Queue queue, std::s
       options_(options) {
   require(shape_.size() == members().size(), "a group's shape has as many places as the group has ranks");
   if (!members().on_one_host() || members().size() > Relay::kMostRanks) transports_.relay = nullptr;
-  if (options_.deterministic && !schedule::power_of_two(members().size())) {
-    throw UserError("deterministic mode sums over powers of two, and axis " + axis_ + " has " +
-                    std::to_string(members().size()) +
-                    " ranks; choose a mesh whose axes are powers of two, or switch `deterministic` off");
-  }
+  if (options_.deterministic) require_power_of_two(axis_, members().size());
   if (!spans_hosts(members())) return;
   auto unwatched = std::make_shared<GroupState>(*group_);
   unwatched->watch = nullptr;

@@ -53,6 +53,9 @@ struct GroupOptions {
   Cut cut = Cut::never;
 };
 
+// UserError where deterministic mode cannot sum over so many.
+void require_power_of_two(const std::string& axis, int ranks);
+
 class ScheduledCommunicator final : public Communicator {
  public:
   // What moves the bytes; borrowed. Neither transport nor board: the collective is only recorded.

@@ -82,6 +82,7 @@ HostExchange& World::exchange() {
 }
 
 void World::end_transfers() {
+  device_groups_.reset();
   exchange_.reset();
   transfers()->set_bell(nullptr, false);
   transfers()->end();
@@ -95,7 +96,11 @@ int World::slot_of(int world_rank) const {
 std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::string axis,
                                            const std::vector<int>& world_ranks, schedule::GroupShape shape,
                                            const GroupOptions& options) {
-  if (world_ranks.size() == 1) return make_group_of_one();
+  const bool by_device = device_groups_ != nullptr && device_groups_->serves(device);
+  if (world_ranks.size() == 1) {
+    if (by_device) device_groups_->stand_by();
+    return make_group_of_one();
+  }
   auto state = std::make_shared<GroupState>();
   GroupMembers& members = state->members;
   members.context = groups_++;
@@ -115,6 +120,8 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
     members.host_by_host = host(i) == host(i - i % static_cast<size_t>(members.per_host));
   state->watch = watch_;
   state->traffic = traffic_;
+  if (by_device)
+    return device_groups_->make(device, queue, std::move(axis), std::move(state), shape, options);
   return make_group(device, queue, std::move(axis), std::move(state), shape, options);
 }
 

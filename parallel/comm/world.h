@@ -19,6 +19,19 @@
 
 namespace toroid {
 
+// Makes groups whose collectives a library of the device carries out on the device's own queues.
+class DeviceGroups {
+ public:
+  virtual ~DeviceGroups() = default;
+  // Whether it is for this device.
+  virtual bool serves(const Device& device) const = 0;
+  virtual std::unique_ptr<Communicator> make(Device& device, Queue queue, std::string axis,
+                                             std::shared_ptr<const GroupState> state,
+                                             schedule::GroupShape shape, const GroupOptions& options) = 0;
+  // In place of that on a rank that is alone in its group: others of the world may make theirs.
+  virtual void stand_by() = 0;
+};
+
 class World {
  public:
   virtual ~World();
@@ -35,6 +48,9 @@ class World {
   std::unique_ptr<Communicator> group(Device& device, Queue queue, std::string axis,
                                       const std::vector<int>& world_ranks, schedule::GroupShape shape,
                                       const GroupOptions& options = {});
+  // From now on `groups` makes the groups of the devices that it serves. All ranks of the world then make as
+  // many groups on such a device, in the same order.
+  void carry_out_by(std::shared_ptr<DeviceGroups> groups) { device_groups_ = std::move(groups); }
   // Where this rank's device takes memory from that its peers on the host read in place; nullptr: there is
   // none.
   virtual std::shared_ptr<cpu::PageSource> pages() { return nullptr; }
@@ -97,6 +113,7 @@ class World {
   std::shared_ptr<Traffic> traffic_;
   int groups_ = 0;
   std::unique_ptr<HostExchange> exchange_;
+  std::shared_ptr<DeviceGroups> device_groups_;
 };
 
 // This process alone.

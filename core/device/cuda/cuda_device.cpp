@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <thread>
 
 #include "core/base/error.h"
@@ -138,6 +139,7 @@ void CudaDevice::wait_for(cudaEvent_t event, Seconds deadline) const {
                         std::to_string(deadline.count()) + " s; the last operations issued were " +
                         calls_.last_operations());
     }
+    for (const UnderWay& one : transfers_) (void)one.transfer->settled();
     if (waited > kSpun) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
 }
@@ -147,7 +149,7 @@ void CudaDevice::synchronize(Event event, Seconds deadline) {
   // A recorded event is its own: the ring's may belong to a younger entry by now.
   const Mark* const mark = mark_of(event);
   wait_for(mark != nullptr ? mark->event : event_of(event), deadline);
-  drop_transfers();
+  drop_transfers(Verdict::settle);
 }
 
 Seconds CudaDevice::elapsed(Event from, Event to) const {
@@ -212,7 +214,7 @@ void CudaDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
 
 void CudaDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
                              const CollectiveInfo& info, Event ticket) {
-  drop_transfers();
+  drop_transfers(Verdict::as_known);
   if (!transfer->put_on(stream(ticket.queue))) {
     throw InternalError("a collective (" + info.operation + " of " + info.tensor +
                         ") was issued on a GPU that no library carries out on its stream");
@@ -221,8 +223,19 @@ void CudaDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const
   transfers_.push_back({ticket, std::move(transfer)});
 }
 
-void CudaDevice::drop_transfers() {
-  std::erase_if(transfers_, [this](const UnderWay& one) { return has_passed(event_of(one.ticket)); });
+void CudaDevice::drop_transfers(Verdict verdict) {
+  const auto ended = [&](const UnderWay& one) {
+    if (!has_passed(event_of(one.ticket))) return false;
+    // Whoever watches over it has a deadline of its own.
+    while (!one.transfer->settled()) {
+      if (verdict == Verdict::as_known) return false;
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
+    return true;
+  };
+  // One by one: what was broken off stays where it is, and says so again.
+  for (auto one = transfers_.begin(); one != transfers_.end();)
+    one = ended(*one) ? transfers_.erase(one) : std::next(one);
 }
 
 void CudaDevice::on_write(const Tensor& to, std::span<const std::byte> from, Event ticket) {
@@ -269,7 +282,7 @@ void CudaDevice::on_read(const Tensor& from, std::span<std::byte> to, Event tick
   }
   passed(ticket, "read");
   while (!coming.empty()) arrive();
-  drop_transfers();
+  drop_transfers(Verdict::settle);
 }
 
 }  // namespace toroid

@@ -9,6 +9,7 @@
 #include <array>
 #include <deque>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -40,6 +41,9 @@ class CudaDevice final : public Device {
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return "cuda"; }
   const DeviceArena& arena() const { return arena_; }
+  int gpu() const { return options_.gpu; }
+  // All of its memory, as libraries want to know it.
+  std::span<std::byte> memory() const { return {base_, static_cast<size_t>(arena_.bytes())}; }
 
  protected:
   void on_allocate(Block& block) override;
@@ -79,7 +83,10 @@ class CudaDevice final : public Device {
   bool has_passed(cudaEvent_t event) const;
   bool idle() const;
   void wait_for(cudaEvent_t event, Seconds deadline) const;
-  void drop_transfers();
+  // Forgets the transfers that are known to have ended well. `settle`: waits until that is known of all that
+  // their streams have passed; whatever broke one off is thrown.
+  enum class Verdict : uint8_t { as_known, settle };
+  void drop_transfers(Verdict verdict);
 
   Options options_;
   mutable cuda::Calls calls_;

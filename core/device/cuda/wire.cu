@@ -112,6 +112,81 @@ struct SumBf16 {
   }
 };
 
+// The balanced binary tree over rows as a binary counter: two sums over as many rows become one. Levels are
+// counted at compile time, so that the sums stay in registers.
+inline constexpr int kTreeLevels = 10;
+
+template <class T>
+struct SumRows {
+  struct Args {
+    const T* wires;
+    float* total;
+    int64_t rows, stride;
+  };
+  static constexpr int kWide = kVector<T>;
+  TOROID_DEVICE static Nothing begin(const Args&) { return {}; }
+  template <int kWidth>
+  TOROID_DEVICE static Floats<kWidth> sum_of(const Floats<kWidth>& a, const Floats<kWidth>& b) {
+    return make<kWidth>([&](int j) { return a.v[j] + b.v[j]; });
+  }
+  template <int kWidth>
+  TOROID_DEVICE static Floats<kWidth> row(const Args& a, int64_t row, int64_t i) {
+    return load<kWidth>(a.wires + row * a.stride + i);
+  }
+};
+
+struct InTurn : SumRows<float> {
+  template <int kWidth>
+  TOROID_DEVICE static void at(const Args& a, Nothing, int64_t, int64_t i) {
+    auto total = row<kWidth>(a, 0, i);
+    for (int64_t r = 1; r < a.rows; ++r) total = sum_of<kWidth>(total, row<kWidth>(a, r, i));
+    store<kWidth>(a.total + i, total);
+  }
+};
+
+template <class T>
+struct AsTree : SumRows<T> {
+  using Base = SumRows<T>;
+  using Args = typename Base::Args;
+  template <int kWidth>
+  TOROID_DEVICE static void at(const Args& a, Nothing, int64_t, int64_t i) {
+    Floats<kWidth> level[kTreeLevels] = {};
+    for (int64_t r = 0; r < a.rows; ++r) {
+      auto sum = Base::template row<kWidth>(a, r, i);
+      bool carries = true;
+      TOROID_UNROLL
+      for (int l = 0; l < kTreeLevels; ++l) {
+        if (!carries) continue;
+        if ((r >> l & 1) != 0) {
+          sum = Base::template sum_of<kWidth>(level[l], sum);
+        } else {
+          level[l] = sum;
+          carries = false;
+        }
+      }
+    }
+    // What is left of a number of rows that is no power of two, the smallest sums first.
+    Floats<kWidth> total = {};
+    bool begun = false;
+    TOROID_UNROLL
+    for (int l = 0; l < kTreeLevels; ++l) {
+      if ((a.rows >> l & 1) == 0) continue;
+      total = begun ? Base::template sum_of<kWidth>(level[l], total) : level[l];
+      begun = true;
+    }
+    store<kWidth>(a.total + i, total);
+  }
+};
+
+template <class F, class T>
+void sum_rows(const Call& call, const LaunchContext& context) {
+  const Tensor &wires = call[0], &total = call[1];
+  require(wires.rows() < 1 << kTreeLevels, "as many rows are added as there are levels for");
+  const bool wide = aligned({wires.data(), total.data()}) && wires.row_stride % kVector<T> == 0;
+  launch_flat<F>(stream_of(context), {wires.as<T>(), total.as<float>(), wires.rows(), wires.row_stride},
+                 total.elements(), wide);
+}
+
 // Bytes are read in pairs where rows begin at even ones.
 struct SumQuantised {
   struct Args {
@@ -169,6 +244,11 @@ void compress(const Call& call, const LaunchContext& context) {
 void sum_wires(const Call& call, const LaunchContext& context) {
   const Tensor &wires = call[0], &total = call[1];
   const cudaStream_t stream = stream_of(context);
+  const bool tree = call.get<op::RowOrder>() == op::RowOrder::tree;
+  if (wires.type == DType::f32) {
+    return tree ? sum_rows<AsTree<float>, float>(call, context) : sum_rows<InTurn, float>(call, context);
+  }
+  if (tree) return sum_rows<AsTree<Bf16>, Bf16>(call, context);
   if (wires.type == DType::bf16) {
     const bool wide = aligned({wires.data(), total.data()}) && wires.row_stride % SumBf16::kWide == 0;
     return launch_flat<SumBf16>(stream, {wires.as<Bf16>(), total.as<float>(), wires.rows(), wires.row_stride},

@@ -83,6 +83,16 @@ void Watch::finish(const Call& call) {
   publish(call, true);
 }
 
+Watch::Agreement Watch::agreement(const Call& call) const {
+  if (board_ == nullptr || call.sequence == 0) return Agreement::same;
+  if (!compare(call).text.empty()) return Agreement::different;
+  for (const int slot : call.group->slots) {
+    if (slot >= 0 && board_->last_sequence(slot, call.group->context) < call.sequence)
+      return Agreement::unknown;
+  }
+  return Agreement::same;
+}
+
 void Watch::check(const Call& call, Seconds waited) {
   const Mismatch mismatch = compare(call);
   if (!mismatch.text.empty() && (mismatch.all_known || waited > patience(deadline()))) {

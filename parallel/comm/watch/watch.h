@@ -47,6 +47,10 @@ class Watch {
   // ends the wait, once it is known who is out of step.
   bool arrive(const Call& call);
   void finish(const Call& call);
+  // What the other ranks of this host have said of the call. For those that a library carries out whether or
+  // not the ranks agree: it has ended well once all are known to have made the same one.
+  enum class Agreement : uint8_t { unknown, same, different };
+  Agreement agreement(const Call& call) const;
   // Asked now and then while `call` waits and nothing comes.
   void check(const Call& call, Seconds waited);
   [[noreturn]] void wrong_size(const Call& call, int peer, int64_t expected, int64_t received) const;

@@ -31,6 +31,8 @@ class WatchedTransfer : public Transfer {
 
  protected:
   const GroupMembers& members() const { return group_->members; }
+  const GroupState& state() const { return *group_; }
+  Watch::Call call() const { return {&group_->members, sequence_, &info_}; }
   // Wakes the other members, all of them on this host. The rank that comes last does, after it has said so:
   // of two that are last at once, at least one sees the other.
   void ring(Board& board) const;
@@ -44,7 +46,6 @@ class WatchedTransfer : public Transfer {
   };
   Progress try_step();
   void check();
-  Watch::Call call() const { return {&group_->members, sequence_, &info_}; }
 
   std::shared_ptr<const GroupState> group_;
   uint64_t sequence_;

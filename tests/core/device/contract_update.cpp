@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/op/combine.h"
+#include "core/op/elementwise.h"
 #include "core/op/momentum.h"
 #include "core/op/outer.h"
 #include "core/op/reduce.h"
@@ -250,6 +251,31 @@ TEST_P(KernelContract, sum_wires) {
           }
           return op::sum_wires(wires, bench.output(DType::f32, {n}));
         });
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, sum_wires_in_turn_and_as_a_tree) {
+  if (!has(op::sum_wires_kind)) GTEST_SKIP();
+  for (const int64_t n : {1, 7, 640, 1283}) {
+    for (const int64_t ranks : {1, 2, 3, 4, 6, 8, 16, 17, 64}) {
+      for (const DType type : {DType::f32, DType::bf16}) {
+        for (const op::RowOrder order : {op::RowOrder::in_turn, op::RowOrder::tree}) {
+          for (const int64_t gap : {0, 8, 3}) {
+            expect_same_bits(devices(), [&](Workbench& bench) {
+              const Tensor wires = bench.output(type, {ranks, n}, n + gap);
+              for (int64_t r = 0; r < ranks; ++r) {
+                Tensor row = wires.slice_rows(r, 1);
+                row.shape = {n};
+                row.row_stride = 1;
+                const Call fill = op::cast(bench.normal(DType::f32, {n}), row);
+                fill.kind->reference(fill);
+              }
+              return op::sum_wires(wires, bench.output(DType::f32, {n}), order);
+            });
+          }
+        }
       }
     }
   }
