@@ -98,7 +98,7 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
                                            const GroupOptions& options) {
   const bool by_device = device_groups_ != nullptr && device_groups_->serves(device);
   if (world_ranks.size() == 1) {
-    if (by_device) device_groups_->stand_by();
+    if (by_device) device_groups_->stand_by(axis);
     return make_group_of_one();
   }
   auto state = std::make_shared<GroupState>();

@@ -29,7 +29,7 @@ class DeviceGroups {
                                              std::shared_ptr<const GroupState> state,
                                              schedule::GroupShape shape, const GroupOptions& options) = 0;
   // In place of that on a rank that is alone in its group: others of the world may make theirs.
-  virtual void stand_by() = 0;
+  virtual void stand_by(const std::string& axis) = 0;
 };
 
 class World {

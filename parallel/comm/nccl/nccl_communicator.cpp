@@ -474,4 +474,24 @@ Array NcclCommunicator::reduce_scatter_beside(Array in, Wire wire, const RowWork
   return out;
 }
 
+namespace {
+
+class RecordedGroups final : public DeviceGroups {
+ public:
+  bool serves(const Device& device) const override { return device.name() == "recorder"; }
+  std::unique_ptr<Communicator> make(Device& device, Queue queue, std::string axis,
+                                     std::shared_ptr<const GroupState> state, schedule::GroupShape shape,
+                                     const GroupOptions& options) override {
+    return std::make_unique<NcclCommunicator>(device, queue, std::move(axis), std::move(state), shape,
+                                              nullptr, options);
+  }
+  void stand_by(const std::string&) override {}
+};
+
+}  // namespace
+
+std::shared_ptr<DeviceGroups> make_recorded_nccl_groups() {
+  return std::make_shared<RecordedGroups>();
+}
+
 }  // namespace toroid

@@ -27,6 +27,7 @@
 #include "parallel/comm/round_by_round.h"
 #include "parallel/comm/scheduled_communicator.h"
 #include "parallel/comm/watch/watched_transfer.h"
+#include "parallel/comm/world.h"
 
 namespace toroid {
 
@@ -92,5 +93,8 @@ class NcclCommunicator final : public Communicator {
   std::map<std::pair<const schedule::AlgorithmDescription*, schedule::Operation>, std::vector<Round>>
       planned_;
 };
+
+// The groups of a dry run: what NCCL would carry out, for a device that records.
+std::shared_ptr<DeviceGroups> make_recorded_nccl_groups();
 
 }  // namespace toroid

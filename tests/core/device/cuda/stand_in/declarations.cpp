@@ -24,6 +24,7 @@ EXPECT_CALL(cudaDriverGetVersion, Code(int*));
 EXPECT_CALL(cudaRuntimeGetVersion, Code(int*));
 EXPECT_CALL(cudaGetDeviceCount, Code(int*));
 EXPECT_CALL(cudaDeviceGetAttribute, Code(int*, cudaDeviceAttr, int));
+EXPECT_CALL(cudaDeviceGetPCIBusId, Code(char*, int, int));
 EXPECT_CALL(cudaSetDevice, Code(int));
 EXPECT_CALL(cudaMemGetInfo, Code(size_t*, size_t*));
 EXPECT_CALL(cudaFree, Code(void*));

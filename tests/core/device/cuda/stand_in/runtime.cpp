@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -287,6 +288,14 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   ENTER();
   const int capability = stand_in::state().machine.capability;
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  ENTER();
+  if (device < 0 || device >= stand_in::state().machine.gpus) {
+    return stand_in::last_error = cudaErrorInvalidDevice;
+  }
+  std::snprintf(text, static_cast<size_t>(length), "0000:%02x:00.0", 0x10 + device);
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
