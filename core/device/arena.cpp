@@ -39,7 +39,7 @@ DeviceArena::Piece DeviceArena::allocate(int64_t bytes, std::string_view holder)
   remove_free(free_.find(offset));
   if (piece_bytes > out.bytes) add_free(offset + out.bytes, piece_bytes - out.bytes);
   out.tickets = take_tickets(offset, offset + out.bytes);
-  held_.emplace(offset, Held{out.bytes, std::string(holder)});
+  held_.emplace(offset, Held{out.bytes, holder});
   used_ += out.bytes;
   return out;
 }
@@ -86,7 +86,7 @@ Tickets DeviceArena::take_tickets(int64_t offset, int64_t end) {
 
 std::string DeviceArena::shortage(int64_t bytes, std::string_view holder) const {
   std::map<std::string, int64_t> by_holder;
-  for (const auto& [offset, held] : held_) by_holder[held.holder] += held.bytes;
+  for (const auto& [offset, held] : held_) by_holder[std::string(held.holder)] += held.bytes;
   std::vector<std::pair<int64_t, std::string>> largest;
   for (const auto& [name, held] : by_holder) largest.emplace_back(-held, name);
   std::sort(largest.begin(), largest.end());

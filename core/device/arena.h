@@ -24,8 +24,8 @@ class DeviceArena {
     int64_t offset = 0, bytes = 0;  // as rounded
     Tickets tickets{};              // that the first user has to wait for
   };
-  // At least one unit, so that every block has an offset of its own. SystemError, which names the largest
-  // holders, where no free piece is large enough.
+  // `holder` outlives the piece. At least one unit, so that every block has an offset of its own.
+  // SystemError, which names the largest holders, where no free piece is large enough.
   Piece allocate(int64_t bytes, std::string_view holder);
   // `last_use`: after these tickets nobody uses the piece at `offset`.
   void free(int64_t offset, const Tickets& last_use);
@@ -37,7 +37,7 @@ class DeviceArena {
  private:
   struct Held {
     int64_t bytes = 0;
-    std::string holder;
+    std::string_view holder;
   };
   // Free memory whose last users are the same; where nobody has used it there is none.
   struct Used {

@@ -36,14 +36,15 @@ Buffer Device::allocate(int64_t bytes, std::string_view holder, Queue home) {
   on_allocate(*block);
   statistics_.bytes_now += bytes;
   statistics_.bytes_peak = std::max(statistics_.bytes_peak, statistics_.bytes_now);
-  bytes_by_holder_[block->holder] += bytes;
+  block->held = &bytes_by_holder_[block->holder];
+  *block->held += bytes;
   return Buffer(this, block.release());
 }
 
 void Device::free(Block* block) {
   note_peak();
   statistics_.bytes_now -= block->bytes;
-  bytes_by_holder_[block->holder] -= block->bytes;
+  *block->held -= block->bytes;
   on_free(*block);
   delete block;
 }

@@ -31,8 +31,9 @@ struct Block {
   void* address = nullptr;  // nullptr on a device that holds no numbers
   int64_t bytes = 0;
   Queue home = Queue::compute;
-  std::string holder;   // who asked for it, for memory reports: "activations", "workspace"
-  int64_t offset = -1;  // where a device without numbers places it; -1: nowhere
+  std::string holder;       // who asked for it, for memory reports: "activations", "workspace"
+  int64_t* held = nullptr;  // what its holder holds of the device's memory, this block included
+  int64_t offset = -1;      // where a device without numbers places it; -1: nowhere
 
   // Of the whole block, or of each of the equal parts into which it is cut.
   std::span<Uses> parts() { return cut_.empty() ? std::span(&whole_, 1) : std::span(cut_); }
