@@ -197,9 +197,8 @@ std::string what_would_help(const config::RunConfig& run, const sim::Chip& chip,
   faster.host.chip_bytes_per_s *= 2;
   // Of the first chip alone, as the changes above.
   const auto first = std::span(simulation.roles).first(1);
-  const Seconds gained = play_step(run, chip, first).step - play_step(run, faster, first).step;
-  return out +
-         fmt::format("; links twice as fast would give {:.0f} %", gain(run, simulation.played.step - gained));
+  return out + fmt::format("; links twice as fast would give {:.0f} %",
+                           gain(run, play_step(run, faster, first).step));
 }
 
 }  // namespace toroid::train
