@@ -30,8 +30,10 @@ constexpr Case kCases[] = {
     {2, 129, 129, 2, 1, 64, 16, 50.0, true},  // everything
     {1, 450, 450, 2, 1, 8},                   // many blocks
     {1, 401, 401, 2, 2, 8, 100, 30.0, true},
-    {1, 1, 40, 4, 2, 32},     // a cache, one token at a time
-    {1, 5, 64, 2, 1, 16, 9},  // a cache and a window
+    {2, 40, 40, 4, 2, 96},                  // heads of no power of two
+    {1, 70, 70, 1, 1, 200, 40, 0.0, true},  // and wide ones
+    {1, 1, 40, 4, 2, 32},                   // a cache, one token at a time
+    {1, 5, 64, 2, 1, 16, 9},                // a cache and a window
 };
 
 std::string text_of(const Case& c) {
