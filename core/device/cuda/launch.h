@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "core/base/error.h"
@@ -52,16 +53,21 @@ struct alignas(128) SharedLine {
 template <class Kernel, int kThreads, class Args>
 void launch(cudaStream_t stream, int64_t teams, const Args& args) {
   require(teams >= 0 && teams < int64_t{1} << 31, "a kernel has fewer than 2^31 teams");
-  constexpr int kShared = shared_bytes<Kernel>();
+  static constexpr int kShared = shared_bytes<Kernel>();
   static_assert(kShared <= kMostSharedBytes);
   if (teams == 0) return;
 #ifdef __CUDACC__
   const auto kernel = run_kernel<Kernel, kThreads, Args>;
-  // More than 48 KiB are given to a kernel that asks. A GPU that has less refuses here, and the launch then
-  // fails: the device reports that.
+  // More than 48 KiB are given to a kernel that asks.
   constexpr int kUnasked = 48 << 10;
   if constexpr (kShared > kUnasked) {
-    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared) ==
+        cudaErrorInvalidValue) {
+      (void)cudaGetLastError();  // it is told here
+      throw UserError("a kernel shares " + std::to_string(kShared) +
+                      " bytes among the threads of a block, which is more than this GPU has; use one with "
+                      "166912 (A100, H100 and later ones of their kind), or heads of up to 128 elements");
+    }
   }
   kernel<<<static_cast<unsigned>(teams), kThreads, kShared, stream>>>(args);
 #else
