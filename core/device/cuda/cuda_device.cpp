@@ -224,8 +224,12 @@ void CudaDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const
 }
 
 void CudaDevice::drop_transfers(Verdict verdict) {
+  std::array<bool, kQueues> goes_on{};  // queues with one that has not passed: later ones have not either
   const auto ended = [&](const UnderWay& one) {
-    if (!has_passed(event_of(one.ticket))) return false;
+    bool& later = goes_on[static_cast<size_t>(one.ticket.queue)];
+    if (later) return false;
+    later = !has_passed(event_of(one.ticket));
+    if (later) return false;
     // Whoever watches over it has a deadline of its own.
     while (!one.transfer->settled()) {
       if (verdict == Verdict::as_known) return false;

@@ -1,8 +1,11 @@
 #!/bin/sh
-# faults_test.sh PROGRAM: one rank of four is killed, stopped, skips a collective or brings another size. Each time the
-# job must end within its deadline (2 s) and a few seconds, name rank 1, give the exit code, and leave nothing behind.
+# faults_test.sh PROGRAM [WAY...]: one rank of four is killed, stopped, skips a collective or brings another size. Each
+# time the job must end within its deadline (2 s) and a few seconds, name rank 1, give the exit code, and leave nothing
+# behind.
 # mpirun itself gives 137 for a rank that was killed, whatever the others say.
 program=$1
+shift
+[ $# -gt 0 ] || set -- memory messages
 here=$(dirname "$0")
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -13,7 +16,7 @@ complain() {
   failed=1
 }
 
-for way in memory messages; do
+for way in "$@"; do
   for fault in killed stopped skips size; do
     case $fault in
       killed) code=137 report='rank 1 (data 1, model 0) is gone' ;;
