@@ -189,6 +189,38 @@ TEST_F(NcclFaults, a_rank_that_does_not_come_to_the_start_is_named) {
   }
 }
 
+// Two hosts with two GPUs each, whose first are of the same number.
+NcclJob two_hosts(Seconds deadline) {
+  NcclJob job = four(deadline);
+  job.options.hosts = 2;
+  job.options.side_channel = true;
+  job.gpu = [](int rank) { return rank % 2; };
+  return job;
+}
+
+TEST_F(NcclFaults, a_late_rank_of_another_host_is_named) {
+  const auto failures = run_on_gpus(two_hosts(Seconds(0.5)), [](World& world, CudaDevice& device) {
+    const auto group = group_of_four(world, device);
+    reduce(*group, device, 100, "first");
+    if (world.rank() != 3) reduce(*group, device, 100, "second");
+    std::this_thread::sleep_for(Seconds(1));
+  });
+  for (const size_t rank : {0u, 1u}) {
+    expect_lost(failures[rank],
+                "not arrived: rank 3 (data 3) on host1 [has done call 1, all_reduce of 'first'");
+  }
+  expect_lost(failures[2], "not arrived: rank 3 (data 3) [has done call 1");
+}
+
+TEST_F(NcclFaults, a_rank_of_another_host_with_another_size_is_named) {
+  const auto failures = run_on_gpus(two_hosts(Seconds(0.8)), [](World& world, CudaDevice& device) {
+    const auto group = group_of_four(world, device);
+    reduce(*group, device, world.rank() == 3 ? 96 : 100, "sizes");
+  });
+  for (const RankFailure& failure : failures)
+    expect_lost(failure, "rank 3 issued all_reduce of 'sizes' (384 bytes) where ");
+}
+
 TEST_F(NcclFaults, a_fault_of_the_gpu_is_what_is_said) {
   const auto failures = run_on_gpus(four(Seconds(2)), [this](World& world, CudaDevice& device) {
     const auto group = group_of_four(world, device);

@@ -29,7 +29,7 @@ struct State {
   std::map<void*, size_t> blocks;                                    // of device memory
   int64_t used = 0;
   int running = 0;  // entries that have device memory open
-  unsigned streams = 0;
+  std::atomic<unsigned> streams{0};
   std::atomic<bool> closed{false};
   std::atomic<int> longest_delay{0};
   std::atomic<unsigned> seed{0};
