@@ -75,7 +75,7 @@ void launch(cudaStream_t stream, int64_t teams, const Args& args) {
     // What a team leaves there is no other's: all bits set, so that a float read before it is written is NaN.
     std::vector<SharedLine> shared((kShared + sizeof(SharedLine) - 1) / sizeof(SharedLine));
     for (int64_t i = 0; i < teams; ++i) {
-      std::memset(shared.data(), 0xff, shared.size() * sizeof(SharedLine));
+      if (kShared > 0) std::memset(shared.data(), 0xff, shared.size() * sizeof(SharedLine));
       HostTeam<kThreads> team(i, teams, reinterpret_cast<std::byte*>(shared.data()));
       Kernel{}(team, args);
     }
