@@ -70,6 +70,24 @@ TEST_F(CudaAttention, blocks_that_nobody_sees_are_left_out) {
       expect_finite(dk, clean, T, "dk");
       expect_finite(dv, clean, T, "dv");
     }
+    // The last queries, which see nothing of the first keys.
+    for (const bool by_window : {false, true}) {
+      constexpr int64_t kLast = 192, kWindow = 64;
+      std::vector<int64_t> starts(static_cast<size_t>(T), 0);
+      if (!by_window) std::fill(starts.begin() + kLast, starts.end(), kLast);
+      const op::AttentionSpec spec{1, 2, 1, H, 0.25, by_window ? kWindow : 0, 0};
+      const Tensor first = bench_.integers({T}, starts), q = with_nan(bench_, type, {T, 2 * H}, kLast, T),
+                   k = bench_.normal(type, {T, H}), v = bench_.normal(type, {T, H}),
+                   o = bench_.output(type, {T, 2 * H}), lse = bench_.output(f32, {2, T}),
+                   dq = bench_.output(type, {T, 2 * H}), dk = bench_.output(type, {T, H}),
+                   dv = bench_.output(type, {T, H}), d_o = bench_.normal(type, {T, 2 * H});
+      bench_.run(op::attention(q, k, v, first, o, lse, spec));
+      bench_.run(op::attention_grad(d_o, q, k, v, o, lse, first, dq, dk, dv, spec));
+      const int64_t clean = by_window ? kLast - kWindow : kLast;
+      expect_finite(dk, 0, clean, "dk");
+      expect_finite(dv, 0, clean, "dv");
+      expect_finite(dq, 0, kLast, "dq");
+    }
     // The last keys, of which the first queries see none.
     const Tensor first = bench_.integers({T}, std::vector<int64_t>(static_cast<size_t>(T), 0)),
                  q = bench_.normal(type, {T, H}), k = with_nan(bench_, type, {T, H}, T - kOther, T),
