@@ -61,14 +61,14 @@ void count_parts(const StreamJob& job, const GroupState& group) {
 
 NcclCommunicator::NcclCommunicator(Device& device, Queue queue, std::string axis,
                                    std::shared_ptr<const GroupState> group, schedule::GroupShape shape,
-                                   std::shared_ptr<StreamCollectives> library, const GroupOptions& options)
+                                   std::shared_ptr<StreamCollectives> library, GroupOptions options)
     : device_(device),
       queue_(queue),
       axis_(std::move(axis)),
       group_(std::move(group)),
       shape_(shape),
       library_(std::move(library)),
-      options_(options) {
+      options_(std::move(options)) {
   require(shape_.size() == size(), "a group's shape has as many places as the group has ranks");
   if (options_.deterministic) require_power_of_two(axis_, size());
 }

@@ -36,7 +36,7 @@ class NcclCommunicator final : public Communicator {
   // Of `options`, those on the order of sums and on cuts are kept. `library` of nullptr: only recorded.
   NcclCommunicator(Device& device, Queue queue, std::string axis, std::shared_ptr<const GroupState> group,
                    schedule::GroupShape shape, std::shared_ptr<StreamCollectives> library,
-                   const GroupOptions& options);
+                   GroupOptions options);
 
   Array all_gather(Array in, const CollectiveLabel& label) override;
   Array reduce_scatter(Array in, Wire wire, const CollectiveLabel& label) override;

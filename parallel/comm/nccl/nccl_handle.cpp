@@ -135,7 +135,7 @@ void NcclHandle::leave() {
   }
   if (code != ncclSuccess) job_->failed = true;  // the others are not waited for as well
   const std::lock_guard lock(mutex_);
-  const ncclComm_t comm = std::exchange(comm_, nullptr);
+  auto* const comm = std::exchange(comm_, nullptr);
   if (comm == nullptr) return;
   (void)(code == ncclSuccess ? ncclCommDestroy(comm) : ncclCommAbort(comm));
 }
