@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <thread>
 
 #include "core/base/error.h"
@@ -139,6 +140,51 @@ TEST(CudaDevice, refuses_a_collective_that_no_library_carries_out) {
   const Operand operand{x.tensor, Access::inout};
   EXPECT_THROW(device.transfer(std::make_unique<Advanced>(), {&operand, 1}, {}, Queue::gather),
                InternalError);
+}
+
+// Passed by its stream at once; how it ended is known later.
+class Unsettled final : public Transfer {
+ public:
+  explicit Unsettled(std::shared_ptr<std::atomic<int>> looks, int good_after, int bad_after)
+      : looks_(std::move(looks)), good_after_(good_after), bad_after_(bad_after) {}
+  bool put_on(void*) override { return true; }
+  bool advance() override { throw InternalError("what is on a stream is not advanced"); }
+  bool settled() override {
+    const int looks = ++*looks_;
+    if (looks > bad_after_) throw PeerError("rank 1 is gone");
+    return looks > good_after_;
+  }
+
+ private:
+  std::shared_ptr<std::atomic<int>> looks_;
+  int good_after_, bad_after_;
+};
+
+TEST(CudaDevice, reads_what_a_collective_left_once_it_is_known_to_have_ended_well) {
+  Scope scope;
+  CudaDevice device(make_cuda_kernels(), small());
+  const Array x = vector_of(device, {3});
+  const Operand operand{x.tensor, Access::inout};
+  const auto looks = std::make_shared<std::atomic<int>>(0);
+  device.transfer(std::make_unique<Unsettled>(looks, 50, std::numeric_limits<int>::max()), {&operand, 1}, {},
+                  Queue::gather);
+  EXPECT_EQ(read(device, x.tensor), (std::vector<float>{3}));
+  const int before = *looks;
+  EXPECT_GT(before, 50);
+  device.synchronize(device.record(Queue::gather), Seconds(10));
+  EXPECT_EQ(*looks, before) << "it is forgotten";
+}
+
+TEST(CudaDevice, throws_what_broke_a_collective_off_wherever_it_waits) {
+  Scope scope;
+  CudaDevice device(make_cuda_kernels(), small());
+  const Array x = vector_of(device, {3});
+  const Operand operand{x.tensor, Access::inout};
+  const auto looks = std::make_shared<std::atomic<int>>(0);
+  device.transfer(std::make_unique<Unsettled>(looks, std::numeric_limits<int>::max(), 50), {&operand, 1}, {},
+                  Queue::gather);
+  EXPECT_THROW((void)read(device, x.tensor), PeerError);
+  EXPECT_THROW(device.synchronize(device.record(Queue::gather), Seconds(10)), PeerError) << "and again";
 }
 
 TEST(CudaDevice, moves_more_than_its_staging_memory_holds) {

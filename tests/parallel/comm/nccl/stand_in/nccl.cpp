@@ -72,6 +72,11 @@ void take_a_while() {
   std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
 }
 
+// Nothing has no address.
+void copy_bytes(std::byte* to, const std::byte* from, size_t bytes) {
+  if (bytes > 0) std::memmove(to, from, bytes);
+}
+
 // Between looks at memory that a peer writes: there may be more ranks than cores.
 class Patience {
  public:
@@ -291,7 +296,7 @@ void run_messages(const Core& core, std::vector<Message> messages) {
   for (const Message& message : messages)
     (message.peer != core.rank ? others : message.receive ? receives : sends).push_back(message);
   for (size_t i = 0; i < sends.size() && i < receives.size(); ++i)
-    std::memmove(receives[i].data, sends[i].data, sends[i].header.bytes);
+    copy_bytes(receives[i].data, sends[i].data, sends[i].header.bytes);
   core.move(std::move(others));
 }
 
@@ -364,7 +369,7 @@ void add_as_ring(const Core& core, int owner, ncclDataType_t type, int how, size
   const auto at = [&](int hop) {
     return pieces[static_cast<size_t>((owner + 1 + hop) % core.ranks)].data() + offset;
   };
-  std::memmove(out, at(0), count * bytes_of_type(type));
+  copy_bytes(out, at(0), count * bytes_of_type(type));
   for (int hop = 1; hop < core.ranks; ++hop) {
     combine(dtype_of(type), how == ncclSum ? Combine::sum : Combine::max, out, out, at(hop),
             static_cast<int64_t>(count));
@@ -609,7 +614,7 @@ ncclResult_t ncclAllGather(const void* in, void* out, size_t count, ncclDataType
   auto* const to = static_cast<std::byte*>(out);
   const auto run = [=](const Core& core) {
     std::byte* const own = to + static_cast<size_t>(core.rank) * share;
-    if (own != from) std::memmove(own, from, share);
+    if (own != from) copy_bytes(own, from, share);
     std::vector<Message> messages;
     for (int peer = 0; peer < core.ranks; ++peer) {
       if (peer == core.rank) continue;
@@ -631,7 +636,7 @@ ncclResult_t ncclBroadcast(const void* in, void* out, size_t count, ncclDataType
   const auto run = [=](const Core& core) {
     std::vector<Message> messages;
     if (core.rank == root) {
-      if (from != to) std::memmove(to, from, bytes);
+      if (from != to) copy_bytes(to, from, bytes);
       for (int peer = 0; peer < core.ranks; ++peer) {
         if (peer != core.rank) messages.push_back({peer, false, to, header});
       }
@@ -657,7 +662,7 @@ ncclResult_t ncclReduceScatter(const void* in, void* out, size_t count, ncclData
     for (int peer = 0; peer < core.ranks; ++peer) {
       std::byte* const piece = from + static_cast<size_t>(peer) * share;
       if (peer == core.rank) {
-        std::memcpy(pieces[static_cast<size_t>(peer)].data(), piece, share);
+        copy_bytes(pieces[static_cast<size_t>(peer)].data(), piece, share);
         continue;
       }
       messages.push_back({peer, false, piece, header});
@@ -678,7 +683,7 @@ ncclResult_t ncclAllReduce(const void* in, void* out, size_t count, ncclDataType
   const auto run = [=](const Core& core) {
     std::vector<std::vector<std::byte>> arrays(static_cast<size_t>(core.ranks),
                                                std::vector<std::byte>(bytes));
-    std::memcpy(arrays[static_cast<size_t>(core.rank)].data(), from, bytes);
+    copy_bytes(arrays[static_cast<size_t>(core.rank)].data(), from, bytes);
     std::vector<Message> messages;
     for (int peer = 0; peer < core.ranks; ++peer) {
       if (peer == core.rank) continue;
