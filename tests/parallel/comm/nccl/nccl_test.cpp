@@ -200,9 +200,10 @@ void issue_all(World& world, Device& device) {
 std::vector<std::string> text_of(const std::vector<Record>& records) {
   std::vector<std::string> out;
   for (const Record& record : records) {
+    const CollectiveInfo info = record.info == nullptr ? CollectiveInfo{} : *record.info;
     out.push_back(std::to_string(static_cast<int>(record.kind)) + " " + std::string(record.op) + " " +
-                  record.info.operation + " " + record.info.tensor + " " + record.info.method + " " +
-                  std::to_string(record.bytes) + " " + std::to_string(record.info.wire_bytes) + " on " +
+                  info.operation + " " + info.tensor + " " + info.method + " " +
+                  std::to_string(record.bytes) + " " + std::to_string(info.wire_bytes) + " on " +
                   std::to_string(static_cast<int>(record.queue)));
   }
   return out;
