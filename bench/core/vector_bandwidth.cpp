@@ -158,7 +158,7 @@ void run(const Bench& bench, int threads, double seconds) {
   auto kernels = std::make_shared<DeviceKernels>();
   cpu::add_vector_kernels(*kernels);
   kernels->traits.threads = threads;
-  const auto device = train::Plugins().cpu().make(kernels, {});
+  const auto device = train::Plugins().cpu().make(kernels, nullptr);
   Operands operands(*device);
   std::vector<Call> calls{bench.make(operands)};
   const Cost cost = calls.front().kind->cost(calls.front());

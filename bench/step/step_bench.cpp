@@ -10,6 +10,7 @@
 #include "train/config/batch_plan.h"
 #include "train/engine/engine.h"
 #include "train/loop/dry_run.h"
+#include "train/loop/memory_fit.h"
 #include "train/report/model_flops.h"
 #include "train/report/prediction.h"
 #include "train/report/step_meter.h"
@@ -101,6 +102,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
   out.rank = world->rank();
   out.ranks = world->size();
   out.threads = cpu->traits().threads;
+  check_memory(run, *world, *cpu, plugins);
   DecoderConfig decoder;
   StepOptions step_options;
   {
@@ -160,7 +162,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     if (options.with_operators) out.operators = table.take();
     out.used = engine.device->statistics();
     out.allocated_gb = static_cast<double>(out.used.bytes_peak) / 1e9;
-    out.predicted = predict_memory(run, *engine.world, out.threads, plugins);
+    out.predicted = predict_memory(run, *engine.world, out.threads, plugins).memory;
     out.memory = exchange_memory(*engine.world, out.predicted, out.used);
   }
   rusage usage{};

@@ -41,6 +41,7 @@ DeviceArena::Piece DeviceArena::allocate(int64_t bytes, std::string_view holder)
   out.tickets = take_tickets(offset, offset + out.bytes);
   held_.emplace(offset, Held{out.bytes, holder});
   used_ += out.bytes;
+  reached_ = std::max(reached_, out.offset + out.bytes);
   return out;
 }
 

@@ -32,6 +32,8 @@ class DeviceArena {
 
   int64_t bytes() const { return bytes_; }
   int64_t bytes_used() const { return used_; }
+  // Up to the highest byte that was ever handed out, gaps between pieces included.
+  int64_t reached() const { return reached_; }
   int64_t largest_free() const { return by_size_.empty() ? 0 : by_size_.rbegin()->first; }
 
  private:
@@ -49,7 +51,7 @@ class DeviceArena {
   Tickets take_tickets(int64_t offset, int64_t end);
   std::string shortage(int64_t bytes, std::string_view holder) const;
 
-  int64_t bytes_, alignment_, used_ = 0;
+  int64_t bytes_, alignment_, used_ = 0, reached_ = 0;
   std::map<int64_t, Held> held_;                   // by offset
   std::map<int64_t, int64_t> free_;                // bytes by offset; no two are neighbours
   std::set<std::pair<int64_t, int64_t>> by_size_;  // of the same: bytes, offset

@@ -68,6 +68,8 @@ class Device {
   const DeviceTraits& traits() const { return kernels_->traits; }
   const Statistics& statistics();
   void reset_peak();
+  // Of memory, that it hands out in all; 0: what the host has.
+  virtual int64_t memory_bytes() const { return 0; }
   virtual std::string_view name() const = 0;
   virtual CommunicationTime communication_time() const { return {}; }
   // Tells `observer` from now on; nullptr: nobody. A collective keeps the one that was there when it was

@@ -159,7 +159,7 @@ void print_text(const train::StepBench& bench, bool floor) {
   }
 }
 
-ExitCode bench_step_verb(const BenchFlags& flags) {
+ExitCode bench_step_verb(const BenchFlags& flags, const train::Plugins& plugins) {
   if (flags.steps < 1 || flags.steps > 100'000) {
     throw UserError("--steps is " + std::to_string(flags.steps) + ", but must be between 1 and 100,000");
   }
@@ -168,9 +168,9 @@ ExitCode bench_step_verb(const BenchFlags& flags) {
   train::StepBenchOptions options;
   options.steps = flags.steps;
   options.with_operators = flags.operators;
-  options.with_floor = !flags.no_floor;
+  // The floor is of a processor's rates.
+  options.with_floor = !flags.no_floor && resolved.run.device() == config::RunConfig::CPU;
   options.trace = flags.trace;
-  const train::Plugins plugins;
   const train::StepBench bench = train::bench_step(resolved.run, options, plugins);
   if (bench.rank != 0) return ExitCode::done;
   options.with_floor = options.with_floor && bench.ranks == 1;
@@ -187,11 +187,11 @@ ExitCode bench_step_verb(const BenchFlags& flags) {
 
 }  // namespace
 
-void add_bench(Verbs& verbs) {
+void add_bench(Verbs& verbs, const train::Plugins& plugins) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App& app =
       verbs.add("bench step", "Time the training step on synthetic tokens: toroid bench step --config FILE",
-                "Machine", [flags] { return bench_step_verb(*flags); });
+                "Machine", [flags, &plugins] { return bench_step_verb(*flags, plugins); });
   add_config_flags(app, flags->config);
   app.add_option("--steps", flags->steps, "Timed steps, after one to warm up; 7 if not given")
       ->type_name("N");

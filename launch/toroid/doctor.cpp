@@ -15,6 +15,7 @@
 #include "core/device/cpu/bf16_products.h"
 #include "core/device/cpu/host_info.h"
 #include "launch/toroid/verb.h"
+#include "train/engine/cuda/gpu_report.h"
 #include "train/engine/engine.h"
 #include "train/machine/best_of.h"
 #include "train/machine/machine_figures.h"
@@ -83,6 +84,28 @@ void look_at_system(const HostInfo& host) {
   const bool mpi = program_exists("mpirun");
   line("MPI", mpi ? "mpirun found" : "no mpirun", mpi,
        "needed for several ranks only: apt-get install openmpi-bin libopenmpi-dev, and build again");
+}
+
+// Whoever has none misses nothing, unless he means to train on them.
+void look_at_gpus() {
+  const train::GpuReport report = train::look_at_gpus();
+  if (!report.why_none.empty()) {
+    line("GPUs", "none (" + report.versions + ")", true, "");
+    std::printf("     %-18s %s; rates of GPUs and NCCL between them are not measured\n", "",
+                report.why_none.c_str());
+    return;
+  }
+  line("GPUs", std::to_string(report.gpus.size()) + " (" + report.versions + ")", true, "");
+  for (size_t i = 0; i < report.gpus.size(); ++i) {
+    const train::GpuReport::One& gpu = report.gpus[i];
+    const std::string what = "GPU " + std::to_string(i);
+    line(what.c_str(),
+         printable(gpu.name) + ", " + human_bytes(gpu.free) + " free of " + human_bytes(gpu.total),
+         gpu.why_not.empty(), printable(gpu.why_not, 500));
+    if (!gpu.why_not.empty()) continue;
+    std::printf("     %-18s products bf16 %.1f, fp32 %.1f TFLOP/s; copies read and write %.2f TB/s\n", "",
+                gpu.bf16_flops_per_s / 1e12, gpu.fp32_flops_per_s / 1e12, gpu.copy_bytes_per_s / 1e12);
+  }
 }
 
 // How bf16 operands are multiplied here, and why.
@@ -215,6 +238,7 @@ ExitCode doctor(const DoctorFlags& flags) {
   figures.set_isa(best_isa(host));
   figures.set_memory_bytes(host.memory_total);
   look_at_system(host);
+  look_at_gpus();
   measure(figures, threads, flags.quick);
   measure_operators(figures, threads, flags.quick);
   look_at_rounds(figures);

@@ -58,7 +58,7 @@ Tokenizer find_tokenizer(const GenerateFlags& flags, const config::RunConfig& ru
   return open_tokenizer(run.data());
 }
 
-ExitCode generate(const GenerateFlags& flags) {
+ExitCode generate(const GenerateFlags& flags, const train::Plugins& plugins) {
   train::SampleOptions sample = flags.sample;
   if (flags.greedy) sample.temperature = 0;
   train::check(sample);
@@ -80,8 +80,8 @@ ExitCode generate(const GenerateFlags& flags) {
   encoder.encode(flags.prompt, ids);
   if (ids.empty()) throw UserError("there is nothing to continue: --prompt is empty and --no-bos is given");
 
-  const auto device = train::alone(train::Plugins().device(run), train::compute_threads(run.train()),
-                                   cpu::fastest_products());
+  const auto device =
+      train::alone(plugins.device(run), train::compute_threads(run.train()), cpu::fastest_products());
   train::Generator generator(*device, run);
   generator.load(checkpoint, flags.average ? "ema" : "master");
   generator.start(static_cast<int64_t>(ids.size()) + flags.tokens);
@@ -109,10 +109,10 @@ ExitCode generate(const GenerateFlags& flags) {
 
 }  // namespace
 
-void add_generate(Verbs& verbs) {
+void add_generate(Verbs& verbs, const train::Plugins& plugins) {
   const auto flags = std::make_shared<GenerateFlags>();
   CLI::App& app = verbs.add("generate", "Continue a prompt: toroid generate --checkpoint DIR --prompt TEXT",
-                            "Use", [flags] { return generate(*flags); });
+                            "Use", [flags, &plugins] { return generate(*flags, plugins); });
   app.add_option("--checkpoint", flags->checkpoint, "A run (its newest checkpoint) or a step of one")
       ->required()
       ->type_name("DIR");

@@ -38,7 +38,10 @@ ExitCode launch(const LaunchFlags& flags, const train::Plugins& plugins) {
     return ExitCode::done;
   }
   need_trainable(resolved.run, flags.train);
-  if (job.hosts.empty()) job.bytes_per_rank = train::record_dry(resolved.run, plugins).memory.bytes_peak;
+  // Of the host's memory: a GPU has its own.
+  const bool on_host = resolved.run.device() == config::RunConfig::CPU;
+  if (job.hosts.empty() && on_host)
+    job.bytes_per_rank = train::record_dry(resolved.run, plugins).memory.bytes_peak;
   return static_cast<ExitCode>(run_job(job, arguments));
 }
 

@@ -18,12 +18,19 @@
 #include "launch/toroid/mpirun.h"
 #include "launch/toroid/verb.h"
 #include "launch/toroid/version.h"
+#include "train/engine/cuda/cuda_maker.h"
 #include "train/engine/plugins.h"
 #include "train/ranks/meeting.h"
 
 namespace {
 
 using namespace toroid;
+
+train::Plugins all_plugins() {
+  train::Plugins out;
+  out.devices["CUDA"] = train::cuda_maker();
+  return out;
+}
 
 void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_prepare(verbs);
@@ -36,11 +43,11 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_mesh(verbs);
   launch::add_simulate(verbs, plugins);
   launch::add_calibrate(verbs, plugins);
-  launch::add_generate(verbs);
+  launch::add_generate(verbs, plugins);
   launch::add_import(verbs);
   launch::add_export(verbs);
   launch::add_doctor(verbs);
-  launch::add_bench(verbs);
+  launch::add_bench(verbs, plugins);
   launch::add_bench_collectives(verbs);
 }
 
@@ -135,7 +142,7 @@ int run(std::vector<std::string> arguments) {
   program.get_formatter()->column_width(34);
   program.require_subcommand(1);
   program.footer("`toroid VERB --help` lists a verb's flags. Exit codes: docs/exit_codes.md.");
-  const train::Plugins plugins;
+  const train::Plugins plugins = all_plugins();
   launch::Verbs verbs(program);
   add_verbs(verbs, plugins);
   try {

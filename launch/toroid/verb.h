@@ -55,10 +55,10 @@ void add_certify(Verbs&, const train::Plugins&);
 void add_mesh(Verbs&);
 void add_simulate(Verbs&, const train::Plugins&);
 void add_calibrate(Verbs&, const train::Plugins&);
-void add_generate(Verbs&);
+void add_generate(Verbs&, const train::Plugins&);
 void add_import(Verbs&);
 void add_export(Verbs&);
-void add_bench(Verbs&);
+void add_bench(Verbs&, const train::Plugins&);
 void add_bench_collectives(Verbs&);
 void add_doctor(Verbs&);
 

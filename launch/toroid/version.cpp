@@ -8,7 +8,8 @@ std::string version_text() {
   if (!commit.empty()) text += " (" + commit + ")";
   text += "\nbuild     " TOROID_BUILD_TYPE ", " TOROID_COMPILER;
   text += "\nfeatures  " TOROID_BUILT_WITH;
-  text += "\nwithout   " TOROID_BUILT_WITHOUT;
+  const std::string without = TOROID_BUILT_WITHOUT;
+  if (!without.empty()) text += "\nwithout   " + without;
   return text;
 }
 

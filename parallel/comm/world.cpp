@@ -146,6 +146,11 @@ int World::ranks_per_host(const std::vector<int>& world_ranks) const {
   return first;
 }
 
+Seconds World::deadline() const {
+  constexpr Seconds kAlone(600);
+  return watch_ == nullptr ? kAlone : watch_->deadline();
+}
+
 void World::describe(const std::string& coordinate) {
   if (watch_ != nullptr && watch_->board() != nullptr) watch_->board()->describe(slot_of(rank_), coordinate);
 }

@@ -74,6 +74,8 @@ class World {
   virtual std::optional<Seconds> time_library(const LibraryCall&) { return std::nullopt; }
   // Which the ranks of this host ring; nullptr where there are none. Not longer than this world.
   std::shared_ptr<cpu::Bell> bell() const;
+  // How long a rank waits for its peers.
+  Seconds deadline() const;
   // What the groups of this world have sent, on this rank.
   const Traffic& traffic() const { return *traffic_; }
   // How reports name this rank: "data 3, model 1".

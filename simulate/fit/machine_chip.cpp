@@ -77,8 +77,9 @@ sim::Chip read_machine_chip(const config::RunConfig& run) {
 }
 
 std::optional<Prediction> predict_on_this_machine(const config::RunConfig& run, const Plugins& plugins) {
+  if (run.train().deterministic() || run.device() == config::RunConfig::CUDA) return std::nullopt;
   const auto figures = read_machine_figures();
-  if (run.train().deterministic() || !figures) return std::nullopt;
+  if (!figures) return std::nullopt;
   try {
     const Simulation done = simulate(run, read_machine_chip(run), plugins);
     const auto seconds = [&](Phase phase) { return done.played.phases[static_cast<size_t>(phase)].count(); };

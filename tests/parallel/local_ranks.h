@@ -44,15 +44,22 @@ class LocalGroups {
   std::unique_ptr<Communicator> gather_, reduce_, model_, pod_;
 };
 
+// A rank's device; of a device whose library carries out collectives, the world is told so.
+using MakeRankDevice = std::function<std::unique_ptr<Device>(World& world)>;
+inline std::unique_ptr<Device> cpu_of_rank(World& world) {
+  return std::make_unique<CpuDevice>(make_cpu_kernels(1), world.transfers());
+}
+
 // Calls work(rank, device, groups) on every rank; what a rank throws fails the test.
 template <class Work>
-void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work, Cut cut = Cut::never) {
+void run_local_ranks(LocalLayout layout, bool deterministic, const Work& work, Cut cut = Cut::never,
+                     const MakeRankDevice& make_device = cpu_of_rank) {
   LocalJob job(layout.size(), {});
   const std::string failures = run_rank_threads(layout.size(), [&](int rank) {
     const auto world = job.world(rank);
-    CpuDevice device(make_cpu_kernels(1), world->transfers());
-    const LocalGroups groups(*world, device, layout, deterministic, cut);
-    work(rank, device, groups.groups());
+    const auto device = make_device(*world);
+    const LocalGroups groups(*world, *device, layout, deterministic, cut);
+    work(rank, *device, groups.groups());
   });
   EXPECT_EQ(failures, "") << layout.text();
 }

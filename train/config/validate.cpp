@@ -38,9 +38,6 @@ void check_device(const RunConfig& run) {
     throw UserError("simulate.schedule is \"" + printable(run.simulate().schedule()) + "\" but device is " +
                     RunConfig::Device_Name(run.device()) + "; only device: SIM has others than Toroid's own");
   }
-  if (run.device() == RunConfig::CUDA) {
-    throw UserError("device is CUDA; this version runs on device: CPU and simulates device: SIM");
-  }
 }
 
 void check_batch(const RunConfig& run) {

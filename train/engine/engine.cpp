@@ -134,7 +134,7 @@ RunRank leave_as_rank(Meeting meeting, const config::RunConfig& run, Bf16Product
   const int threads = compute_threads(run.train(), rank.world->host_ranks().size());
   rank.bf16_products = products;
   const DeviceMaker& maker = plugins.device(run);
-  rank.device = maker.make(maker.kernels(threads, products), {rank.world->transfers(), rank.world->pages()});
+  rank.device = maker.make(maker.kernels(threads, products), rank.world.get());
   return rank;
 }
 

@@ -4,13 +4,16 @@
 #include "core/base/error.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/cpu/cpu_kernels.h"
+#include "parallel/comm/world.h"
 
 namespace toroid::train {
 
 Plugins::Plugins() {
   devices["CPU"] = {[](int threads, Bf16Products products) { return make_cpu_kernels(threads, products); },
-                    [](std::shared_ptr<const DeviceKernels> kernels, const DeviceLinks& links) {
-                      return std::make_unique<CpuDevice>(std::move(kernels), links.transfers, links.pages);
+                    [](std::shared_ptr<const DeviceKernels> kernels, World* world) {
+                      return std::make_unique<CpuDevice>(std::move(kernels),
+                                                         world != nullptr ? world->transfers() : nullptr,
+                                                         world != nullptr ? world->pages() : nullptr);
                     }};
 }
 

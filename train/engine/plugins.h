@@ -18,33 +18,28 @@ namespace toroid::config {
 class RunConfig;
 }
 
-namespace toroid::cpu {
-class PageSource;
-class TransferThread;
-}  // namespace toroid::cpu
+namespace toroid {
+class DeviceGroups;
+class World;
+}  // namespace toroid
 
 namespace toroid::train {
-
-// What a rank's device shares with its peers; nothing where there are none.
-struct DeviceLinks {
-  std::shared_ptr<cpu::TransferThread> transfers = nullptr;
-  std::shared_ptr<cpu::PageSource> pages = nullptr;
-};
 
 // One kind of device.
 struct DeviceMaker {
   // Its kernels, which share that many threads of the host and multiply bf16 operands so; replace to add an
   // operator's kernel.
   std::function<std::shared_ptr<DeviceKernels>(int threads, Bf16Products products)> kernels;
-  // A device with those kernels.
-  std::function<std::unique_ptr<Device>(std::shared_ptr<const DeviceKernels> kernels,
-                                        const DeviceLinks& links)>
-      make;
+  // The device of this rank of `world`, with those kernels; nullptr: of a process without peers. Where a
+  // library of the device carries out its collectives, the world is told so.
+  std::function<std::unique_ptr<Device>(std::shared_ptr<const DeviceKernels> kernels, World* world)> make;
+  // The groups that a recorder in its place makes; none: the world's own.
+  std::function<std::shared_ptr<DeviceGroups>()> recorded_groups = {};
 };
 
 // A device without peers.
 inline std::unique_ptr<Device> alone(const DeviceMaker& maker, int threads, Bf16Products products) {
-  return maker.make(maker.kernels(threads, products), {});
+  return maker.make(maker.kernels(threads, products), nullptr);
 }
 
 struct Plugins {

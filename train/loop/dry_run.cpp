@@ -16,12 +16,20 @@
 namespace toroid::train {
 namespace {
 
+enum class Keep : uint8_t { memory, operators };
+
 StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
-                  std::unique_ptr<Device> recorder, const Plugins& plugins) {
+                  std::unique_ptr<Device> recorder, const Plugins& plugins, Keep keep = Keep::operators) {
   auto* device = static_cast<RecordingDevice*>(recorder.get());
+  if (!device->computes()) {
+    device->place_memory();
+    const DeviceMaker& maker = plugins.device(run);
+    if (maker.recorded_groups) world->carry_out_by(maker.recorded_groups());
+  }
+  device->keep_records(false);
   const Engine engine = make_engine(run, std::move(world), std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
-  device->clear();
+  device->keep_records(keep == Keep::operators);
   engine.program->upload(host_batch(synthetic_batch(run, 0, engine.program->options().objective->operands())),
                          0);
   engine.program->step();
@@ -34,6 +42,7 @@ StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
   device->keep_records(false);
   if (!device->computes()) engine.program->step();
   out.memory = device->statistics();
+  out.placed_bytes = device->placed_peak();
   return out;
 }
 
@@ -100,7 +109,8 @@ void print_phases(std::ostream& out, const std::vector<Record>& operators) {
   }
 }
 
-void print_memory(std::ostream& out, const Statistics& memory) {
+void print_memory(std::ostream& out, const MemoryPrediction& prediction, bool places) {
+  const Statistics& memory = prediction.memory;
   out << "\nmemory at the peak, by holder\n";
   std::vector<std::pair<int64_t, std::string>> holders;
   for (const auto& [holder, bytes] : memory.peak_by_holder) holders.emplace_back(bytes, holder);
@@ -109,6 +119,9 @@ void print_memory(std::ostream& out, const Statistics& memory) {
     if (bytes > 0) out << fmt::format("  {:<20} {:>12}\n", holder, human_bytes(bytes));
   }
   out << fmt::format("  {:<20} {:>12}\n", "in all", human_bytes(memory.bytes_peak));
+  if (places)
+    out << fmt::format("  {:<20} {:>12}  ({} bytes)\n", "with gaps, placed",
+                       human_bytes(prediction.placed_bytes), with_commas(prediction.placed_bytes));
 }
 
 }  // namespace
@@ -121,12 +134,12 @@ StepRecord record_dry(const config::RunConfig& run, const Plugins& plugins) {
       plugins);
 }
 
-Statistics predict_memory(const config::RunConfig& run, World& world, int threads, const Plugins& plugins) {
-  return record(run, make_recorded_world(world),
-                std::make_unique<RecordingDevice>(
-                    plugins.device(run).kernels(threads, bf16_products(run.train()))),
-                plugins)
-      .memory;
+MemoryPrediction predict_memory(const config::RunConfig& run, World& world, int threads,
+                                const Plugins& plugins) {
+  return record(
+      run, make_recorded_world(world),
+      std::make_unique<RecordingDevice>(plugins.device(run).kernels(threads, bf16_products(run.train()))),
+      plugins, Keep::memory);
 }
 
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins) {
@@ -146,7 +159,8 @@ void print_record(std::ostream& out, const config::RunConfig& run, const StepRec
       model_flops_per_step(decoder, run.batch().global_sequences(), run.batch().tokens_per_sequence());
   out << fmt::format("model FLOPs of a step (6 N per token and causal attention): {:.3f} TFLOP\n",
                      flops / 1e12);
-  print_memory(out, record.memory);
+  // On a processor the host's allocator places them.
+  print_memory(out, record, run.device() == config::RunConfig::CUDA && record.placed_bytes > 0);
 }
 
 void dry_run(const TrainOptions& options, const Plugins& plugins) {

@@ -9,16 +9,22 @@
 
 namespace toroid::train {
 
-// What one step issued: the operators in order, and the memory of set-up and step together.
-struct StepRecord {
-  std::vector<Record> operators;  // launches and copies of the step alone
-  Statistics memory;              // peak since before set-up
+// The memory of set-up and steps together.
+struct MemoryPrediction {
+  Statistics memory;         // peak since before set-up
+  int64_t placed_bytes = 0;  // what a device needs that places its blocks itself, with the gaps between them
+};
+
+// What one step issued, and its memory.
+struct StepRecord : MemoryPrediction {
+  std::vector<Record> operators;  // launches and copies of the step alone, in order
 };
 
 // Without numbers: nothing is allocated but the batch on the host.
 StepRecord record_dry(const config::RunConfig& run, const Plugins& plugins);
 // The memory of the rank of `world`, whose collectives go the way they would there, on `threads` threads.
-Statistics predict_memory(const config::RunConfig& run, World& world, int threads, const Plugins& plugins);
+MemoryPrediction predict_memory(const config::RunConfig& run, World& world, int threads,
+                                const Plugins& plugins);
 // One real step on synthetic tokens on `threads` threads, recorded on its way.
 StepRecord record_real(const config::RunConfig& run, const Plugins& plugins);
 

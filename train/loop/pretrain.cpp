@@ -13,6 +13,7 @@
 #include "train/engine/snapshot.h"
 #include "train/huggingface/inheritance.h"
 #include "train/loop/dry_run.h"
+#include "train/loop/memory_fit.h"
 #include "train/loop/signals.h"
 #include "train/ranks/bf16_products.h"
 #include "train/report/memory_report.h"
@@ -53,6 +54,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   TraceRequest trace{options.trace, config_.train().trace()};
   RunRank rank = meet_ranks(trace);
   Device& device = *rank.device;
+  check_memory(config_, *rank.world, device, plugins);
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
   const mesh::Mesh& mesh = engine_.layout->mesh();
   meter_.emplace(device, *engine_.world, mesh);
@@ -64,7 +66,10 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   }
   const StepOptions& step = engine_.program->options();
   engine_.program->mark_microbatches(options.predict != nullptr);
-  if (leads_) peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->traits().threads));
+  // What `toroid doctor` measured is the processor's.
+  const bool on_cpu = config_.device() == config::RunConfig::CPU;
+  if (leads_ && on_cpu)
+    peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->traits().threads));
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->traits().threads, engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);
@@ -372,7 +377,7 @@ void Pretrain::report_prediction(int64_t step, double bytes_peak) {
 void Pretrain::report_memory(int64_t step) {
   const Statistics& used = engine_.device->statistics();
   const Statistics predicted =
-      predict_memory(config_, *engine_.world, engine_.device->traits().threads, plugins_);
+      predict_memory(config_, *engine_.world, engine_.device->traits().threads, plugins_).memory;
   const auto ranks = exchange_memory(*engine_.world, predicted, used);
   if (leads_) print_memory(std::cout, predicted, used, ranks, engine_.world->rank());
   double most = 0;

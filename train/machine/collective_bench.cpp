@@ -41,8 +41,7 @@ class Bench {
   Bench(const CollectiveBenchOptions& options, std::unique_ptr<World> world)
       : options_(options),
         world_(std::move(world)),
-        device_(
-            Plugins().cpu().make(std::make_shared<DeviceKernels>(), {world_->transfers(), world_->pages()})) {
+        device_(Plugins().cpu().make(std::make_shared<DeviceKernels>(), world_.get())) {
     if (world_->size() != options.shape.size()) {
       throw UserError("the shape has " + std::to_string(options.shape.size()) + " ranks, but " +
                       std::to_string(world_->size()) + " were started");

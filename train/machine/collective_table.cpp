@@ -112,7 +112,7 @@ std::vector<sim::CollectiveTime> read_collective_times(const Path& path) {
 void add_collective_table(config::Resolved& resolved, const Path& path) {
   config::MeshConfig& mesh = *resolved.run.mutable_mesh();
   (void)choices_of(mesh);
-  if (resolved.run.train().deterministic()) return;
+  if (resolved.run.train().deterministic() || resolved.run.device() == config::RunConfig::CUDA) return;
   const mesh::Mesh layout(mesh);
   std::set<int64_t> sizes{layout.data(), layout.model(), layout.pods(), layout.world_size()};
   // Rows that are there stay. A stored config that goes on under another layout has none of its sizes.

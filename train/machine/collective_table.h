@@ -23,8 +23,8 @@ config::CollectiveTable read_collective_table(const Path& path);
 std::vector<sim::CollectiveTime> read_collective_times(const Path& path = collective_table_path());
 
 // Fills in mesh.collective from the file, with its origin, for the sizes of groups that the mesh has and of
-// which the config has no row. A file that is no such table is passed over with a warning; UserError where
-// what the config says is none.
+// which the config has no row; they are ways of ranks on processors, and other devices take none. A file that
+// is no such table is passed over with a warning; UserError where what the config says is none.
 void add_collective_table(config::Resolved& resolved, const Path& path = collective_table_path());
 
 }  // namespace toroid::train

@@ -14,7 +14,6 @@
 namespace toroid {
 namespace {
 
-constexpr int64_t kAlignment = 512;
 // For CUDA's own context growth, libraries' workspaces and what collectives take.
 constexpr int64_t kLeftToLibraries = int64_t{1} << 30;
 
@@ -41,7 +40,7 @@ CudaDevice::CudaDevice(std::shared_ptr<const DeviceKernels> kernels, const Optio
     : Device(std::move(kernels)),
       options_(options),
       calls_(options.gpu),
-      arena_(bytes_to_hold(options), kAlignment),
+      arena_(bytes_to_hold(options), traits().memory_unit),
       marks_(kMarks) {
   try {
     start();

@@ -40,6 +40,7 @@ class CudaDevice final : public Device {
   // Waits until both have passed. InternalError where either was never recorded, or thousands of events ago.
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return "cuda"; }
+  int64_t memory_bytes() const override { return arena_.bytes(); }
   const DeviceArena& arena() const { return arena_; }
   int gpu() const { return options_.gpu; }
   // All of its memory, as libraries want to know it.

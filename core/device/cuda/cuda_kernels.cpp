@@ -24,6 +24,7 @@ void add_vector_kernels(KernelRegistry& registry) {
 std::shared_ptr<DeviceKernels> make_cuda_kernels() {
   auto kernels = std::make_shared<DeviceKernels>();
   kernels->traits.packs = false;  // products read one plain copy of a weight, forward and backward
+  kernels->traits.memory_unit = 512;
   // Products of fewer tokens than some 2000 leave a GPU waiting for its memory.
   kernels->traits.logits_at_once = int64_t{1} << 29;
   cuda::add_vector_kernels(*kernels);

@@ -2,6 +2,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
 #include <string>
 
 #include "core/base/error.h"
@@ -36,7 +40,41 @@ void check_driver() {
   }
 }
 
+// The driver's own page about it. (CUDA's structure for it changes with every version.)
+std::string model_at(std::string bus) {
+  std::transform(bus.begin(), bus.end(), bus.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ifstream page("/proc/driver/nvidia/gpus/" + bus + "/information");
+  const std::string key = "Model:";
+  for (std::string line; std::getline(page, line);) {
+    if (line.rfind(key, 0) != 0) continue;
+    const size_t begin = line.find_first_not_of(" \t", key.size());
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
 }  // namespace
+
+std::string driver_version() {
+  int number = 0;
+  (void)cudaDriverGetVersion(&number);
+  return number == 0 ? "" : version(number);
+}
+
+std::string runtime_version() {
+  int number = 0;
+  (void)cudaRuntimeGetVersion(&number);
+  return version(number);
+}
+
+Gpu gpu_info(int gpu) {
+  int major = 0, minor = 0;
+  (void)cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu);
+  (void)cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu);
+  const std::string bus = bus_of(gpu);
+  return {bus.empty() ? "" : model_at(bus), bus, std::to_string(major) + "." + std::to_string(minor)};
+}
 
 int gpu_count() {
   int count = 0;
@@ -45,7 +83,7 @@ int gpu_count() {
   return 0;
 }
 
-void use_gpu(int gpu) {
+int require_gpus() {
   check_driver();
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
@@ -57,6 +95,17 @@ void use_gpu(int gpu) {
         "device is CUDA, but CUDA sees no GPU here; is one in this machine, and not hidden by "
         "CUDA_VISIBLE_DEVICES?");
   }
+  return count;
+}
+
+std::string bus_of(int gpu) {
+  std::array<char, 32> text{};
+  if (cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), gpu) != cudaSuccess) return "";
+  return text.data();
+}
+
+void use_gpu(int gpu) {
+  const int count = require_gpus();
   if (gpu < 0 || gpu >= count) {
     throw UserError("GPU " + std::to_string(gpu) + " is asked for, but CUDA sees " + std::to_string(count) +
                     " here (numbers start at 0); start at most as many ranks on a host");

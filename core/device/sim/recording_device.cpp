@@ -80,7 +80,7 @@ void RecordingDevice::place_memory() {
   constexpr int64_t kEndless = int64_t{1} << 60;
   require(inner_ == nullptr && statistics().bytes_now == 0,
           "a recorder places memory alone, from the first block on");
-  arena_.emplace(kEndless);
+  arena_.emplace(kEndless, traits().memory_unit);
 }
 
 void RecordingDevice::on_allocate(Block& block) {
@@ -90,7 +90,6 @@ void RecordingDevice::on_allocate(Block& block) {
   if (!arena_) return;
   const DeviceArena::Piece piece = arena_->allocate(block.bytes, block.holder);
   block.offset = piece.offset;
-  placed_peak_ = std::max(placed_peak_, piece.offset + piece.bytes);
   block.parts().front().written = piece.tickets;
 }
 

@@ -43,6 +43,7 @@ class RecordingDevice final : public Device {
   Seconds elapsed(Event from, Event to) const override;
   CommunicationTime communication_time() const override;
   void observe(const std::shared_ptr<Observer>& observer) override;
+  int64_t memory_bytes() const override { return inner_ == nullptr ? 0 : inner_->memory_bytes(); }
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
 
   // Whether there is a device behind it.
@@ -72,7 +73,7 @@ class RecordingDevice final : public Device {
   // of the memory; how much of it was ever used is what such a device needs.
   void place_memory();
   // Up to the highest byte that was ever used, gaps between blocks included.
-  int64_t placed_peak() const { return placed_peak_; }
+  int64_t placed_peak() const { return arena_ ? arena_->reached() : 0; }
 
  protected:
   void on_allocate(Block& block) override;
@@ -105,7 +106,6 @@ class RecordingDevice final : public Device {
   Phase until_{};
   Followed followed_;
   std::optional<DeviceArena> arena_;
-  int64_t placed_peak_ = 0;
   size_t calls_ = 0;
   std::vector<Record> records_;
 };

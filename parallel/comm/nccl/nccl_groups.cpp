@@ -1,7 +1,6 @@
 #include "parallel/comm/nccl/nccl_groups.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/device/cuda/gpus.h"
 #include "parallel/comm/nccl/nccl_communicator.h"
 
 namespace toroid {
@@ -38,12 +38,6 @@ void fix_algorithms() {
   ::setenv("NCCL_NVLS_ENABLE", "0", 1);
   ::setenv("NCCL_ALGO", "Ring", 1);
   ::setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 1);
-}
-
-std::string bus_of(int gpu) {
-  std::array<char, 32> text{};
-  if (cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), gpu) != cudaSuccess) return "";
-  return text.data();
 }
 
 }  // namespace
@@ -91,7 +85,7 @@ ncclConfig_t NcclGroups::config() const {
 
 // What NCCL would find out by hanging, or in words of its own.
 void NcclGroups::meet_ranks() const {
-  const std::string bus = bus_of(options_.gpu);
+  const std::string bus = cuda::bus_of(options_.gpu);
   const std::string gpu =
       bus.empty() ? "" : std::to_string(world_.host_ranks().front()) + " " + bus;  // on which host
   const auto versions = world_.exchange().texts(nccl_version(), "versions of NCCL");

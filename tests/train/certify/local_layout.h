@@ -35,15 +35,17 @@ inline std::unique_ptr<CpuDevice> local_device(const Plugins& plugins) {
 // throws is thrown once all have ended.
 inline LayoutRun run_locally(
     config::RunConfig run, const Layout& layout, const AdaptGroups& adapt = {},
-    const std::function<std::unique_ptr<Device>(int rank)>& make_device =
-        [](int) { return local_device(Plugins()); },
+    const std::function<std::unique_ptr<Device>(World& world)>& make_device =
+        [](World&) { return local_device(Plugins()); },
     const Plugins& plugins = Plugins()) {
   layout.apply(run);
   config::validate(run);
   LocalJob job(layout.ranks(), {});
   std::vector<LayoutRun> found(static_cast<size_t>(layout.ranks()));
   const std::string failures = testing::run_rank_threads(layout.ranks(), [&](int rank) {
-    found[static_cast<size_t>(rank)] = run_layout(run, job.world(rank), make_device(rank), plugins, adapt);
+    auto world = job.world(rank);
+    auto device = make_device(*world);
+    found[static_cast<size_t>(rank)] = run_layout(run, std::move(world), std::move(device), plugins, adapt);
   });
   if (!failures.empty()) throw std::runtime_error(failures);
   found[0].layout = layout.text();

@@ -70,7 +70,6 @@ TEST(Validate, states_the_relation_that_failed_with_both_values) {
       {{"pathways.every_steps=4", "mesh.pods=2", "batch.ramp+={ global_sequences: 3 }",
         "batch.ramp+={ step: 5 global_sequences: 4 }"},
        "batch.ramp[0].global_sequences (3) are not dealt evenly to mesh.pods (2)"},
-      {{"device=CUDA"}, "device is CUDA; this version runs on device: CPU"},
       {{"device=SIM"}, "chip is not set; device: SIM needs one"},
       {{"chip=v5e"}, "only device: SIM has a chip"},
       {{"batch.global_sequences=0"}, "batch.global_sequences is 0"},

@@ -24,9 +24,9 @@ class RunsAhead : public ::testing::TestWithParam<const char*> {};
 TEST_P(RunsAhead, givesTheBitsOfOneRank) {
   const config::RunConfig run = small_config("heads: 4 kv_heads: 2");
   const LayoutRun one = run_locally(run, parse_layouts("1x1")[0]);
-  const LayoutRun ahead = run_locally(run, parse_layouts(GetParam())[0], {}, [](int rank) {
+  const LayoutRun ahead = run_locally(run, parse_layouts(GetParam())[0], {}, [](World& world) {
     AsynchronousDevice::Options options;
-    options.seed = static_cast<uint64_t>(rank) + 1;
+    options.seed = static_cast<uint64_t>(world.rank()) + 1;
     return std::make_unique<AsynchronousDevice>(fast_kernels(), options);
   });
   const Verdict verdict = compare_bits(one, ahead);
@@ -52,7 +52,7 @@ TEST(RunsAhead, givesTheBitsOfTheCpuRoundByRound) {
                                  "train.remat=FULL", "train.keep_gathered=" + gathered});
     for (const char* const text : {"model 2 of 2x1", "model 4 of 4x1"}) {
       const Layout layout = parse_layouts(text)[0];
-      const Verdict verdict = compare_bits(run_locally(run, layout), run_locally(run, layout, {}, [](int) {
+      const Verdict verdict = compare_bits(run_locally(run, layout), run_locally(run, layout, {}, [](World&) {
                                              return std::make_unique<AsynchronousDevice>(fast_kernels());
                                            }));
       EXPECT_TRUE(verdict.passed) << text << ::testing::PrintToString(verdict.findings);
@@ -106,8 +106,8 @@ TEST(RunsAhead, aWaitThatIsLeftOutIsFound) {
   const auto same_without = [&](Queue of, int left_out) {
     try {
       return compare_bits(one, run_locally(run, parse_layouts("2x1")[0], {},
-                                           [&](int rank) -> std::unique_ptr<Device> {
-                                             if (rank > 0)
+                                           [&](World& world) -> std::unique_ptr<Device> {
+                                             if (world.rank() > 0)
                                                return std::make_unique<AsynchronousDevice>(fast_kernels());
                                              return std::make_unique<WithoutAWait>(of, left_out);
                                            }))
@@ -132,7 +132,7 @@ class ResumesAhead : public RunsTest {
  protected:
   static Plugins ahead() {
     Plugins plugins;
-    plugins.devices["CPU"].make = [](std::shared_ptr<const DeviceKernels> kernels, const DeviceLinks&) {
+    plugins.devices["CPU"].make = [](std::shared_ptr<const DeviceKernels> kernels, World*) {
       return std::make_unique<AsynchronousDevice>(std::move(kernels));
     };
     return plugins;

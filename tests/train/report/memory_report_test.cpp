@@ -38,7 +38,7 @@ std::vector<Rank> train(const std::string& layout_text, const LocalJob::Options&
     (void)engine.program->result(0);
     Rank& out = found[static_cast<size_t>(rank)];
     out.used = engine.device->statistics();
-    out.predicted = predict_memory(run, *engine.world, 1, plugins);
+    out.predicted = predict_memory(run, *engine.world, 1, plugins).memory;
   });
   EXPECT_EQ(failures, "") << layout_text;
   return found;

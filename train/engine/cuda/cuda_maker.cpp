@@ -1,0 +1,29 @@
+#include "train/engine/cuda/cuda_maker.h"
+
+#include <utility>
+
+#include "core/device/cuda/cuda_device.h"
+#include "core/device/cuda/cuda_kernels.h"
+#include "parallel/comm/nccl/nccl_communicator.h"
+#include "parallel/comm/world.h"
+#include "train/engine/cuda/device_groups.h"
+#include "train/engine/cuda/gpu_choice.h"
+
+namespace toroid::train {
+
+DeviceMaker cuda_maker(int64_t gpu_bytes) {
+  DeviceMaker out;
+  out.kernels = [](int, Bf16Products) { return make_cuda_kernels(); };
+  out.make = [gpu_bytes](std::shared_ptr<const DeviceKernels> kernels, World* world) {
+    CudaDevice::Options options;
+    options.gpu = world == nullptr ? 0 : choose_gpu(*world);
+    options.bytes = gpu_bytes;
+    auto device = std::make_unique<CudaDevice>(std::move(kernels), options);
+    if (world != nullptr && world->size() > 1) world->carry_out_by(make_device_groups(*world, *device));
+    return device;
+  };
+  out.recorded_groups = make_recorded_nccl_groups;
+  return out;
+}
+
+}  // namespace toroid::train
