@@ -46,6 +46,7 @@ TEST(Chips, HaveTheFiguresOfTheTable) {
       {"v5e", 16e9, 8.1e11, 1.97e14, 3.94e14, 4.5e10, 3.125e9, {16, 16}, 8},
       {"v6e", 32e9, 1.6e12, 9.2e14, 1.84e15, 9e10, 12.5e9, {16, 16}, 8},
       {"h100", 80e9, 3.35e12, 9.89e14, 1.979e15, 4.5e11, 5e10, {8}, 8},
+      {"h200", 141e9, 4.8e12, 9.89e14, 1.979e15, 4.5e11, 5e10, {8}, 8},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.name);
@@ -80,7 +81,7 @@ TEST(Chips, WrapByTheRuleOfTheirTopology) {
 // What a product reaches: whole weights of the arrays stream at the peak, but for the arrays' depth. The
 // shapes are in tests/core/device/sim/chip_test.cpp.
 TEST(Chips, LargeProductsComeCloseToThePeak) {
-  for (const char* name : {"v4", "v5p", "v5e", "v6e", "h100"}) {
+  for (const char* name : {"v4", "v5p", "v5e", "v6e", "h100", "h200"}) {
     const double reached = chip(name).shape_efficiency({8192, 16384, 4096, 1, DType::bf16});
     EXPECT_GT(reached, 0.97) << name;
     EXPECT_LE(reached, 1) << name;
