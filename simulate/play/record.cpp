@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "simulate/play/simulate.h"
 #include "train/engine/engine.h"
+#include "train/loop/dry_run.h"
 #include "train/ranks/bf16_products.h"
 
 namespace toroid::train {
@@ -17,6 +18,24 @@ std::shared_ptr<const DeviceKernels> simulated_kernels() {
   add_reference_kernels(*kernels);
   kernels->traits.packs = false;
   return kernels;
+}
+
+std::shared_ptr<const DeviceKernels> kernels_of(const config::RunConfig& run, const sim::Chip& chip,
+                                                const Plugins& plugins) {
+  if (chip.measured) return plugins.cpu().kernels(chip.measured->threads, bf16_products(run.train()));
+  if (run.device() == config::RunConfig::CUDA) return plugins.device(run).kernels(1, Bf16Products::widened);
+  return simulated_kernels();
+}
+
+// Messages between chips keep the clock of a GPU's collectives, but other staging memory than NCCL's: what a
+// run on GPUs takes is what its dry run says.
+void take_memory_of_gpus(SimulatedRole& role, const config::RunConfig& run, const mesh::Mesh& mesh,
+                         const sim::Chip& chip, const Plugins& plugins) {
+  if (chip.measured || run.device() != config::RunConfig::CUDA) return;
+  const auto world = make_recorded_world(role.rank, mesh.world_size());
+  MemoryPrediction predicted = predict_memory(run, *world, 1, plugins);
+  role.memory = std::move(predicted.memory);
+  role.placed_bytes = predicted.placed_bytes;
 }
 
 bool same(const Record& a, const Record& b) {
@@ -88,9 +107,7 @@ class Issuing {
           const Plugins& plugins)
       : measured_(chip.measured.has_value()), rank_(rank) {
     const int size = mesh.world_size();
-    auto recorder = std::make_unique<RecordingDevice>(
-        measured_ ? plugins.cpu().kernels(chip.measured->threads, bf16_products(run.train()))
-                  : simulated_kernels());
+    auto recorder = std::make_unique<RecordingDevice>(kernels_of(run, chip, plugins));
     device_ = recorder.get();
     device_->keep_records(false);
     device_->keep_waits();
@@ -260,6 +277,7 @@ std::vector<SimulatedRole> record_roles(const config::RunConfig& run, const mesh
       kept.ends.emplace_back(data_ends, model_ends);
     }
   }
+  for (SimulatedRole& role : roles) take_memory_of_gpus(role, run, mesh, chip, plugins);
   return roles;
 }
 

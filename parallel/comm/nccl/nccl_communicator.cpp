@@ -49,6 +49,15 @@ Carried carried_by(const schedule::Move& move, int64_t chunks_of_rank, int64_t e
   return {static_cast<int>(move.first / chunks_of_rank), first, element(in_rank + move.count) - first};
 }
 
+// One of the two exchanges of an all_reduce, whose bytes add up to the array's.
+CollectiveInfo half_of(CollectiveInfo info, int round, int64_t wire_bytes) {
+  const auto share = [round](int64_t bytes) { return round == 0 ? bytes / 2 : bytes - bytes / 2; };
+  info.round = round;
+  info.bytes = share(info.bytes);
+  info.wire_bytes = share(wire_bytes);
+  return info;
+}
+
 void count_parts(const StreamJob& job, const GroupState& group) {
   for (const StreamJob::Part& part : job.parts) {
     const int world_rank = group.members.ranks[static_cast<size_t>(part.peer)];
@@ -145,7 +154,7 @@ Array NcclCommunicator::all_gather(Array in, const CollectiveLabel& label) {
 }
 
 void NcclCommunicator::add_up(const Tensor& whole, const Tensor& total, const OwnSum& how,
-                              CollectiveInfo info) {
+                              const CollectiveInfo& info) {
   Tensor source = whole;
   Buffer rounded, sums;
   if (whole.type != how.wire) {
@@ -165,7 +174,6 @@ void NcclCommunicator::add_up(const Tensor& whole, const Tensor& total, const Ow
     if (elements > 0) job.parts.push_back(part_of(peer, false, source.slice_rows(first, elements)));
     if (mine > 0) job.parts.push_back({peer, true, rows.slice_rows(peer, 1).data(), mine});
   }
-  info.wire_bytes = whole.elements() * bytes_of(how.wire);
   count(HostJob::Operation::reduce_scatter, how.wire, whole.elements());
   const std::array<Operand, 2> operands{Operand{source, Access::in}, Operand{rows, Access::out}};
   issue(std::move(job), info, operands);
@@ -188,7 +196,8 @@ Array NcclCommunicator::reduce_scatter(Array in, Wire wire, const CollectiveLabe
   const DType type = in.tensor.type;
   CollectiveInfo info = describe("reduce_scatter", type, in.tensor.bytes(), label);
   if (const auto how = own_sum(type, Combine::sum, wire)) {
-    add_up(flat(in.tensor), flat(out.tensor), *how, std::move(info));
+    info.wire_bytes = in.tensor.elements() * bytes_of(how->wire);
+    add_up(flat(in.tensor), flat(out.tensor), *how, info);
     return out;
   }
   StreamJob job;
@@ -210,7 +219,7 @@ void NcclCommunicator::all_reduce(const Tensor& in_place, Combine combine, Wire 
   if (const auto how = own_sum(in_place.type, combine, wire)) {
     const bool few = in_place.bytes() * size() <= kFewBytes;
     return few ? reduce_few(flat(in_place), *how, std::move(info))
-               : reduce_at_owners(flat(in_place), *how, std::move(info));
+               : reduce_at_owners(flat(in_place), *how, info);
   }
   StreamJob job;
   job.operation = Operation::all_reduce;
@@ -243,13 +252,15 @@ void NcclCommunicator::reduce_few(const Tensor& in_place, const OwnSum& how, Col
   launch(op::cast(sums.view(DType::f32, {n}), in_place), info.phase);
 }
 
-void NcclCommunicator::reduce_at_owners(const Tensor& in_place, const OwnSum& how, CollectiveInfo info) {
+void NcclCommunicator::reduce_at_owners(const Tensor& in_place, const OwnSum& how,
+                                        const CollectiveInfo& info) {
   const int64_t n = in_place.elements();
   const auto part = [&](const Tensor& of, int rank) {
     const int64_t first = boundary(n, rank);
     return of.slice_rows(first, boundary(n, rank + 1) - first);
   };
-  add_up(in_place, part(in_place, rank()), how, info);
+  const int64_t wire_bytes = n * bytes_of(how.wire);
+  add_up(in_place, part(in_place, rank()), how, half_of(info, 0, wire_bytes));
   // The sums travel as the summands did, and all ranks go on from the same numbers.
   Tensor spread = in_place;
   Buffer rounded;
@@ -266,10 +277,9 @@ void NcclCommunicator::reduce_at_owners(const Tensor& in_place, const OwnSum& ho
     if (mine.elements() > 0) job.parts.push_back(part_of(peer, false, mine));
     if (theirs.elements() > 0) job.parts.push_back(part_of(peer, true, theirs));
   }
-  info.wire_bytes = n * bytes_of(how.wire);
   count(HostJob::Operation::all_gather, how.wire, n);
   const Operand operand{spread, Access::inout};
-  issue(std::move(job), info, {&operand, 1});
+  issue(std::move(job), half_of(info, 1, wire_bytes), {&operand, 1});
   if (in_place.type != how.wire) launch(op::cast(spread, in_place), info.phase);
 }
 

@@ -74,9 +74,9 @@ class NcclCommunicator final : public Communicator {
   void count(HostJob::Operation operation, DType type, int64_t elements, int root = 0);
   void launch(Call call, Phase phase);
   // Sends each rank its part of `whole` and adds up those that come for this one into `total`, of fp32.
-  void add_up(const Tensor& whole, const Tensor& total, const OwnSum& how, CollectiveInfo info);
+  void add_up(const Tensor& whole, const Tensor& total, const OwnSum& how, const CollectiveInfo& info);
   void reduce_few(const Tensor& in_place, const OwnSum& how, CollectiveInfo info);
-  void reduce_at_owners(const Tensor& in_place, const OwnSum& how, CollectiveInfo info);
+  void reduce_at_owners(const Tensor& in_place, const OwnSum& how, const CollectiveInfo& info);
   void exchange(const Tensor& tensor, int peer, bool receive, const CollectiveLabel& label);
   std::optional<schedule::Algorithm> cut_by(const Tensor& whole) const;
   const std::vector<Round>& planned_rounds(schedule::Algorithm algorithm, schedule::Operation operation);

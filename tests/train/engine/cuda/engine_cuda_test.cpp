@@ -1,11 +1,10 @@
 // A config with `device: CUDA` on one GPU and on several: the same bits under every layout in deterministic
-// mode, and what a dry run says of its memory.
+// mode, and work that was shared.
 #include <gtest/gtest.h>
 
-#include "core/device/cuda/cuda_device.h"
 #include "tests/train/certify/local_layout.h"
 #include "tests/train/engine/cuda/gpus.h"
-#include "train/loop/dry_run.h"
+#include "train/certify/work.h"
 
 namespace toroid::train {
 namespace {
@@ -25,8 +24,12 @@ void expect_same_bits(const config::RunConfig& run, const std::string& layouts) 
   ASSERT_EQ(one.steps.size(), static_cast<size_t>(run.train().steps()));
   EXPECT_NE(one.steps.front().loss, one.steps.back().loss);
   for (const Layout& layout : parse_layouts(layouts)) {
-    const Verdict verdict = compare_bits(one, run_on_gpus(run, layout));
+    const LayoutRun other = run_on_gpus(run, layout);
+    const Verdict verdict = compare_bits(one, other);
     EXPECT_TRUE(verdict.passed) << layout.text() << ::testing::PrintToString(verdict.findings);
+    config::RunConfig laid_out = run;
+    layout.apply(laid_out);
+    EXPECT_EQ(compare_work(planned_work(laid_out), other.work), std::vector<std::string>()) << layout.text();
   }
 }
 
