@@ -250,13 +250,30 @@ void Zero::make_packs(size_t u, bool forward, bool backward, Phase phase) {
     };
     if (forward) pack(matrix.forward, parts, rows, Layout::packed_forward);
     if (!backward || !unit.spec.packs[p].backward) continue;
+    // What is packed for neither direction is one copy for both.
+    const bool shares = !device_.traits().packs && matrix.forward;
+    const auto shared_rows = [&](int64_t first, int64_t n) {
+      Tensor out = matrix.forward;
+      out.layout = Layout::plain;
+      out = out.slice_rows(first, n);
+      out.layout = Layout::packed_backward;
+      return out;
+    };
     if (options_.tiles.deterministic && parts.size() > 1) {
       // Each matrix is a tree of its own.
       matrix.backward_parts.resize(parts.size());
+      int64_t first = 0;
       for (size_t i = 0; i < parts.size(); ++i) {
+        if (shares) {
+          matrix.backward_parts[i] = shared_rows(first, parts[i].shape[0]);
+          first += parts[i].shape[0];
+          continue;
+        }
         pack(matrix.backward_parts[i], std::span(parts).subspan(i, 1), parts[i].shape[0],
              Layout::packed_backward);
       }
+    } else if (shares) {
+      matrix.backward = shared_rows(0, rows);
     } else {
       pack(matrix.backward, parts, rows, Layout::packed_backward);
     }
