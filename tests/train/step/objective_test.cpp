@@ -107,7 +107,7 @@ TEST(Objective, gives_every_layout_the_same_bits) {
   run = certified_config(run, layouts, 3);
   const auto train = [&](const Layout& layout) {
     return run_locally(
-        run, layout, {}, [](int) { return local_device(Plugins()); }, with_on_top());
+        run, layout, {}, [](World&) { return local_device(Plugins()); }, with_on_top());
   };
   const LayoutRun one = train(layouts[0]);
   for (const Layout& layout : layouts) {
