@@ -1,5 +1,5 @@
-// Where the ranks of the stand-in meet, and what a communicator moves between them: memory that all map, with a
-// channel for each pair of ranks and direction, through which messages go piece by piece.
+// Where the ranks of the stand-in meet, and what a communicator moves between them: memory that all map, with
+// a channel for each pair of ranks and direction, through which messages go piece by piece.
 #pragma once
 
 #include <nccl.h>
