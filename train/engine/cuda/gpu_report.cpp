@@ -75,6 +75,11 @@ GpuReport look_at_gpus(int64_t side) {
   const std::string driver = cuda::driver_version();
   out.versions =
       (driver.empty() ? "no driver" : "driver up to CUDA " + driver) + ", program " + cuda::runtime_version();
+  // Nobody has asked for one.
+  if (driver.empty() || cuda::gpu_count() == 0) {
+    out.why_none = driver.empty() ? "this machine has no NVIDIA driver" : "CUDA sees no GPU here";
+    return out;
+  }
   int count = 0;
   try {
     count = cuda::require_gpus();
