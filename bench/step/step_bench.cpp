@@ -137,7 +137,8 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
       program.step();
       engine.device->synchronize(program.marks().end, Seconds(3600));
       const double took = watch.elapsed().count();
-      const StepShare share = meter.end();
+      StepShare share = meter.end();
+      meter.time(share, program.marks().begin, program.marks().end);
       if (tracer) tracer->end_step();
       if (s == 0) {
         out.first_step_s = took;

@@ -26,8 +26,8 @@ struct Statistics {
   int64_t launches = 0;
 };
 
-// Both since the device was made. `exposed`: the thread that issues, or the compute queue, waited for a
-// collective. `under_way`: at least one was, waits for peers included.
+// `exposed`: the compute queue (on a CPU the thread that issues) waited for a collective. `under_way`: at
+// least one was, waits for peers included.
 struct CommunicationTime {
   Seconds exposed{0}, under_way{0};
 };
@@ -71,9 +71,10 @@ class Device {
   // Of memory, that it hands out in all; 0: what the host has.
   virtual int64_t memory_bytes() const { return 0; }
   virtual std::string_view name() const = 0;
-  virtual CommunicationTime communication_time() const { return {}; }
-  // Tells `observer` from now on; nullptr: nobody. A collective keeps the one that was there when it was
-  // issued. A device that cannot tell tells nothing.
+  // Of what ended between two recorded events; waits until both have passed.
+  virtual CommunicationTime communication_time(Event, Event) const { return {}; }
+  // Tells `observer` of what is issued from now on; nullptr: nobody. What has passed when synchronize()
+  // returns has been reported. A device that cannot tell tells nothing.
   virtual void observe(const std::shared_ptr<Observer>&) {}
 
  protected:

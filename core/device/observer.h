@@ -1,8 +1,9 @@
-// Told what a device does, and when. A device without an observer neither reads a clock for it nor makes a
-// text.
+// Told what a device is given to do, and later when it did it. A device without an observer neither reads a
+// clock for it nor makes a text.
 #pragma once
 
 #include <chrono>
+#include <functional>
 
 #include "core/device/transfer.h"
 #include "core/op/op.h"
@@ -17,14 +18,18 @@ struct Span {
 class Observer {
  public:
   virtual ~Observer() = default;
-  // On the thread that issues, one after the other: operators, copies, and waits for a queue of
-  // communication.
-  virtual void ran(const Call& call, Span span) = 0;
-  virtual void copied(const Tensor& to, Span span) = 0;
-  virtual void waited(Queue on, Span span) = 0;
-  // On the thread that serves the queues of communication; those of one queue follow each other. From the
-  // first look at a collective, whoever of its ranks is there, to its end on this rank.
-  virtual void transferred(const CollectiveInfo& info, Queue queue, Span span) = 0;
+  // Takes the time of one entry, once it is over and known, and keeps the observer until then. Those of one
+  // queue follow each other. A collective's may be called on the thread that serves the queues of
+  // communication, all others on the thread that issues.
+  using Report = std::function<void(Span)>;
+  // On the thread that issues, in the order of issue; what is named need not be there any more when the
+  // report is made.
+  virtual Report run(const Call& call, Queue queue) = 0;
+  virtual Report copy(const Tensor& to, Queue queue) = 0;
+  // The compute queue waits for what `on` does. No report, where it has not had to.
+  virtual Report wait(Queue on) = 0;
+  // From when this rank is there, whoever else is, to its end on this rank.
+  virtual Report transfer(const CollectiveInfo& info, Queue queue) = 0;
 };
 
 }  // namespace toroid

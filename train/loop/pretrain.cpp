@@ -246,7 +246,7 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   }
   hear();
   StepShare share = issued.share;
-  share.took = device.elapsed(issued.marks.begin, issued.marks.end);
+  meter_->time(share, issued.marks.begin, issued.marks.end);
   std::vector<double> mine = to_numbers(share);
   mine.push_back(signal);
   told_.emplace(Told{row, engine_.world->exchange().begin(mine, "what the ranks say of a step")});

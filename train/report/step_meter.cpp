@@ -24,16 +24,10 @@ StepMeter::StepMeter(const Device& device, const World& world, const mesh::Mesh&
 
 void StepMeter::begin() {
   sent_before_ = world_.traffic().sent_bytes;
-  before_ = device_.communication_time();
-  watch_.restart();
 }
 
 StepShare StepMeter::end() const {
   StepShare out;
-  out.took = watch_.elapsed();
-  const CommunicationTime now = device_.communication_time();
-  out.exposed = now.exposed - before_.exposed;
-  out.under_way = now.under_way - before_.under_way;
   out.link_bytes.resize(links_[0].size());
   for (size_t rank = 0; rank < links_.size(); ++rank) {
     const auto bytes = static_cast<double>(world_.traffic().sent_bytes[rank] - sent_before_[rank]);
@@ -44,6 +38,13 @@ StepShare StepMeter::end() const {
 
 double StepCommunication::median_own_s() const {
   return median(own_s);
+}
+
+void StepMeter::time(StepShare& share, Event begin, Event end) const {
+  share.took = device_.elapsed(begin, end);
+  const CommunicationTime communication = device_.communication_time(begin, end);
+  share.exposed = communication.exposed;
+  share.under_way = communication.under_way;
 }
 
 StepCommunication summarise(std::span<const StepShare> ranks) {

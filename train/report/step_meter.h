@@ -18,7 +18,7 @@ namespace toroid::train {
 
 // What one rank spent.
 struct StepShare {
-  Seconds took{0};       // the step: as the thread that issues it saw it, or by the device's events
+  Seconds took{0};       // the step, by the device's events
   Seconds exposed{0};    // of that, waiting for collectives
   Seconds under_way{0};  // at least one collective was under way, waits for peers included
   // What this rank's messages put on links: bytes x links, for each dimension of the torus, and last between
@@ -31,15 +31,16 @@ class StepMeter {
  public:
   // `device` and `world` outlive this.
   StepMeter(const Device& device, const World& world, const mesh::Mesh& mesh);
+  // Around the issue of a step: what is sent is counted there.
   void begin();
-  StepShare end() const;  // since begin()
+  StepShare end() const;
+  // Once the step has run, which lies between the two.
+  void time(StepShare& share, Event begin, Event end) const;
 
  private:
   const Device& device_;
   const World& world_;
   std::vector<std::vector<int>> links_;  // by rank of the world: for each dimension, and last between pods
-  Stopwatch watch_;
-  CommunicationTime before_;
   std::vector<int64_t> sent_before_;
 };
 

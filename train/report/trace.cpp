@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -47,7 +46,7 @@ int64_t clock_offset(std::span<const ClockSample> samples) {
 
 // What one rank's device did. Shared with the collectives under way, which may outlive the tracer where a run
 // fails.
-class Tracer::Collector final : public Observer {
+class Tracer::Collector final : public Observer, public std::enable_shared_from_this<Collector> {
  public:
   struct Entry {
     const char* category = "";
@@ -63,32 +62,36 @@ class Tracer::Collector final : public Observer {
   void set_unit(const Unit* unit) { unit_ = unit == nullptr ? "" : unit->spec.name; }
   const std::vector<Entry>& entries() const { return entries_; }  // once nothing is added
 
-  void ran(const Call& call, Span span) override {
-    Entry entry{"operator", std::string(call.kind->name), unit_, describe(call)};
+  Report run(const Call& call, Queue queue) override {
+    Entry entry{"operator", std::string(call.kind->name), unit_, describe(call), queue};
     entry.phase = call.phase;
-    add(std::move(entry), span);
+    return report(std::move(entry));
   }
-  void copied(const Tensor& to, Span span) override { add({"copy", "copy", unit_, to.text()}, span); }
-  void waited(Queue on, Span span) override {
-    add({"wait", std::string("wait for ") + kRows[static_cast<size_t>(on)], unit_, ""}, span);
+  Report copy(const Tensor& to, Queue queue) override {
+    return report({"copy", "copy", unit_, to.text(), queue});
   }
-  void transferred(const CollectiveInfo& info, Queue queue, Span span) override {
+  Report wait(Queue on) override {
+    return report({"wait", std::string("wait for ") + kRows[static_cast<size_t>(on)], unit_, ""});
+  }
+  Report transfer(const CollectiveInfo& info, Queue queue) override {
     Entry entry{"collective", info.operation + " " + info.tensor, "", "", queue};
     entry.phase = info.phase;
     entry.collective = info;
-    add(std::move(entry), span);
+    return report(std::move(entry));
   }
 
  private:
-  void add(Entry entry, Span span) {
-    entry.span = span;
+  Report report(Entry entry) {
     entry.step = step_;
-    const std::lock_guard lock(mutex_);
-    entries_.push_back(std::move(entry));
+    return [self = shared_from_this(), entry = std::move(entry)](Span span) mutable {
+      entry.span = span;
+      const std::lock_guard lock(self->mutex_);
+      self->entries_.push_back(std::move(entry));
+    };
   }
 
-  std::string unit_;  // of the thread that issues
-  std::atomic<int64_t> step_{0};
+  std::string unit_;
+  int64_t step_ = 0;
   std::mutex mutex_;  // two threads add
   std::vector<Entry> entries_;
 };
@@ -194,7 +197,7 @@ void Tracer::write() {
   state_ = State::done;
   look_away();
   // What is still under way is recorded too; afterwards nothing is added.
-  for (const Queue queue : {Queue::gather, Queue::reduce, Queue::model, Queue::pod}) {
+  for (const Queue queue : {Queue::compute, Queue::gather, Queue::reduce, Queue::model, Queue::pod}) {
     engine_.device->synchronize(engine_.device->record(queue), Seconds(0));
   }
   if (engine_.world->rank() == 0) {

@@ -20,25 +20,22 @@ bool is_communication(Queue queue) {
 
 using Clock = std::chrono::steady_clock;
 
-// Tells the observer of the transfer in it.
+// Reports the transfer in it.
 class ObservedTransfer final : public Transfer {
  public:
-  ObservedTransfer(std::unique_ptr<Transfer> inner, CollectiveInfo info, Queue queue,
-                   std::shared_ptr<Observer> observer)
-      : inner_(std::move(inner)), info_(std::move(info)), queue_(queue), observer_(std::move(observer)) {}
+  ObservedTransfer(std::unique_ptr<Transfer> inner, Observer::Report report)
+      : inner_(std::move(inner)), report_(std::move(report)) {}
   bool advance() override {
     if (!begin_) begin_ = Clock::now();
     if (!inner_->advance()) return false;
-    observer_->transferred(info_, queue_, {*begin_, Clock::now()});
+    report_({*begin_, Clock::now()});
     return true;
   }
   bool rings() const override { return inner_->rings(); }
 
  private:
   std::unique_ptr<Transfer> inner_;
-  CollectiveInfo info_;
-  Queue queue_;
-  std::shared_ptr<Observer> observer_;
+  Observer::Report report_;
   std::optional<Clock::time_point> begin_;
 };
 
@@ -60,11 +57,12 @@ void CpuDevice::wait_for(Event event, Seconds deadline) {
   transfers_->wait(event, deadline);
   const Clock::time_point end = Clock::now();
   exposed_ += end - begin;
-  if (observer_ != nullptr) observer_->waited(event.queue, {begin, end});
+  if (observer_ != nullptr) observer_->wait(event.queue)({begin, end});
 }
 
-CommunicationTime CpuDevice::communication_time() const {
-  return {exposed_, !transfers_ ? Seconds(0) : transfers_->under_way()};
+CommunicationTime CpuDevice::communication_time(Event from, Event to) const {
+  const CommunicationTime &before = moment_of(from).communication, &now = moment_of(to).communication;
+  return {now.exposed - before.exposed, now.under_way - before.under_way};
 }
 
 void CpuDevice::on_wait(Queue queue, Event event) {
@@ -84,25 +82,27 @@ void CpuDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const 
                         ") was issued on a device without peers");
   }
   if (observer_ != nullptr) {
-    transfer = std::make_unique<ObservedTransfer>(std::move(transfer), info, ticket.queue, observer_);
+    transfer =
+        std::make_unique<ObservedTransfer>(std::move(transfer), observer_->transfer(info, ticket.queue));
   }
   transfers_->enqueue(ticket, std::move(transfer));
 }
 
 void CpuDevice::on_record(Event event) {
-  const bool fresh = recorded_.emplace(event.mark, std::chrono::steady_clock::now()).second;
+  const CommunicationTime communication{exposed_, !transfers_ ? Seconds(0) : transfers_->under_way()};
+  const bool fresh = recorded_.emplace(event.mark, Moment{Clock::now(), communication}).second;
   require(fresh, "each recorded event has a mark of its own");
   if (recorded_.size() > kEventsKept) recorded_.erase(recorded_.begin());
 }
 
-CpuDevice::Time CpuDevice::time_of(Event event) const {
+const CpuDevice::Moment& CpuDevice::moment_of(Event event) const {
   const auto found = recorded_.find(event.mark);
   require(found != recorded_.end(), "an event is timed after it was recorded and while it is remembered");
   return found->second;
 }
 
 Seconds CpuDevice::elapsed(Event from, Event to) const {
-  return time_of(to) - time_of(from);
+  return moment_of(to).time - moment_of(from).time;
 }
 
 void CpuDevice::on_allocate(Block& block) {
@@ -155,7 +155,8 @@ void CpuDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchCo
   }
   const Clock::time_point begin = Clock::now();
   kernel.run(call, context);
-  observer_->ran(call, {begin, Clock::now()});
+  const Clock::time_point end = Clock::now();
+  observer_->run(call, Queue::compute)({begin, end});
 }
 
 void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
@@ -165,7 +166,9 @@ void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
   cpu::parallel_ranges(from.bytes(), 4096, 2 * from.bytes(), traits().threads, [=](cpu::Range range) {
     std::memcpy(target + range.first, source + range.first, static_cast<size_t>(range.size()));
   });
-  if (observer_ != nullptr) observer_->copied(to, {begin, Clock::now()});
+  if (observer_ == nullptr) return;
+  const Clock::time_point end = Clock::now();
+  observer_->copy(to, Queue::compute)({begin, end});
 }
 
 void CpuDevice::on_write(const Tensor& to, std::span<const std::byte> from, Event) {

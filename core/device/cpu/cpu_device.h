@@ -29,7 +29,7 @@ class CpuDevice final : public Device {
   Seconds elapsed(Event from, Event to) const override;
   std::string_view name() const override { return "cpu"; }
 
-  CommunicationTime communication_time() const override;
+  CommunicationTime communication_time(Event from, Event to) const override;
   void observe(const std::shared_ptr<Observer>& observer) override { observer_ = observer; }
 
   // Gives memory that is kept for reuse back to the system.
@@ -48,8 +48,12 @@ class CpuDevice final : public Device {
   void on_read(const Tensor& from, std::span<std::byte> to, Event ticket) override;
 
  private:
-  using Time = std::chrono::steady_clock::time_point;
-  Time time_of(Event event) const;
+  // What a recorded event knows; of communication, since the device was made.
+  struct Moment {
+    std::chrono::steady_clock::time_point time;
+    CommunicationTime communication;
+  };
+  const Moment& moment_of(Event event) const;
   void wait_for(Event event, Seconds deadline);
 
   // A block that was freed while a queue of communication still used it.
@@ -65,7 +69,7 @@ class CpuDevice final : public Device {
   // Ends before the memory that a transfer still writes into; none where there are no peers.
   std::optional<cpu::TransferQueues> transfers_;
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
-  std::map<uint64_t, Time> recorded_;  // by mark
+  std::map<uint64_t, Moment> recorded_;  // by mark
   Seconds exposed_{0};
   std::shared_ptr<Observer> observer_;
 };

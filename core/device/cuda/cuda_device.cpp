@@ -65,6 +65,8 @@ void CudaDevice::start() {
   }
   staging_ = std::make_unique<cuda::PinnedRing>(calls_, options_.staging_bytes);
   libraries_ = std::make_unique<cuda::Libraries>(options_.gpu);
+  timeline_ = std::make_unique<cuda::Timeline>(calls_);
+  align();
 }
 
 void CudaDevice::stop() {
@@ -74,12 +76,14 @@ void CudaDevice::stop() {
     for (UnderWay& one : transfers_) (void)one.transfer.release();
     (void)staging_.release();
     (void)libraries_.release();
+    (void)timeline_.release();
     return;
   }
   for (const Stream& of : streams_) {
     if (of.stream != nullptr) (void)cudaStreamSynchronize(of.stream);
   }
   transfers_.clear();
+  timeline_.reset();
   staging_.reset();
   libraries_.reset();
   for (const Stream& of : streams_) {
@@ -149,6 +153,7 @@ void CudaDevice::synchronize(Event event, Seconds deadline) {
   const Mark* const mark = mark_of(event);
   wait_for(mark != nullptr ? mark->event : event_of(event), deadline);
   drop_transfers(Verdict::settle);
+  timeline_->collect();
 }
 
 Seconds CudaDevice::elapsed(Event from, Event to) const {
@@ -162,6 +167,38 @@ Seconds CudaDevice::elapsed(Event from, Event to) const {
   return Seconds(1e-3 * static_cast<double>(milliseconds));
 }
 
+CommunicationTime CudaDevice::communication_time(Event from, Event to) const {
+  const Mark *const first = mark_of(from), *const last = mark_of(to);
+  require(first != nullptr && last != nullptr,
+          "an event is timed after it was recorded and while it is remembered");
+  wait_for(first->event, Seconds(0));
+  wait_for(last->event, Seconds(0));
+  timeline_->collect();
+  if (!timeline_->has_communication()) return {};
+  return timeline_->communication(timeline_->time_of(first->event), timeline_->time_of(last->event));
+}
+
+// On the host's queue, which is idle but for copies.
+void CudaDevice::align() {
+  timeline_->align(stream(Queue::host), [this](cudaEvent_t event) { wait_for(event, Seconds(0)); });
+}
+
+void CudaDevice::observe(const std::shared_ptr<Observer>& observer) {
+  if (observer != nullptr) align();
+  observer_ = observer;
+}
+
+cudaEvent_t CudaDevice::begin_of(const Observer::Report& report, Queue queue) {
+  return report ? timeline_->record(stream(queue)) : nullptr;
+}
+
+void CudaDevice::end_of(cudaEvent_t begin, Observer::Report report, Queue queue) {
+  if (begin == nullptr) return;
+  timeline_->add(
+      {cuda::Timeline::Kind::work, queue, begin, timeline_->record(stream(queue)), std::move(report)});
+  timeline_->collect();
+}
+
 void CudaDevice::on_record(Event event) {
   Mark& mark = marks_[event.mark % kMarks];
   mark.number = event.mark;
@@ -173,7 +210,13 @@ void CudaDevice::on_record(Event event) {
 
 void CudaDevice::on_wait(Queue queue, Event event) {
   if (event.ticket == 0) return;
+  const bool exposed = queue == Queue::compute && is_communication(event.queue);
+  const cudaEvent_t begin = exposed ? timeline_->record(stream(queue)) : nullptr;
   calls_.check(cudaStreamWaitEvent(stream(queue), event_of(event), 0), "cudaStreamWaitEvent");
+  if (!exposed) return;
+  Observer::Report report = observer_ != nullptr ? observer_->wait(event.queue) : Observer::Report();
+  timeline_->add(
+      {cuda::Timeline::Kind::wait, queue, begin, timeline_->record(stream(queue)), std::move(report)});
 }
 
 void CudaDevice::on_allocate(Block& block) {
@@ -191,6 +234,8 @@ void CudaDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchC
   LaunchContext given = context;
   given.stream = stream(ticket.queue);
   given.libraries = libraries_.get();
+  Observer::Report report = observer_ != nullptr ? observer_->run(call, ticket.queue) : Observer::Report();
+  const cudaEvent_t begin = begin_of(report, ticket.queue);
   try {
     kernel.run(call, given);
   } catch (const SystemError&) {
@@ -200,26 +245,36 @@ void CudaDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchC
   }
   calls_.check(cudaGetLastError(), call.kind->name);
   passed(ticket, call.kind->name);
+  end_of(begin, std::move(report), ticket.queue);
 }
 
 void CudaDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
+  Observer::Report report = observer_ != nullptr ? observer_->copy(to, ticket.queue) : Observer::Report();
+  const cudaEvent_t begin = begin_of(report, ticket.queue);
   if (from.bytes() > 0) {
     calls_.check(cudaMemcpyAsync(to.data(), from.data(), static_cast<size_t>(from.bytes()),
                                  cudaMemcpyDeviceToDevice, stream(ticket.queue)),
                  "cudaMemcpyAsync");
   }
   passed(ticket, "copy");
+  end_of(begin, std::move(report), ticket.queue);
 }
 
 void CudaDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
                              const CollectiveInfo& info, Event ticket) {
   drop_transfers(Verdict::as_known);
+  timeline_->collect();
+  Observer::Report report =
+      observer_ != nullptr ? observer_->transfer(info, ticket.queue) : Observer::Report();
+  const cudaEvent_t begin = timeline_->record(stream(ticket.queue));
   if (!transfer->put_on(stream(ticket.queue))) {
     throw InternalError("a collective (" + info.operation + " of " + info.tensor +
                         ") was issued on a GPU that no library carries out on its stream");
   }
   passed(ticket, "collective");
   transfers_.push_back({ticket, std::move(transfer)});
+  timeline_->add({cuda::Timeline::Kind::collective, ticket.queue, begin,
+                  timeline_->record(stream(ticket.queue)), std::move(report)});
 }
 
 void CudaDevice::drop_transfers(Verdict verdict) {

@@ -16,6 +16,7 @@
 #include "core/device/arena.h"
 #include "core/device/cuda/calls.h"
 #include "core/device/cuda/pinned.h"
+#include "core/device/cuda/timeline.h"
 #include "core/device/device.h"
 
 namespace toroid {
@@ -39,6 +40,9 @@ class CudaDevice final : public Device {
   void synchronize(Event event, Seconds deadline) override;
   // Waits until both have passed. InternalError where either was never recorded, or thousands of events ago.
   Seconds elapsed(Event from, Event to) const override;
+  CommunicationTime communication_time(Event from, Event to) const override;
+  // With one, each entry has two events more.
+  void observe(const std::shared_ptr<Observer>& observer) override;
   std::string_view name() const override { return "cuda"; }
   int64_t memory_bytes() const override { return arena_.bytes(); }
   const DeviceArena& arena() const { return arena_; }
@@ -79,6 +83,11 @@ class CudaDevice final : public Device {
   cudaStream_t stream(Queue queue) const { return streams_[static_cast<size_t>(queue)].stream; }
   cudaEvent_t event_of(Event event) const;
   const Mark* mark_of(Event event) const;
+  // Finds the host's clock on the GPU's.
+  void align();
+  // Before and behind an entry that `report` is told of; an empty one: nobody is.
+  cudaEvent_t begin_of(const Observer::Report& report, Queue queue);
+  void end_of(cudaEvent_t begin, Observer::Report report, Queue queue);
   // What ends every entry.
   void passed(Event ticket, std::string_view operation);
   bool has_passed(cudaEvent_t event) const;
@@ -99,6 +108,8 @@ class CudaDevice final : public Device {
   std::unique_ptr<cuda::PinnedRing> staging_;
   std::unique_ptr<cuda::Libraries> libraries_;
   std::deque<UnderWay> transfers_;
+  std::unique_ptr<cuda::Timeline> timeline_;
+  std::shared_ptr<Observer> observer_;
 };
 
 }  // namespace toroid

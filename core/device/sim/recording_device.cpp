@@ -68,8 +68,8 @@ Record& RecordingDevice::keep(Record::Kind kind, int64_t bytes, Queue queue) {
   return record;
 }
 
-CommunicationTime RecordingDevice::communication_time() const {
-  return inner_ == nullptr ? CommunicationTime{} : inner_->communication_time();
+CommunicationTime RecordingDevice::communication_time(Event from, Event to) const {
+  return inner_ == nullptr ? CommunicationTime{} : inner_->communication_time(from, to);
 }
 
 void RecordingDevice::observe(const std::shared_ptr<Observer>& observer) {

@@ -41,7 +41,7 @@ class RecordingDevice final : public Device {
 
   void synchronize(Event event, Seconds deadline) override;
   Seconds elapsed(Event from, Event to) const override;
-  CommunicationTime communication_time() const override;
+  CommunicationTime communication_time(Event from, Event to) const override;
   void observe(const std::shared_ptr<Observer>& observer) override;
   int64_t memory_bytes() const override { return inner_ == nullptr ? 0 : inner_->memory_bytes(); }
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }

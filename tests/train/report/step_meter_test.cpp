@@ -102,8 +102,12 @@ TEST(StepMeter, CountsTheBytesOfAStepByDimension) {
     engine.program->upload(host_batch(synthetic_batch(run, 0)), 1e-3);
     meter.begin();
     engine.program->step();
-    shares[static_cast<size_t>(rank)] = meter.end();
+    StepShare& share = shares[static_cast<size_t>(rank)];
+    share = meter.end();
     (void)engine.program->result(0);
+    const StepMarks& marks = engine.program->marks();
+    meter.time(share, marks.begin, marks.end);
+    EXPECT_LE(share.exposed, share.took);
   });
   ASSERT_EQ(failures, "");
   int64_t along_data = 0;

@@ -114,25 +114,30 @@ TEST(CpuDevice, TimesWhatLiesBetweenEvents) {
 // Keeps what it is told.
 class Notebook final : public Observer {
  public:
-  void ran(const Call& call, Span span) override { add(std::string(call.kind->name), span); }
-  void copied(const Tensor& to, Span span) override { add("copy of " + to.text(), span); }
-  void waited(Queue on, Span span) override {
+  Report run(const Call& call, Queue queue) override { return add(std::string(call.kind->name), queue); }
+  Report copy(const Tensor& to, Queue queue) override { return add("copy of " + to.text(), queue); }
+  Report wait(Queue on) override {
     EXPECT_EQ(on, Queue::reduce);
-    add("wait", span);
+    return add("wait", Queue::compute);
   }
-  void transferred(const CollectiveInfo& info, Queue queue, Span span) override {
+  Report transfer(const CollectiveInfo& info, Queue queue) override {
     EXPECT_EQ(queue, Queue::reduce);
-    EXPECT_LE(span.begin, span.end);
-    collectives.push_back(info.operation + " " + info.tensor);
+    return [this, text = info.operation + " " + info.tensor](Span span) {
+      EXPECT_LE(span.begin, span.end);
+      collectives.push_back(text);
+    };
   }
   std::vector<std::string> calls, collectives;
 
  private:
-  void add(const std::string& text, Span span) {
-    EXPECT_LE(end_, span.begin);
-    EXPECT_LE(span.begin, span.end);
-    end_ = span.end;
-    calls.push_back(text);
+  Report add(const std::string& text, Queue queue) {
+    EXPECT_EQ(queue, Queue::compute);
+    return [this, text](Span span) {
+      EXPECT_LE(end_, span.begin);
+      EXPECT_LE(span.begin, span.end);
+      end_ = span.end;
+      calls.push_back(text);
+    };
   }
   std::chrono::steady_clock::time_point end_;
 };

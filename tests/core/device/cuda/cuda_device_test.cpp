@@ -16,32 +16,13 @@
 #include "core/op/elementwise.h"
 #include "core/op/norm.h"
 #include "core/op/reduce.h"
-#include "tests/core/device/cuda/stand_in/stand_in.h"
+#include "tests/core/device/cuda/held.h"
 
 namespace toroid::testing {
 namespace {
 
 using stand_in::Machine;
 using stand_in::Scope;
-
-CudaDevice::Options small() {
-  CudaDevice::Options options;
-  options.bytes = int64_t{16} << 20;
-  options.staging_bytes = 8192;
-  return options;
-}
-
-std::vector<float> read(Device& device, const Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  device.read(tensor, std::as_writable_bytes(std::span(values)));
-  return values;
-}
-
-Array vector_of(Device& device, const std::vector<float>& values) {
-  Array out = device.array(DType::f32, {static_cast<int64_t>(values.size())}, "test");
-  device.write(out.tensor, std::as_bytes(std::span(values)));
-  return out;
-}
 
 std::string error_of(const std::function<void()>& run) {
   try {
@@ -56,43 +37,10 @@ bool contains(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
 }
 
-// A collective that a library carries out on a stream.
-class OnStream final : public Transfer {
- public:
-  explicit OnStream(std::function<void()> work) : work_(std::move(work)) {}
-  bool put_on(void* stream) override {
-    stand_in::enqueue(static_cast<cudaStream_t>(stream), work_);
-    return true;
-  }
-  bool advance() override { throw InternalError("what is on a stream is not advanced"); }
-
- private:
-  std::function<void()> work_;
-};
-
-void issue(Device& device, Queue queue, const Operand& operand, std::function<void()> work) {
-  device.transfer(std::make_unique<OnStream>(std::move(work)), {&operand, 1}, {}, queue);
-}
-
-// Keeps a queue from going on until it is told to.
-class Hold {
- public:
-  void on(Device& device, Queue queue, const Operand& operand) {
-    issue(device, queue, operand, [over = over_] {
-      while (!*over) std::this_thread::sleep_for(std::chrono::microseconds(50));
-    });
-  }
-  void end() { *over_ = true; }
-  ~Hold() { end(); }
-
- private:
-  std::shared_ptr<std::atomic<bool>> over_ = std::make_shared<std::atomic<bool>>(false);
-};
-
 TEST(CudaDevice, runs_copies_and_reads_in_the_order_of_the_operands) {
   Scope scope;
   scope.delay(100, 3);
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {1, 2, 3}), y = vector_of(device, {10, 20, 30});
   for (int i = 0; i < 100; ++i) device.launch(op::add(x.tensor, y.tensor));
   device.copy(x.tensor, y.tensor);
@@ -102,7 +50,7 @@ TEST(CudaDevice, runs_copies_and_reads_in_the_order_of_the_operands) {
 
 TEST(CudaDevice, frees_without_waiting_and_hands_memory_on_with_its_waits) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   Hold hold;
   const Array y = vector_of(device, {1});
   Array x = vector_of(device, {5});
@@ -120,7 +68,7 @@ TEST(CudaDevice, frees_without_waiting_and_hands_memory_on_with_its_waits) {
 TEST(CudaDevice, carries_out_a_collective_in_the_order_of_its_stream) {
   Scope scope;
   scope.delay(100, 5);
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {3}), y = vector_of(device, {4});
   device.launch(op::add(y.tensor, x.tensor));
   issue(device, Queue::reduce, {x.tensor, Access::inout}, [at = x.tensor.as<float>()] { *at *= 10; });
@@ -135,7 +83,7 @@ class Advanced final : public Transfer {
 
 TEST(CudaDevice, refuses_a_collective_that_no_library_carries_out) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {3});
   const Operand operand{x.tensor, Access::inout};
   EXPECT_THROW(device.transfer(std::make_unique<Advanced>(), {&operand, 1}, {}, Queue::gather),
@@ -162,7 +110,7 @@ class Unsettled final : public Transfer {
 
 TEST(CudaDevice, reads_what_a_collective_left_once_it_is_known_to_have_ended_well) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {3});
   const Operand operand{x.tensor, Access::inout};
   const auto looks = std::make_shared<std::atomic<int>>(0);
@@ -177,7 +125,7 @@ TEST(CudaDevice, reads_what_a_collective_left_once_it_is_known_to_have_ended_wel
 
 TEST(CudaDevice, throws_what_broke_a_collective_off_wherever_it_waits) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {3});
   const Operand operand{x.tensor, Access::inout};
   const auto looks = std::make_shared<std::atomic<int>>(0);
@@ -190,7 +138,7 @@ TEST(CudaDevice, throws_what_broke_a_collective_off_wherever_it_waits) {
 TEST(CudaDevice, moves_more_than_its_staging_memory_holds) {
   Scope scope;
   scope.delay(50, 2);
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   std::vector<float> values(100'003);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
   const Array x = vector_of(device, values);
@@ -205,7 +153,7 @@ TEST(CudaDevice, moves_more_than_its_staging_memory_holds) {
 
 TEST(CudaDevice, waits_for_a_recorded_event_and_not_for_what_came_after_it) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {1}), y = vector_of(device, {1});
   device.launch(op::add(x.tensor, y.tensor));
   const Event event = device.record(Queue::compute);
@@ -219,7 +167,7 @@ TEST(CudaDevice, waits_for_a_recorded_event_and_not_for_what_came_after_it) {
 
 TEST(CudaDevice, times_what_lies_between_events) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {1});
   const Event begin = device.record(Queue::gather);
   issue(device, Queue::gather, {x.tensor, Access::inout},
@@ -232,7 +180,7 @@ TEST(CudaDevice, times_what_lies_between_events) {
 
 TEST(CudaDevice, an_overdue_event_names_what_was_issued) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   Hold hold;
   const Array x = vector_of(device, {1});
   hold.on(device, Queue::gather, {x.tensor, Access::inout});
@@ -249,7 +197,7 @@ TEST(CudaDevice, an_overdue_event_names_what_was_issued) {
 TEST(CudaDevice, does_not_wait_at_its_end_for_what_is_overdue) {
   Scope scope;
   Hold hold;  // ends after the device, which leaves all to the end of the process
-  CudaDevice::Options options = small();
+  CudaDevice::Options options = small_gpu();
   options.bytes = 1 << 20;
   const Stopwatch watch;
   {
@@ -265,7 +213,7 @@ TEST(CudaDevice, does_not_wait_at_its_end_for_what_is_overdue) {
 
 TEST(CudaDevice, a_fault_names_the_first_call_that_saw_it_and_the_last_operations) {
   Scope scope;
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const Array x = vector_of(device, {1}), y = vector_of(device, {1});
   device.launch(op::add(x.tensor, y.tensor));
   device.synchronize(device.record(Queue::compute), Seconds(10));
@@ -289,7 +237,7 @@ TEST(CudaDevice, a_call_that_fails_is_named) {
     Scope scope;
     scope.fail(call, 1, cudaErrorMemoryAllocation);
     const std::string text = error_of([] {
-      CudaDevice device(make_cuda_kernels(), small());
+      CudaDevice device(make_cuda_kernels(), small_gpu());
       const Array x = vector_of(device, {1});
       device.launch(op::fill(x.tensor, {2}));
       (void)read(device, x.tensor);
@@ -304,8 +252,8 @@ TEST(CudaDevice, memory_that_is_short_says_so) {
   machine.bytes = 12 << 20;  // of which another test has left some in use
   Scope scope(machine);
   EXPECT_TRUE(
-      contains(error_of([] { CudaDevice device(make_cuda_kernels(), small()); }), "not enough memory"));
-  CudaDevice::Options options = small();
+      contains(error_of([] { CudaDevice device(make_cuda_kernels(), small_gpu()); }), "not enough memory"));
+  CudaDevice::Options options = small_gpu();
   options.bytes = 1 << 20;
   CudaDevice device(make_cuda_kernels(), options);
   const Buffer weights = device.allocate(1 << 19, "weights");
@@ -338,7 +286,7 @@ struct Outcome {
 Outcome run_program(unsigned seed, int delay, bool closed) {
   Scope scope;
   closed ? scope.close_memory() : scope.delay(delay, seed);
-  CudaDevice device(make_cuda_kernels(), small());
+  CudaDevice device(make_cuda_kernels(), small_gpu());
   const int64_t M = 70, D = 96;
   Outcome out;
   const Array x = device.array(DType::bf16, {M, 2 * D}, "x"), w = device.array(DType::bf16, {D}, "w"),
@@ -380,7 +328,7 @@ TEST(CudaDeviceDeath, the_host_cannot_touch_its_memory) {
   const auto touch = [](bool write) {
     Scope scope;
     scope.close_memory();
-    CudaDevice device(make_cuda_kernels(), small());
+    CudaDevice device(make_cuda_kernels(), small_gpu());
     const Array x = vector_of(device, {1});
     if (write) *x.tensor.as<float>() = 2;
     volatile float value = *x.tensor.as<float>();
