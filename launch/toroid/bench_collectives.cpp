@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/range.h"
 #include "core/base/text.h"
@@ -81,10 +82,15 @@ std::string short_size(int64_t bytes) {
   return std::to_string(bytes);
 }
 
+const char* library_of(const train::CollectiveBench& bench) {
+  return bench.on_gpus ? "NCCL" : "MPI";
+}
+
 nlohmann::ordered_json to_json(const train::CollectiveBench& bench) {
   nlohmann::ordered_json out;
   out["ranks"] = bench.ranks;
   out["ranks_per_host"] = bench.ranks_per_host;
+  out["library"] = library_of(bench);
   for (const train::CollectiveRow& row : bench.rows) {
     nlohmann::ordered_json line;
     line["operation"] = schedule::name(row.operation);
@@ -100,9 +106,18 @@ nlohmann::ordered_json to_json(const train::CollectiveBench& bench) {
   return out;
 }
 
+void print_library(const train::CollectiveBench& bench) {
+  std::printf("%-14s %10s %10s\n", "", "array", library_of(bench));
+  for (const train::CollectiveRow& row : bench.rows) {
+    std::printf("%-14s %10s %10.2f\n", std::string(schedule::name(row.operation)).c_str(),
+                short_size(row.bytes).c_str(), static_cast<double>(row.bytes) / row.library_s / 1e9);
+  }
+}
+
 void print_text(const train::CollectiveBench& bench) {
   std::printf("%d ranks, %d of a host; array bytes / time in GB/s (fp32, medians)\n", bench.ranks,
               bench.ranks_per_host);
+  if (bench.on_gpus) return print_library(bench);
   std::printf(
       "copy bound: against the GB/s that all ranks at once read and write, copying or adding as many\n"
       "arrays as there are ranks, each on its own, in turn with the ways (copy, sum)\n");
@@ -134,16 +149,26 @@ void print_text(const train::CollectiveBench& bench) {
   }
 }
 
-schedule::GroupShape shape_of(const BenchCollectivesFlags& flags) {
-  if (flags.config.file.empty()) return parse_shape(flags.shape);
-  const mesh::Mesh mesh(load_config(flags.config).run.mesh());
+// Without a config: of `--shape`, on processors.
+std::optional<config::RunConfig> config_of(const BenchCollectivesFlags& flags) {
+  if (!flags.config.file.empty()) return load_config(flags.config).run;
+  if (flags.config.overrides.empty()) return std::nullopt;
+  throw UserError("--set " + in_quotes(flags.config.overrides[0]) +
+                  " changes a config, but there is none; give --config FILE");
+}
+
+schedule::GroupShape shape_of(const BenchCollectivesFlags& flags,
+                              const std::optional<config::RunConfig>& run) {
+  if (!run) return parse_shape(flags.shape);
+  const mesh::Mesh mesh(run->mesh());
   const schedule::GroupShape shape = mesh.shape(mesh::Axis::data);
   check_range("the ranks of the data axis", shape.size(), 2, kMostRanks);
   return shape;
 }
 
-ExitCode run_rank(const BenchCollectivesFlags& flags, const train::CollectiveBenchOptions& options) {
-  const train::CollectiveBench bench = train::bench_collectives(options);
+ExitCode run_rank(const BenchCollectivesFlags& flags, const train::CollectiveBenchOptions& options,
+                  const train::DeviceMaker& maker) {
+  const train::CollectiveBench bench = train::bench_collectives(options, maker);
   if (bench.rank != 0) return ExitCode::done;
   if (flags.json) {
     std::cout << to_json(bench).dump() << std::endl;
@@ -157,13 +182,20 @@ ExitCode run_rank(const BenchCollectivesFlags& flags, const train::CollectiveBen
   return ExitCode::done;
 }
 
-ExitCode bench_collectives_verb(const BenchCollectivesFlags& flags) {
+ExitCode bench_collectives_verb(const BenchCollectivesFlags& flags, const train::Plugins& plugins) {
   check_range("--rounds", flags.rounds, 1, 1000);
+  const auto run = config_of(flags);
+  const train::DeviceMaker& maker = run ? plugins.device(*run) : plugins.cpu();
+  if (flags.write && run && run->device() == config::RunConfig::CUDA) {
+    throw UserError(
+        "--write keeps the best ways of processors, but device is CUDA, whose collectives all go over NCCL; "
+        "leave it out");
+  }
   train::CollectiveBenchOptions options;
-  options.shape = shape_of(flags);
+  options.shape = shape_of(flags, run);
   options.sizes = parse_sizes(flags.sizes);
   options.rounds = static_cast<int>(flags.rounds);
-  if (launched_ranks() > 1) return run_rank(flags, options);
+  if (launched_ranks() > 1) return run_rank(flags, options, maker);
   std::vector<std::string> arguments{"bench", "collectives"};
   if (flags.config.file.empty()) {
     arguments.insert(arguments.end(), {"--shape", flags.shape});
@@ -181,12 +213,12 @@ ExitCode bench_collectives_verb(const BenchCollectivesFlags& flags) {
 
 }  // namespace
 
-void add_bench_collectives(Verbs& verbs) {
+void add_bench_collectives(Verbs& verbs, const train::Plugins& plugins) {
   const auto flags = std::make_shared<BenchCollectivesFlags>();
   CLI::App& app = verbs.add("bench collectives",
                             "Time the ways of each collective, and remember the best: toroid bench "
                             "collectives --shape 1x4 --write",
-                            "Machine", [flags] { return bench_collectives_verb(*flags); });
+                            "Machine", [flags, &plugins] { return bench_collectives_verb(*flags, plugins); });
   add_config_flags(app, flags->config);
   app.add_option("--shape", flags->shape,
                  "Ranks as rows x columns; the config's data axis where there is a config")

@@ -38,10 +38,10 @@ struct Contestant {
 
 class Bench {
  public:
-  Bench(const CollectiveBenchOptions& options, std::unique_ptr<World> world)
+  Bench(const CollectiveBenchOptions& options, const DeviceMaker& maker, std::unique_ptr<World> world)
       : options_(options),
         world_(std::move(world)),
-        device_(Plugins().cpu().make(std::make_shared<DeviceKernels>(), world_.get())) {
+        device_(maker.make(maker.kernels(1, Bf16Products::widened), world_.get())) {
     if (world_->size() != options.shape.size()) {
       throw UserError("the shape has " + std::to_string(options.shape.size()) + " ranks, but " +
                       std::to_string(world_->size()) + " were started");
@@ -52,6 +52,8 @@ class Bench {
     out_.ranks = world_->size();
     out_.ranks_per_host = world_->ranks_per_host(everybody_);
     referee_ = group(std::nullopt);
+    out_.on_gpus = dynamic_cast<const ScheduledCommunicator*>(referee_.get()) == nullptr;
+    if (out_.on_gpus) return;
     for (const Method& method : all_methods()) contestants_.push_back({method, group(method)});
   }
 
@@ -131,8 +133,8 @@ class Bench {
 
   Array filled(int64_t elements) {
     Array array = device_->array(DType::f32, {elements}, "bench");
-    auto* const values = reinterpret_cast<float*>(array.tensor.data());
-    std::fill_n(values, elements, 1.0f);
+    const std::vector<float> values(static_cast<size_t>(elements), 1.0f);
+    device_->write(array.tensor, std::as_bytes(std::span(values)));
     return array;
   }
 
@@ -164,6 +166,20 @@ class Bench {
     row.bytes = elements * 4;
     const Array share = filled(share_elements), whole = filled(elements);
     const int calls = static_cast<int>(std::clamp<int64_t>(kBytesATiming / row.bytes, 1, kMostCalls));
+    const auto time = [&](Communicator& way) {
+      meet();
+      const Stopwatch watch;
+      for (int k = 0; k < calls; ++k) call(way, operation, share.tensor, whole.tensor);
+      device_->synchronize(device_->record(Queue::gather), kPatience);
+      return watch.elapsed().count() / calls;
+    };
+    if (out_.on_gpus) {
+      std::vector<double> took;
+      for (int round = 0; round <= options_.rounds; ++round) took.push_back(time(*referee_));
+      took.erase(took.begin());  // connections are made
+      row.library_s = median(slowest(took));
+      return row;
+    }
     World::LibraryCall library;
     library.operation = operation;
     library.elements = elements;
@@ -183,11 +199,8 @@ class Bench {
     // The first round warms up: memory is touched, connections are made.
     for (int round = 0; round <= options_.rounds; ++round) {
       for (size_t i = 0; i < serving.size(); ++i) {
-        meet();
-        const Stopwatch watch;
-        for (int k = 0; k < calls; ++k) call(*serving[i]->group, operation, share.tensor, whole.tensor);
-        device_->synchronize(device_->record(Queue::gather), kPatience);
-        if (round > 0) seconds[i].push_back(watch.elapsed().count() / calls);
+        const double took = time(*serving[i]->group);
+        if (round > 0) seconds[i].push_back(took);
       }
       if (round > 0 && bounded) {
         copies.push_back(copy_rate(whole.tensor, other.tensor));
@@ -206,7 +219,7 @@ class Bench {
 
   const CollectiveBenchOptions& options_;
   std::unique_ptr<World> world_;
-  std::unique_ptr<Device> device_;  // without kernels
+  std::unique_ptr<Device> device_;
   std::vector<int> everybody_;
   std::unique_ptr<Communicator> referee_;
   std::vector<Contestant> contestants_;
@@ -246,8 +259,10 @@ double CollectiveBench::bound_s(const CollectiveRow& row) const {
 
 std::vector<Choice> CollectiveBench::winners() const {
   std::vector<Choice> out;
-  for (const CollectiveRow& row : rows)
-    out.push_back({row.operation, ranks, ranks_per_host, row.bytes, row.best().method});
+  for (const CollectiveRow& row : rows) {
+    if (!row.times.empty())
+      out.push_back({row.operation, ranks, ranks_per_host, row.bytes, row.best().method});
+  }
   return out;
 }
 
@@ -262,7 +277,12 @@ std::vector<sim::CollectiveTime> CollectiveBench::times() const {
   return out;
 }
 
-CollectiveBench bench_collectives(const CollectiveBenchOptions& options) {
+CollectiveBench bench_collectives(const CollectiveBenchOptions& options, const DeviceMaker& maker,
+                                  std::unique_ptr<World> world) {
+  return Bench(options, maker, std::move(world)).run();
+}
+
+CollectiveBench bench_collectives(const CollectiveBenchOptions& options, const DeviceMaker& maker) {
   Meeting ranks = meet_launched_ranks(kPatience);
   RunIdentity identity;
   identity.add("shape", text(options.shape));
@@ -272,7 +292,7 @@ CollectiveBench bench_collectives(const CollectiveBenchOptions& options) {
   identity.add("--rounds", std::to_string(options.rounds));
   add_program(identity);
   ranks.agree(identity);
-  return Bench(options, ranks.part()).run();
+  return bench_collectives(options, maker, ranks.part());
 }
 
 }  // namespace toroid::train
