@@ -71,7 +71,7 @@ class Device {
   // Of memory, that it hands out in all; 0: what the host has.
   virtual int64_t memory_bytes() const { return 0; }
   virtual std::string_view name() const = 0;
-  // Of what ended between two recorded events; waits until both have passed.
+  // Between two recorded events; waits until both have passed.
   virtual CommunicationTime communication_time(Event, Event) const { return {}; }
   // Tells `observer` of what is issued from now on; nullptr: nobody. What has passed when synchronize()
   // returns has been reported. A device that cannot tell tells nothing.

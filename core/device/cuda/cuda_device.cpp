@@ -174,7 +174,6 @@ CommunicationTime CudaDevice::communication_time(Event from, Event to) const {
   wait_for(first->event, Seconds(0));
   wait_for(last->event, Seconds(0));
   timeline_->collect();
-  if (!timeline_->has_communication()) return {};
   return timeline_->communication(timeline_->time_of(first->event), timeline_->time_of(last->event));
 }
 
@@ -211,7 +210,7 @@ void CudaDevice::on_record(Event event) {
 void CudaDevice::on_wait(Queue queue, Event event) {
   if (event.ticket == 0) return;
   const bool exposed = queue == Queue::compute && is_communication(event.queue);
-  const cudaEvent_t begin = exposed ? timeline_->record(stream(queue)) : nullptr;
+  auto* const begin = exposed ? timeline_->record(stream(queue)) : nullptr;
   calls_.check(cudaStreamWaitEvent(stream(queue), event_of(event), 0), "cudaStreamWaitEvent");
   if (!exposed) return;
   Observer::Report report = observer_ != nullptr ? observer_->wait(event.queue) : Observer::Report();
@@ -235,7 +234,7 @@ void CudaDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchC
   given.stream = stream(ticket.queue);
   given.libraries = libraries_.get();
   Observer::Report report = observer_ != nullptr ? observer_->run(call, ticket.queue) : Observer::Report();
-  const cudaEvent_t begin = begin_of(report, ticket.queue);
+  auto* const begin = begin_of(report, ticket.queue);
   try {
     kernel.run(call, given);
   } catch (const SystemError&) {
@@ -244,20 +243,20 @@ void CudaDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchC
     throw;
   }
   calls_.check(cudaGetLastError(), call.kind->name);
-  passed(ticket, call.kind->name);
   end_of(begin, std::move(report), ticket.queue);
+  passed(ticket, call.kind->name);
 }
 
 void CudaDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
   Observer::Report report = observer_ != nullptr ? observer_->copy(to, ticket.queue) : Observer::Report();
-  const cudaEvent_t begin = begin_of(report, ticket.queue);
+  auto* const begin = begin_of(report, ticket.queue);
   if (from.bytes() > 0) {
     calls_.check(cudaMemcpyAsync(to.data(), from.data(), static_cast<size_t>(from.bytes()),
                                  cudaMemcpyDeviceToDevice, stream(ticket.queue)),
                  "cudaMemcpyAsync");
   }
-  passed(ticket, "copy");
   end_of(begin, std::move(report), ticket.queue);
+  passed(ticket, "copy");
 }
 
 void CudaDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const Operand>,
@@ -266,15 +265,15 @@ void CudaDevice::on_transfer(std::unique_ptr<Transfer> transfer, std::span<const
   timeline_->collect();
   Observer::Report report =
       observer_ != nullptr ? observer_->transfer(info, ticket.queue) : Observer::Report();
-  const cudaEvent_t begin = timeline_->record(stream(ticket.queue));
+  auto* const begin = timeline_->record(stream(ticket.queue));
   if (!transfer->put_on(stream(ticket.queue))) {
     throw InternalError("a collective (" + info.operation + " of " + info.tensor +
                         ") was issued on a GPU that no library carries out on its stream");
   }
-  passed(ticket, "collective");
-  transfers_.push_back({ticket, std::move(transfer)});
   timeline_->add({cuda::Timeline::Kind::collective, ticket.queue, begin,
                   timeline_->record(stream(ticket.queue)), std::move(report)});
+  passed(ticket, "collective");
+  transfers_.push_back({ticket, std::move(transfer)});
 }
 
 void CudaDevice::drop_transfers(Verdict verdict) {

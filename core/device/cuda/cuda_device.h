@@ -85,7 +85,8 @@ class CudaDevice final : public Device {
   const Mark* mark_of(Event event) const;
   // Finds the host's clock on the GPU's.
   void align();
-  // Before and behind an entry that `report` is told of; an empty one: nobody is.
+  // Before and behind an entry that `report` is told of; an empty one: nobody is. Whoever waits for the entry
+  // waits for its end too, which is recorded before its ticket's event.
   cudaEvent_t begin_of(const Observer::Report& report, Queue queue);
   void end_of(cudaEvent_t begin, Observer::Report report, Queue queue);
   // What ends every entry.

@@ -31,7 +31,7 @@ cudaEvent_t Timeline::record(cudaStream_t stream) {
     events_.emplace_back(fresh, destroy);
     spare_.push_back(fresh);
   }
-  const cudaEvent_t event = spare_.back();
+  auto* const event = spare_.back();
   calls_.check(cudaEventRecord(event, stream), "cudaEventRecord");
   spare_.pop_back();
   return event;
@@ -43,7 +43,7 @@ void Timeline::align(cudaStream_t stream, const Wait& wait) {
   HostClock::duration shortest = HostClock::duration::max();
   for (int i = 0; i < kQuestions; ++i) {
     const Time asked = HostClock::now();
-    const cudaEvent_t event = record(stream);
+    auto* const event = record(stream);
     wait(event);
     const HostClock::duration took = HostClock::now() - asked;
     if (took >= shortest) {
@@ -61,12 +61,16 @@ void Timeline::add(Entry entry) {
   entries_[static_cast<size_t>(entry.queue)].push_back(std::move(entry));
 }
 
+bool Timeline::has_passed(cudaEvent_t event) const {
+  const cudaError_t code = cudaEventQuery(event);
+  if (code == cudaErrorNotReady) return false;
+  calls_.check(code, "cudaEventQuery");
+  return true;
+}
+
 void Timeline::collect() {
   for (std::deque<Entry>& queue : entries_) {
-    while (!queue.empty()) {
-      const cudaError_t code = cudaEventQuery(queue.front().end);
-      if (code == cudaErrorNotReady) break;
-      calls_.check(code, "cudaEventQuery");
+    while (!queue.empty() && has_passed(queue.front().end)) {
       read(queue.front());
       queue.pop_front();
     }
@@ -113,6 +117,11 @@ CommunicationTime Timeline::communication(Time from, Time to) const {
   for (const Span& span : collectives_) {
     const Time begin = std::max(span.begin, from), end = std::min(span.end, to);
     if (begin < end) inside.push_back({begin, end});
+  }
+  for (const std::deque<Entry>& queue : entries_) {
+    if (queue.empty() || queue.front().kind != Kind::collective || !has_passed(queue.front().begin)) continue;
+    const Time begin = std::max(time_of(queue.front().begin), from);
+    if (begin < to) inside.push_back({begin, to});
   }
   // Those of several queues overlap, and such a moment counts once.
   std::sort(inside.begin(), inside.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });

@@ -46,12 +46,13 @@ class Timeline {
   void collect();
   // Of an event with a time, which has passed.
   Time time_of(cudaEvent_t passed) const;
-  // What collect() has read of waits and collectives, as far as they lie between the two.
+  // Of what collect() has read of waits and collectives, and of collectives that have begun, what lies
+  // between the two.
   CommunicationTime communication(Time from, Time to) const;
-  bool has_communication() const { return !waits_.empty() || !collectives_.empty(); }
 
  private:
   static constexpr size_t kKept = 65536;  // waits, and collectives: many steps' worth
+  bool has_passed(cudaEvent_t event) const;
   void read(Entry& entry);
   static void keep(std::deque<Span>& spans, Span span);
 

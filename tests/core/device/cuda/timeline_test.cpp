@@ -58,6 +58,10 @@ TEST(CudaTimes, count_a_moment_of_several_collectives_once_and_hidden_ones_as_hi
   device.synchronize(computed, Seconds(60));
   EXPECT_EQ(device.communication_time(begin, computed).exposed, Seconds(0));
   std::this_thread::sleep_for(kHeld);
+  const Event held = device.record(Queue::compute);
+  const CommunicationTime so_far = device.communication_time(begin, held);
+  EXPECT_GT(so_far.under_way, kAtLeast) << "what has not ended counts up to here";
+  EXPECT_LE(so_far.under_way, device.elapsed(begin, held));
   hold.end();
   for (const Queue queue : {Queue::gather, Queue::reduce})
     device.synchronize(device.record(queue), Seconds(60));
@@ -148,10 +152,11 @@ TEST(CudaTimes, hold_over_many_entries) {
   const auto book = std::make_shared<Book>();
   device.observe(book);
   Event before = device.record(Queue::compute);
+  device.synchronize(before, Seconds(60));
   for (int round = 0; round < 3; ++round) {
     issue(device, Queue::gather, {x.tensor, Access::inout},
           [] { std::this_thread::sleep_for(std::chrono::milliseconds(600)); });
-    for (int i = 0; i < 300; ++i) device.launch(op::fill(x.tensor, {double(i)}));
+    for (int i = 0; i < 300; ++i) device.launch(op::fill(x.tensor, {static_cast<double>(i)}));
     const Event after = device.record(Queue::compute);
     device.synchronize(after, Seconds(60));
     const CommunicationTime found = device.communication_time(before, after);
