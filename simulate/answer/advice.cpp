@@ -13,6 +13,7 @@
 #include "core/base/text.h"
 #include "simulate/answer/estimate.h"
 #include "train/config/load.h"
+#include "train/report/memory_report.h"
 
 namespace toroid::train {
 namespace {

@@ -114,16 +114,6 @@ std::string share_text(double part, int decimals) {
   return is_share(part) ? fmt::format("{:.{}f} %", 100 * part, decimals) : "-";
 }
 
-std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {
-  std::vector<std::pair<int64_t, std::string>> holders;
-  for (const auto& [holder, bytes] : by_holder) holders.emplace_back(bytes, holder);
-  std::sort(holders.rbegin(), holders.rend());
-  std::string text;
-  for (size_t i = 0; i < std::min<size_t>(3, holders.size()); ++i)
-    text += (text.empty() ? "" : ", ") + holders[i].second + " " + human_bytes(holders[i].first);
-  return text;
-}
-
 Seconds step_time(const config::RunConfig& run, const sim::Chip& chip, Seconds played,
                   const AnswerOptions& options) {
   return played + dispatch_time(run, chip, played, options);

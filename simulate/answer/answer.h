@@ -88,7 +88,4 @@ inline bool is_share(double part) {
 // "52.31 %"; "-" for what is no share.
 std::string share_text(double part, int decimals = 2);
 
-// "activations 6.95 GB, gathered weights 2.02 GB, gradients 1.36 GB"
-std::string largest_holders(const std::map<std::string, int64_t>& by_holder);
-
 }  // namespace toroid::train

@@ -9,6 +9,7 @@
 #include "train/config/load.h"
 #include "train/config/override.h"
 #include "train/engine/plugins.h"
+#include "train/report/memory_report.h"
 
 namespace toroid::train {
 namespace {

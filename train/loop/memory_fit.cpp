@@ -5,28 +5,11 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "train/report/memory_report.h"
 
 namespace toroid::train {
-namespace {
 
 using config::TrainConfig;
-
-std::string largest_holders(const Statistics& memory) {
-  std::vector<std::pair<int64_t, std::string>> holders;
-  for (const auto& [holder, bytes] : memory.peak_by_holder) holders.emplace_back(-bytes, holder);
-  std::sort(holders.begin(), holders.end());
-  constexpr size_t kNamed = 3;
-  std::string out;
-  for (size_t i = 0; i < std::min(kNamed, holders.size()); ++i) {
-    out += (i == 0            ? ""
-            : i + 1 == kNamed ? " and "
-                              : ", ") +
-           holders[i].second + " with " + human_bytes(-holders[i].first);
-  }
-  return out;
-}
-
-}  // namespace
 
 std::vector<MemoryChange> memory_changes(const config::RunConfig& run) {
   std::vector<MemoryChange> out;
@@ -92,7 +75,7 @@ void check_memory(const config::RunConfig& run, World& world, const Device& devi
     return predict_memory(changed, world, threads, plugins).placed_bytes;
   });
   throw UserError("a step takes " + human_bytes(needed.placed_bytes) + " of the device's memory, which has " +
-                  human_bytes(bytes) + "; the largest holders are " + largest_holders(needed.memory) + "; " +
+                  human_bytes(bytes) + "; the largest holders are " + largest_holders(needed.memory.peak_by_holder) + "; " +
                   (remedy
                        ? "with " + remedy->text + " it takes " + human_bytes(remedy->bytes)
                        : "no recomputation and no other order of the work makes it fit: split the model or "

@@ -57,4 +57,14 @@ void print_memory(std::ostream& out, const Statistics& predicted, const Statisti
   out << row("most, by rank " + std::to_string(most - ranks.begin()), most->predicted, most->used);
 }
 
+std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {
+  std::vector<std::pair<int64_t, std::string>> holders;
+  for (const auto& [holder, bytes] : by_holder) holders.emplace_back(bytes, holder);
+  std::sort(holders.rbegin(), holders.rend());
+  std::string text;
+  for (size_t i = 0; i < std::min<size_t>(3, holders.size()); ++i)
+    text += (text.empty() ? "" : ", ") + holders[i].second + " " + human_bytes(holders[i].first);
+  return text;
+}
+
 }  // namespace toroid::train
