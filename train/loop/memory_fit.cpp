@@ -75,7 +75,8 @@ void check_memory(const config::RunConfig& run, World& world, const Device& devi
     return predict_memory(changed, world, threads, plugins).placed_bytes;
   });
   throw UserError("a step takes " + human_bytes(needed.placed_bytes) + " of the device's memory, which has " +
-                  human_bytes(bytes) + "; the largest holders are " + largest_holders(needed.memory.peak_by_holder) + "; " +
+                  human_bytes(bytes) + "; the largest holders are " +
+                  largest_holders(needed.memory.peak_by_holder) + "; " +
                   (remedy
                        ? "with " + remedy->text + " it takes " + human_bytes(remedy->bytes)
                        : "no recomputation and no other order of the work makes it fit: split the model or "

@@ -6,6 +6,7 @@
 #include <array>
 #include <ostream>
 #include <set>
+#include <utility>
 
 #include "core/base/text.h"
 
