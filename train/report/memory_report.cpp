@@ -60,6 +60,7 @@ void print_memory(std::ostream& out, const Statistics& predicted, const Statisti
 
 std::string largest_holders(const std::map<std::string, int64_t>& by_holder) {
   std::vector<std::pair<int64_t, std::string>> holders;
+  holders.reserve(by_holder.size());
   for (const auto& [holder, bytes] : by_holder) holders.emplace_back(bytes, holder);
   std::sort(holders.rbegin(), holders.rend());
   std::string text;
