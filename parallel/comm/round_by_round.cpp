@@ -22,6 +22,17 @@ constexpr size_t kMoreOperands = 3;  // than a round has moves: input, own rows,
 
 }  // namespace
 
+OnceARank::OnceARank(int ranks, std::function<void(int rank)> work)
+    : done_(static_cast<size_t>(ranks)), work_(std::move(work)) {}
+
+void OnceARank::of(std::span<const int> ranks) {
+  for (const int rank : ranks) {
+    if (done_[static_cast<size_t>(rank)]) continue;
+    done_[static_cast<size_t>(rank)] = true;
+    work_(rank);
+  }
+}
+
 RoundInfo::RoundInfo(CollectiveInfo whole, DType type, DType wire, schedule::Algorithm algorithm,
                      size_t rounds)
     : said_(std::move(whole)),
@@ -153,16 +164,10 @@ Array ScheduledCommunicator::all_gather_beside(Array in, const RowWork& use, con
     for (const int rank : rounds[r].received) operands.push_back({rows_of(rank), Access::out});
     issue_round(std::move(job), std::move(operands), *algorithm, info.of("all_gather", r));
   }
-  std::vector<bool> used(static_cast<size_t>(size));
-  used[static_cast<size_t>(place)] = true;
-  use(in.tensor, place * rows);  // the same numbers, without waiting for their copy
-  for (const Round& round : rounds) {
-    for (const int rank : round.received) {
-      if (used[static_cast<size_t>(rank)]) continue;
-      used[static_cast<size_t>(rank)] = true;
-      use(rows_of(rank), rank * rows);
-    }
-  }
+  // Of its own rows the same numbers are at hand, without waiting for their copy.
+  OnceARank used(size, [&](int rank) { use(rank == place ? in.tensor : rows_of(rank), rank * rows); });
+  used.of({&place, 1});
+  for (const Round& round : rounds) used.of(round.received);
   return out;
 }
 
@@ -193,20 +198,13 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
   const auto landed = [&](size_t slot) {
     return landing.view(whole.type, own.shape, static_cast<int64_t>(slot) * own.bytes());
   };
-  std::vector<bool> made(static_cast<size_t>(size));
-  const auto make_rows = [&](const std::vector<int>& ranks) {
-    for (const int rank : ranks) {
-      if (made[static_cast<size_t>(rank)]) continue;
-      made[static_cast<size_t>(rank)] = true;
-      make(rows_of(rank), rank * rows);
-    }
-  };
+  OnceARank made(size, [&](int rank) { make(rows_of(rank), rank * rows); });
   const std::string operation(schedule::name(Operation::reduce_scatter));
   RoundInfo info(describe(operation, whole.bytes(), label), whole.type,
                  rounds_sums ? DType::bf16 : whole.type, *algorithm, rounds.size());
   for (size_t r = 0; r < rounds.size(); ++r) {
     const Round& round = rounds[r];
-    make_rows(round.sent);
+    made.of(round.sent);
     MessageJob job;
     job.plan = round.plan;
     job.type = whole.type;
@@ -238,10 +236,10 @@ Array ScheduledCommunicator::reduce_scatter_beside(Array in, Wire wire, const Ro
       move.first = static_cast<int64_t>(slot++) * each + in_rank;
     }
     issue_round(std::move(job), std::move(operands), *algorithm, info.of(operation, r));
-    make_rows(round.received);
+    made.of(round.received);
     SumTransfer::Part copy;
     if (r + 1 == rounds.size()) {
-      make_rows({place});
+      made.of({&place, 1});
       sums.push_back({own, Access::in});
       sums.push_back({out.tensor, Access::out});
       copy = {out.tensor.data(), own.data(), own.elements()};

@@ -4,6 +4,8 @@
 // while its peer's is under way.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +32,17 @@ struct Round {
 
 // The rounds of a plan for so many ranks.
 std::vector<Round> rounds_of(const schedule::Plan& plan, int ranks);
+
+// Work on ranks' rows in the order in which rounds name the ranks, once for each.
+class OnceARank {
+ public:
+  OnceARank(int ranks, std::function<void(int rank)> work);
+  void of(std::span<const int> ranks);
+
+ private:
+  std::vector<bool> done_;
+  std::function<void(int rank)> work_;
+};
 
 // Fewer rows of a rank are not cut by rule: their product is slower than what it hides.
 inline constexpr int64_t kFewestRows = 64;

@@ -401,16 +401,11 @@ Array NcclCommunicator::all_gather_beside(Array in, const RowWork& use, const Co
     count_parts(job, *group_);
     issue(std::move(job), info.of("all_gather", r), operands);
   }
-  std::vector<bool> used(static_cast<size_t>(size()));
-  used[static_cast<size_t>(rank())] = true;
-  use(in.tensor, rank() * rows);  // the same numbers, without waiting for their copy
-  for (const Round& round : rounds) {
-    for (const int rank : round.received) {
-      if (used[static_cast<size_t>(rank)]) continue;
-      used[static_cast<size_t>(rank)] = true;
-      use(rows_of(rank), rank * rows);
-    }
-  }
+  const int own = rank();
+  // Of its own rows the same numbers are at hand, without waiting for their copy.
+  OnceARank used(size(), [&](int rank) { use(rank == own ? in.tensor : rows_of(rank), rank * rows); });
+  used.of({&own, 1});
+  for (const Round& round : rounds) used.of(round.received);
   return out;
 }
 
@@ -442,19 +437,12 @@ Array NcclCommunicator::reduce_scatter_beside(Array in, Wire wire, const RowWork
     return moved.view(wire_type, {elements},
                       static_cast<int64_t>(index) * slot_elements * bytes_of(wire_type));
   };
-  std::vector<bool> made(static_cast<size_t>(size()));
-  const auto make_rows = [&](const std::vector<int>& ranks) {
-    for (const int rank : ranks) {
-      if (made[static_cast<size_t>(rank)]) continue;
-      made[static_cast<size_t>(rank)] = true;
-      make(rows_of(rank), rank * rows);
-    }
-  };
+  OnceARank made(size(), [&](int rank) { make(rows_of(rank), rank * rows); });
   RoundInfo info(describe("reduce_scatter", whole.type, whole.bytes(), label), whole.type, wire_type,
                  *algorithm, rounds.size());
   for (size_t r = 0; r < rounds.size(); ++r) {
     const Round& round = rounds[r];
-    make_rows(round.sent);
+    made.of(round.sent);
     StreamJob job;
     job.type = wire_type;
     std::vector<Operand> operands;
@@ -476,10 +464,11 @@ Array NcclCommunicator::reduce_scatter_beside(Array in, Wire wire, const RowWork
     }
     count_parts(job, *group_);
     issue(std::move(job), info.of("reduce_scatter", r), operands);
-    make_rows(round.received);
+    made.of(round.received);
     for (const auto& [from, to] : sums) launch(op::add(from, to), label.phase);
   }
-  make_rows({rank()});
+  const int last = rank();
+  made.of({&last, 1});
   device_.copy(out.tensor, own, queue_);
   return out;
 }
