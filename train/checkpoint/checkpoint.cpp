@@ -12,6 +12,7 @@
 #include "core/base/tensor_hash.h"
 #include "core/base/text.h"
 #include "train/checkpoint/aside.h"
+#include "train/checkpoint/low_priority.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
 #include "train/checkpoint/step_writer.h"
@@ -87,13 +88,13 @@ std::vector<std::string> together(const SaveGroup& group, const std::function<st
 
 }  // namespace
 
-Checkpoints::Checkpoints(const Path& run, int keep, Lineage lineage, std::function<void()> may_write)
+Checkpoints::Checkpoints(const Path& run, KeepRules keep, Lineage lineage, std::function<void()> may_write)
     : directory_(run / "checkpoints"),
       keep_(keep),
       lineage_(std::move(lineage)),
       may_write_(may_write ? std::move(may_write) : [] {}) {
-  if (keep < 1)
-    throw UserError("checkpoints to keep: " + std::to_string(keep) + ", but at least 1 must be kept");
+  if (keep.newest < 1)
+    throw UserError("checkpoints to keep: " + std::to_string(keep.newest) + ", but at least 1 must be kept");
 }
 
 Checkpoints::~Checkpoints() {
@@ -114,40 +115,72 @@ bool Checkpoints::wait() {
   return verified_;
 }
 
-void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices,
-                       const SaveGroup& group) {
+Path Checkpoints::saving(int64_t step) const {
+  return saving_directory(directory_, step);
+}
+
+void Checkpoints::open(int64_t step, const SaveGroup& group) {
   wait();
-  const bool leads = group.rank.rank == 0;
-  const Path temporary = saving_directory(directory_, state.step);
-  CheckpointId saved{state.step, {}};
+  leads_ = group.rank.rank == 0;
+  together(group, [&] {
+    if (leads_) may_write_();
+    if (leads_) begin_step(directory_, step);
+    return std::string();
+  });
+}
+
+void Checkpoints::commit(const CheckpointState& state, std::span<const std::string> reports) {
+  std::vector<RankReport> parsed;
+  const int ranks = static_cast<int>(reports.size());
+  for (int rank = 0; rank < ranks; ++rank) {
+    parsed.push_back(parse_report(reports[static_cast<size_t>(rank)], {rank, ranks}));
+  }
+  CheckpointState with_lineage = state;
+  with_lineage.lineage = lineage_;
+  may_write_();
+  seal_ = commit_step(saving(state.step), with_lineage, parsed);
+}
+
+void Checkpoints::committed(int64_t step) {
+  if (!lineage_.run.empty()) lineage_.parent = CheckpointId{step, seal_};
+  if (!leads_) return;
+  wait();
+  background_ = std::thread([this, step] {
+    lower_priority();
+    verify_and_prune(step);
+  });
+}
+
+void Checkpoints::remove_saving(int64_t step) const {
+  std::error_code ignored;
+  if (is_ours()) fs::remove_all(saving(step), ignored);
+}
+
+void Checkpoints::abandon(int64_t step) {
+  if (!leads_) return;
+  wait();
+  background_ = std::thread([this, step] {
+    lower_priority();
+    remove_saving(step);
+  });
+}
+
+void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices,
+                       const SaveGroup& group, int threads) {
   try {
-    together(group, [&] {
-      if (leads) may_write_();
-      if (leads) begin_step(directory_, state.step);
-      return std::string();
+    open(state.step, group);
+    const auto reports = together(group, [&] {
+      return report_text(write_rank(saving(state.step), group.rank, state.step, slices, threads));
     });
-    const auto texts =
-        together(group, [&] { return report_text(write_rank(temporary, group.rank, state.step, slices)); });
     together(group, [&] {
-      if (!leads) return std::string();
-      std::vector<RankReport> reports;
-      for (size_t rank = 0; rank < texts.size(); ++rank) {
-        reports.push_back(parse_report(texts[rank], {static_cast<int>(rank), group.rank.world_size}));
-      }
-      CheckpointState with_lineage = state;
-      with_lineage.lineage = lineage_;
-      may_write_();
-      saved.seal = commit_step(temporary, with_lineage, reports);
+      if (leads_) commit(state, reports);
       return std::string();
     });
   } catch (...) {
-    std::error_code ignored;
-    if (leads && is_ours()) fs::remove_all(temporary, ignored);
+    if (leads_) remove_saving(state.step);
     throw;
   }
-  if (!lineage_.run.empty()) lineage_.parent = saved;
-  if (!leads) return;
-  background_ = std::thread([this, step = state.step] { verify_and_prune(step); });
+  committed(state.step);
 }
 
 void Checkpoints::verify_and_prune(int64_t step) {
@@ -162,22 +195,23 @@ void Checkpoints::verify_and_prune(int64_t step) {
     log::error("the checkpoint just saved does not verify, so older ones are kept: {}", error.what());
     return;
   }
-  std::vector<int64_t> steps;
+  std::vector<KeptStep> steps;
   try {
-    steps = steps_in(directory_);
+    std::vector<int64_t> found = steps_in(directory_);
+    // Steps after this one are of a run that went back; they are not this save's to remove.
+    std::erase_if(found, [step](int64_t other) { return other > step; });
+    steps = kept_steps(directory_, found);
   } catch (const SystemError& error) {
     log::warn("older checkpoints are kept: {}", error.what());
     return;
   }
   if (!is_ours()) return;  // which the run finds out by itself
-  // Steps after this one are of a run that went back; they are not this save's to remove.
-  std::erase_if(steps, [step](int64_t other) { return other > step; });
-  for (size_t i = 0; i + static_cast<size_t>(keep_) < steps.size(); ++i) remove_step(directory_, steps[i]);
+  for (const int64_t old : steps_to_remove(steps, keep_)) remove_step(directory_, old);
 }
 
 void save_checkpoint(const Path& run, const CheckpointState& state, std::span<const TensorSlice> slices,
                      int keep) {
-  Checkpoints checkpoints(run, keep);
+  Checkpoints checkpoints(run, {.newest = keep});
   checkpoints.save(state, slices);
   if (!checkpoints.wait())
     throw SystemError("the checkpoint saved under " + in_quotes(run.string()) + " does not verify");

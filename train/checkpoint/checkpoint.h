@@ -21,6 +21,7 @@
 
 #include "core/base/io/file.h"
 #include "core/base/io/safetensors.h"
+#include "train/checkpoint/keep.h"
 #include "train/checkpoint/lineage.h"
 
 namespace toroid {
@@ -71,18 +72,31 @@ struct SaveGroup {
 // The checkpoints of one run directory. Saving is for one thread at a time.
 class Checkpoints {
  public:
-  // Keeps the newest `keep` steps (at least 1). `lineage` goes into the first save, and each save is the
+  // Of whole steps, keeps what `keep` says. `lineage` goes into the first save, and each save is the
   // parent of the next. `may_write` is asked by the first rank before it changes anything in the directory,
   // also from the thread that verifies; it throws where another job has taken the directory.
-  Checkpoints(const Path& run, int keep, Lineage lineage = {}, std::function<void()> may_write = {});
+  Checkpoints(const Path& run, KeepRules keep, Lineage lineage = {}, std::function<void()> may_write = {});
   ~Checkpoints();                            // waits for the background verification
   Checkpoints(const Checkpoints&) = delete;  // one owner of the directory
   Checkpoints& operator=(const Checkpoints&) = delete;
 
   // Saves run/checkpoints/step-N and returns when it is durable; slices are read, not kept. SystemError (full
   // disk, read-only file system) leaves what was there before, and is thrown on all ranks where one of them
-  // fails. Then the first rank verifies and prunes in the background.
-  void save(const CheckpointState& state, std::span<const TensorSlice> slices, const SaveGroup& group = {});
+  // fails. Then the first rank verifies and prunes in the background. Files are written on up to `threads`
+  // threads.
+  void save(const CheckpointState& state, std::span<const TensorSlice> slices, const SaveGroup& group = {},
+            int threads = 1);
+
+  // The parts of a save, for whoever brings the ranks together in another way (save_behind.h). All ranks
+  // together: the directory is there, and empty.
+  void open(int64_t step, const SaveGroup& group);
+  Path saving(int64_t step) const;  // where its files are written
+  // The first rank alone, from any thread: the step is durable. `reports`: all ranks', by rank.
+  void commit(const CheckpointState& state, std::span<const std::string> reports);
+  // Every rank, once it is: the next save is its child; the first rank verifies and prunes in the background.
+  void committed(int64_t step);
+  // Every rank, where nothing comes of it: the first one removes the files in the background.
+  void abandon(int64_t step);
 
   // Waits for the background verification of the last save. False where that found damage (logged, nothing
   // pruned).
@@ -90,16 +104,19 @@ class Checkpoints {
 
  private:
   void verify_and_prune(int64_t step);
+  void remove_saving(int64_t step) const;
   bool is_ours() const noexcept;
   Path directory_;
-  int keep_;
+  KeepRules keep_;
   Lineage lineage_;
+  bool leads_ = true;  // of the step that was opened last
+  std::string seal_;   // of the step that was committed last, where it leads
   std::function<void()> may_write_;
   bool verified_ = true;  // written by background_, read after it was joined
   std::thread background_;
 };
 
-// Checkpoints(run, keep).save(state, slices) and wait().
+// Checkpoints(run, the newest `keep`).save(state, slices) and wait().
 void save_checkpoint(const Path& run, const CheckpointState& state, std::span<const TensorSlice> slices,
                      int keep);
 

@@ -58,10 +58,18 @@ void FileHasher::add(std::span<const std::byte> bytes) {
   }
 }
 
+std::span<const uint64_t> FileHasher::blocks() const {
+  return state_->blocks;
+}
+
 FileDigest FileHasher::finish() {
   if (state_->in_block > 0) state_->blocks.push_back(XXH3_64bits_digest(&state_->block));
   state_->restart();
   return {state_->bytes, hex_128(XXH3_128bits_digest(&state_->whole)), state_->blocks};
+}
+
+uint64_t block_hash(std::span<const std::byte> block) {
+  return XXH3_64bits(block.data(), block.size());
 }
 
 std::string xxh3_hex(std::string_view text) {

@@ -29,12 +29,16 @@ class FileHasher {
   FileHasher(const FileHasher&) = delete;  // owns the hash's state
   FileHasher& operator=(const FileHasher&) = delete;
   void add(std::span<const std::byte> bytes);
+  // Of the blocks that are whole so far.
+  std::span<const uint64_t> blocks() const;
   FileDigest finish();
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
+
+uint64_t block_hash(std::span<const std::byte> block);  // as FileDigest::blocks has it
 
 std::string xxh3_hex(std::string_view text);  // 128 bits, 32 digits
 

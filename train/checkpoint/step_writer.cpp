@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <map>
-#include <set>
+#include <mutex>
+#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/tensor_hash.h"
@@ -23,28 +26,66 @@ namespace fs = std::filesystem;
 
 using Tensors = std::map<std::pair<std::string, std::string>, CheckpointTensor>;  // by part and name
 
-// Adds each slice's hash to its tensor's as the bytes pass by.
+std::string name_in_file(const TensorSlice& slice) {
+  const int64_t whole = tensor_bytes(slice.global_shape, slice.type, "tensor " + in_quotes(slice.name)) /
+                        element_bytes(slice.type);
+  return slice.elements == whole ? slice.name : slice.name + "@" + std::to_string(slice.offset);
+}
+
+// A file of a step: digested as it is written, and each block compared with what the kernel has of it while
+// that is still near.
+class DigestedFile {
+ public:
+  explicit DigestedFile(const Path& path) : path_(path), out_(path, OutputFile::Name::at_once) {}
+  void write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {  // never more than to the end of a block, so that a block is read back at once
+      const int64_t left = FileDigest::kBlockBytes - out_.size() % FileDigest::kBlockBytes;
+      const auto piece = bytes.first(std::min(bytes.size(), static_cast<size_t>(left)));
+      hasher_.add(piece);
+      out_.write(piece);
+      if (static_cast<int64_t>(piece.size()) == left) read_back(hasher_.blocks().back());
+      bytes = bytes.subspan(piece.size());
+    }
+  }
+  FileDigest commit() {
+    const FileDigest digest = hasher_.finish();
+    if (read_back_ < digest.bytes) read_back(digest.blocks.back());
+    out_.commit();
+    return digest;
+  }
+
+ private:
+  void read_back(uint64_t expected) {
+    block_.resize(static_cast<size_t>(out_.size() - read_back_));
+    out_.read_back(read_back_, block_);
+    if (block_hash(block_) != expected) {
+      throw SystemError("what was just written to " + in_quotes(path_.string()) + " from byte " +
+                        std::to_string(read_back_) + " on reads back differently");
+    }
+    read_back_ = out_.size();
+  }
+
+  Path path_;
+  OutputFile out_;
+  FileHasher hasher_;
+  std::vector<std::byte> block_;
+  int64_t read_back_ = 0;  // bytes
+};
+
+// Adds each slice's hash to its tensor's as the bytes pass by. `one_asks` is held while a slice is asked.
 ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64_t step,
-                        const std::string& part, const std::vector<const TensorSlice*>& slices,
-                        Tensors& tensors) {
+                        const PartSlices& part, Tensors& tensors, std::mutex& one_asks) {
   std::vector<TensorSource> sources;
-  for (const TensorSlice* slice : slices) {
+  for (const TensorSlice* slice : part.slices) {
     TensorSource source;
-    const int64_t whole = tensor_bytes(slice->global_shape, slice->type, "tensor " + in_quotes(slice->name)) /
-                          element_bytes(slice->type);
-    require(valid_checkpoint_name(slice->name), "a tensor's name is one that a checkpoint can hold");
-    require(slice->offset >= 0 && slice->elements >= 0 && slice->offset <= whole - slice->elements,
-            "a slice lies inside its tensor");
     const int64_t size = element_bytes(slice->type);
-    require(slice->fill || static_cast<int64_t>(slice->data.size()) == slice->elements * size,
-            "a slice's bytes fit its elements");
-    const bool all = slice->elements == whole;
-    source.name = all ? slice->name : slice->name + "@" + std::to_string(slice->offset);
+    source.name = name_in_file(*slice);
     source.type = slice->type;
-    source.shape = all ? slice->global_shape : std::vector<int64_t>{slice->elements};
-    source.fill = [slice, size, &hash = tensors.at({part, slice->name}).hash](int64_t first,
-                                                                              std::span<std::byte> piece) {
+    source.shape = source.name == slice->name ? slice->global_shape : std::vector<int64_t>{slice->elements};
+    source.fill = [slice, size, &one_asks, &hash = tensors.at({part.part, slice->name}).hash](
+                      int64_t first, std::span<std::byte> piece) {
       if (slice->fill) {
+        const std::lock_guard lock(one_asks);
         slice->fill(first, piece);
       } else {
         std::memcpy(piece.data(), slice->data.data() + first, piece.size());
@@ -53,28 +94,30 @@ ManifestFile write_part(const Path& temporary, const CheckpointRank& rank, int64
     };
     sources.push_back(std::move(source));
   }
-  ManifestFile file{checkpoint_file_name(part, rank), part, rank.rank, {}};
-  OutputFile out(temporary / file.name);
-  FileHasher hasher;
-  write_safetensors(
-      [&](std::span<const std::byte> bytes) {
-        hasher.add(bytes);
-        out.write(bytes);
-      },
-      std::move(sources),
-      {{"format", "pt"},
-       {"part", part},
-       {"rank", std::to_string(rank.rank)},
-       {"step", std::to_string(step)},
-       {"world_size", std::to_string(rank.world_size)}});
-  out.commit();
-  file.digest = hasher.finish();
-  try {
-    verify_file(temporary / file.name, file.digest);
-  } catch (const UserError& error) {
-    throw SystemError(std::string("what was just written reads back differently: ") + error.what());
+  ManifestFile file{checkpoint_file_name(part.part, rank), part.part, rank.rank, {}};
+  DigestedFile out(temporary / file.name);
+  write_safetensors([&](std::span<const std::byte> bytes) { out.write(bytes); }, std::move(sources),
+                    {{"format", "pt"},
+                     {"part", part.part},
+                     {"rank", std::to_string(rank.rank)},
+                     {"step", std::to_string(step)},
+                     {"world_size", std::to_string(rank.world_size)}});
+  file.digest = out.commit();
+  if (InputFile(temporary / file.name, Symlinks::refuse).size() != file.digest.bytes) {
+    throw SystemError(in_quotes((temporary / file.name).string()) + " has another length than was written");
   }
   return file;
+}
+
+void check_slice(const TensorSlice& slice) {
+  require(valid_checkpoint_name(slice.part), "a part's name is one that a checkpoint can hold");
+  require(valid_checkpoint_name(slice.name), "a tensor's name is one that a checkpoint can hold");
+  const int64_t whole = tensor_bytes(slice.global_shape, slice.type, "tensor " + in_quotes(slice.name)) /
+                        element_bytes(slice.type);
+  require(slice.offset >= 0 && slice.elements >= 0 && slice.offset <= whole - slice.elements,
+          "a slice lies inside its tensor");
+  require(slice.fill || static_cast<int64_t>(slice.data.size()) == slice.elements * element_bytes(slice.type),
+          "a slice's bytes fit its elements");
 }
 
 }  // namespace
@@ -111,14 +154,24 @@ Path begin_step(const Path& checkpoints, int64_t step) {
   return temporary;
 }
 
-RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
-                      std::span<const TensorSlice> slices) {
+std::vector<PartSlices> parts_in_order(std::span<const TensorSlice> slices) {
   std::map<std::string, std::vector<const TensorSlice*>> parts;
-  Tensors tensors;
   parts["master"];  // so that every rank has a file
+  for (const TensorSlice& slice : slices) parts[slice.part].push_back(&slice);
+  std::vector<PartSlices> out;
+  for (auto& [part, members] : parts) {
+    sort_for_safetensors(
+        members, [](const TensorSlice* slice) { return std::pair(slice->type, name_in_file(*slice)); });
+    out.push_back({part, std::move(members)});
+  }
+  return out;
+}
+
+RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
+                      std::span<const TensorSlice> slices, int threads) {
+  Tensors tensors;
   for (const TensorSlice& slice : slices) {
-    require(valid_checkpoint_name(slice.part), "a part's name is one that a checkpoint can hold");
-    parts[slice.part].push_back(&slice);
+    check_slice(slice);
     CheckpointTensor& tensor = tensors[{slice.part, slice.name}];
     tensor.name = slice.name;
     tensor.part = slice.part;
@@ -126,10 +179,28 @@ RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
     tensor.shape = slice.global_shape;
     tensor.elements += slice.elements;
   }
+  const std::vector<PartSlices> parts = parts_in_order(slices);
   RankReport report;
-  for (const auto& [part, members] : parts) {
-    report.files.push_back(write_part(temporary, rank, step, part, members, tensors));
-  }
+  report.files.resize(parts.size());
+  std::mutex one_asks, one_fails;
+  std::exception_ptr failure;
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < parts.size(); i = next++) {
+      try {
+        report.files[i] = write_part(temporary, rank, step, parts[i], tensors, one_asks);
+      } catch (...) {
+        const std::lock_guard lock(one_fails);
+        if (!failure) failure = std::current_exception();
+        next = parts.size();
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < std::min(threads, static_cast<int>(parts.size())); ++i) others.emplace_back(work);
+  work();
+  for (std::thread& other : others) other.join();
+  if (failure) std::rethrow_exception(failure);
   for (auto& [key, tensor] : tensors) report.tensors.push_back(std::move(tensor));
   return report;
 }

@@ -23,9 +23,18 @@ Path saving_directory(const Path& checkpoints, int64_t step);
 // Removes what an interrupted save left and creates the temporary directory of `step`.
 Path begin_step(const Path& checkpoints, int64_t step);
 
-// Writes one synced file for each part among `slices`, and reads it back.
+// The slices of one part in the order in which they are written.
+struct PartSlices {
+  std::string part;
+  std::vector<const TensorSlice*> slices;
+};
+std::vector<PartSlices> parts_in_order(std::span<const TensorSlice> slices);
+
+// Writes one synced file for each part among `slices`, each block read back as soon as it was written, on up
+// to `threads` threads; one of them at a time asks a slice for its bytes. On one thread it asks in the order
+// of parts_in_order().
 RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
-                      std::span<const TensorSlice> slices);
+                      std::span<const TensorSlice> slices, int threads = 1);
 
 // Adds the reports up, writes the manifest, and renames the directory to checkpoints/step-N. Returns the
 // manifest's seal.

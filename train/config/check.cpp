@@ -67,6 +67,9 @@ void check(const config::TrainConfig& train) {
   check_range("train.validate.sequences", train.validate().sequences(), 1, int64_t{1} << 24);
   check_range("train.checkpoint.every", train.checkpoint().every(), 0, kMostSteps);
   check_range("train.checkpoint.keep", train.checkpoint().keep(), 1, 1'000'000);
+  check_range("train.checkpoint.keep_every", train.checkpoint().keep_every(), 0, kMostSteps);
+  check_range("train.checkpoint.keep_best", train.checkpoint().keep_best(), 0, 1'000'000);
+  check_range("train.checkpoint.async_share", train.checkpoint().async_share(), 1e-3, 1.0);
   check_range("train.log.every", train.log().every(), 1, kMostSteps);
   check_range("train.deadline_s", train.deadline_s(), 1e-3, 1e7);
   check_range("train.straggler.factor", train.straggler().factor(), 1.0, 1e6);

@@ -6,10 +6,12 @@
 #include <cstdio>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <ostream>
 
 #include "core/base/text.h"
 #include "train/config/batch_plan.h"
+#include "train/engine/staged_snapshot.h"
 #include "train/ranks/bf16_products.h"
 #include "train/report/model_flops.h"
 
@@ -29,6 +31,10 @@ StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
   device->keep_records(false);
   const Engine engine = make_engine(run, std::move(world), std::move(recorder), plugins);
   engine.program->initialise(run.train().seed());
+  std::optional<SnapshotMemory> snapshot;
+  if (run.train().checkpoint().async() && !device->computes())
+    snapshot.emplace(*engine.device, *engine.program, run.train().checkpoint().async_share(),
+                     run.device() == config::RunConfig::CPU);
   device->keep_records(keep == Keep::operators);
   engine.program->upload(host_batch(synthetic_batch(run, 0, engine.program->options().objective->operands())),
                          0);

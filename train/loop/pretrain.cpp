@@ -127,9 +127,10 @@ void Pretrain::start() {
     const auto all = engine_.world->exchange().texts(claimed, "the run directory");
     if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
-  checkpoints_.emplace(directory_, static_cast<int>(config_.train().checkpoint().keep()), lineage_, [this] {
+  saver_.emplace(engine_, config_, directory_, lineage_, [this] {
     if (leads_) run_directory_->confirm();
   });
+  if (lineage_.parent) saver_->begin_at(first_step_, resumed_sequence_);
 }
 
 void Pretrain::resume() {
@@ -148,7 +149,7 @@ void Pretrain::resume() {
   for (const std::string& line : changes.of_machine) log::info("since the checkpoint, {}", line);
   resume_data(checkpoint, saved.run);
   restore_snapshot(*engine_.device, *engine_.program, checkpoint);
-  first_step_ = saved_step_ = state.step;
+  first_step_ = state.step;
   if (goes_on_in(directory_, options_.resume) && !state.lineage.run.empty()) lineage_.run = state.lineage.run;
   lineage_.parent = checkpoint.id();
   const auto counter = [&](const char* name) {
@@ -177,7 +178,7 @@ void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::Run
   const SkipList wanted = skip_list(config_.data());
   data_ = resumed_position(checkpoint.state(), saved, wanted, name);
   batches_->skip(data_.skips);
-  saved_sequence_ = checkpoint.state().next_sequence;
+  resumed_sequence_ = checkpoint.state().next_sequence;
   if (!leads_) return;
   if (!same) {
     log::warn(
@@ -248,6 +249,7 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   StepShare share = issued.share;
   meter_->time(share, issued.marks.begin, issued.marks.end);
   std::vector<double> mine = to_numbers(share);
+  mine.push_back(saver_->told());
   mine.push_back(signal);
   told_.emplace(Told{row, engine_.world->exchange().begin(mine, "what the ranks say of a step")});
   return !skips_.stops();
@@ -260,10 +262,13 @@ void Pretrain::hear() {
   told_.reset();
   const size_t numbers = all.size() / static_cast<size_t>(engine_.world->size());
   std::vector<StepShare> shares;
+  std::vector<double> saves;
   for (size_t at = 0; at < all.size(); at += numbers) {
-    shares.push_back(share_of(std::span(all).subspan(at, numbers - 1)));
+    shares.push_back(share_of(std::span(all).subspan(at, numbers - 2)));
+    saves.push_back(all[at + numbers - 2]);
     signal_ = std::max(signal_, static_cast<int>(all[at + numbers - 1]));
   }
+  saver_->hear(saves);
   row.communication = summarise(shares);
   keep(row);
   for (const StragglerWatch::Finding& found : stragglers_.look(row.communication.own_s)) {
@@ -305,8 +310,7 @@ void Pretrain::finish_line(int64_t step, const StepRow& row) {
 
 void Pretrain::validate(int64_t step) {
   const int64_t count = std::min(config_.train().validate().sequences(), batches_->validation_sequences());
-  if (count == 0 || validated_step_ == step) return;
-  validated_step_ = step;
+  if (count == 0 || (validated_ && validated_->step == step)) return;
   const Objective& objective = *engine_.program->options().objective;
   const std::vector<std::string> names = objective.metrics();
   std::vector<double> sums(names.size(), 0.0);
@@ -332,6 +336,7 @@ void Pretrain::validate(int64_t step) {
   row.perplexity = likelihood ? std::exp(row.validation_loss) : std::nan("");
   row.bits_per_byte =
       likelihood && bytes > 0 ? loss / std::log(2.0) / static_cast<double>(bytes) : std::nan("");
+  validated_ = row;
   keep(row);
   if (!leads_) return;
   std::printf("step: %5lld  validation_loss: %.4f", static_cast<long long>(step), row.validation_loss);
@@ -341,22 +346,15 @@ void Pretrain::validate(int64_t step) {
   std::fflush(stdout);
 }
 
-void Pretrain::save(int64_t step) {
-  if (saved_step_ == step) return;
+void Pretrain::save(int64_t step, bool last) {
   CheckpointState state;
   state.step = step;
   state.config = config_text_;
   state.counters = {{"skipped_total", skips_.total()}, {"skipped_in_a_row", skips_.in_a_row()}};
+  if (validated_ && validated_->step == step) state.scalars[kValidationLoss] = validated_->validation_loss;
   record(data_, *batches_, state);
   store(identity_, state.texts);
-  const auto slices = take_snapshot(*engine_.device, *engine_.program, state);
-  World& world = *engine_.world;
-  checkpoints_->save(state, slices, {{world.rank(), world.size()}, [&world](const std::string& text) {
-                                       return world.exchange().texts(text, "checkpoint");
-                                     }});
-  saved_step_ = step;
-  saved_sequence_ = state.next_sequence;
-  log::info("saved step {} to {}", step, printable((directory_ / "checkpoints").string()));
+  saver_->save(std::move(state), last);
 }
 
 void Pretrain::report_prediction(int64_t step, double bytes_peak) {
@@ -410,7 +408,7 @@ ExitCode Pretrain::run() {
       unread.reset();
     }
     if (order.validate && code == ExitCode::done) validate(order.step);
-    if (order.save && code == ExitCode::done) save(order.step);
+    if (order.save && code == ExitCode::done) save(order.step, stop);
     if (stop || code != ExitCode::done) break;
     if (!unread) paused_ = engine_.device->record(Queue::compute);
 
@@ -425,9 +423,10 @@ ExitCode Pretrain::run() {
       unread.reset();
     }
   }
+  saver_->finish();
   if (code == ExitCode::done && order.step < steps) {
     const std::string why = signal_ != 0 ? "signal " + std::to_string(signal_) + " received" : "told to stop";
-    if (saved_step_ == order.step) {
+    if (saver_->step() == order.step) {
       log::warn("{}: saved step {}, leaving; continue with --resume {}", why, order.step,
                 printable(directory_.string()));
       code = ExitCode::saved_on_signal;
@@ -436,11 +435,11 @@ ExitCode Pretrain::run() {
     }
   }
   if (code == ExitCode::too_many_skips) {
-    log::error("{}", skips_.reason(saved_step_, saved_sequence_));
+    log::error("{}", skips_.reason(saver_->step(), saver_->next_sequence()));
   }
   if (tracer_) tracer_->close();
   report_memory(order.step);
-  if (!checkpoints_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
+  if (!saver_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;
 }
 

@@ -11,6 +11,7 @@
 #include "train/loop/data_position.h"
 #include "train/loop/run.h"
 #include "train/loop/run_directory.h"
+#include "train/loop/saver.h"
 #include "train/loop/skip_watch.h"
 #include "train/machine/run_peak.h"
 #include "train/ranks/first_rank.h"
@@ -57,7 +58,7 @@ class Pretrain {
   // Both at once, where something follows that needs them.
   bool report_now(const Issued& issued, int signal);
   void validate(int64_t step);
-  void save(int64_t step);
+  void save(int64_t step, bool last);
   // Prints what the run of so many steps took beside what a dry run predicts.
   void report_memory(int64_t step);
   // And of the step, what options_.predict says.
@@ -86,12 +87,13 @@ class Pretrain {
   bool leads_ = true;  // writes what the run leaves behind, but for the checkpoints' parts
   std::optional<RunDirectory> run_directory_;  // where it leads; given back after the files below
   Lineage lineage_;
-  std::optional<Checkpoints> checkpoints_;
+  std::optional<Saver> saver_;
   std::optional<MetricsFile> metrics_;
-  int64_t first_step_ = 0, saved_step_ = -1, validated_step_ = -1;
+  int64_t first_step_ = 0;
+  std::optional<ValidationRow> validated_;  // the latest
   SkipWatch skips_;
-  DataPosition data_;           // after the step that was issued last
-  int64_t saved_sequence_ = 0;  // that the checkpoint of saved_step_ goes on at
+  DataPosition data_;             // after the step that was issued last
+  int64_t resumed_sequence_ = 0;  // that the checkpoint of first_step_ goes on at
   BatchPlan plan_;
   RunPeak peak_;                   // of the rank that leads
   std::deque<StepPhases> phases_;  // of the latest steps, without the first

@@ -92,9 +92,10 @@ std::string read_file(const Path& path, int64_t limit) {
   return text;
 }
 
-OutputFile::OutputFile(const Path& path)
-    : path_(path), temporary_(path.string() + ".tmp-" + std::to_string(::getpid())) {
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+OutputFile::OutputFile(const Path& path, Name name)
+    : path_(path),
+      temporary_(path.string() + (name == Name::at_once ? "" : ".tmp-" + std::to_string(::getpid()))) {
+  descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw SystemError("cannot create " + quoted(temporary_), errno);
 }
 
@@ -114,10 +115,28 @@ void OutputFile::write(std::span<const std::byte> bytes) {
     done += static_cast<size_t>(n);
   }
   size_ += static_cast<int64_t>(bytes.size());
+  // The disk works while more comes: a sync at the end alone would leave it idle until then. What fails here
+  // fails again there.
+  constexpr int64_t kAtOnce = int64_t{8} << 20;
+  if (size_ - on_its_way_ < kAtOnce) return;
+  (void)::sync_file_range(descriptor_, on_its_way_, size_ - on_its_way_, SYNC_FILE_RANGE_WRITE);
+  on_its_way_ = size_;
 }
 
 void OutputFile::write(std::string_view text) {
   write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void OutputFile::read_back(int64_t offset, std::span<std::byte> out) const {
+  size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = ::pread(descriptor_, out.data() + done, out.size() - done,
+                              static_cast<off_t>(offset + static_cast<int64_t>(done)));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw SystemError("cannot read back " + quoted(temporary_), errno);
+    if (n == 0) throw SystemError(quoted(temporary_) + " has become shorter while it was written");
+    done += static_cast<size_t>(n);
+  }
 }
 
 void OutputFile::commit() {
@@ -131,6 +150,7 @@ void OutputFile::commit() {
     fail("sync", error);
   }
   if (::close(std::exchange(descriptor_, -1)) != 0) fail("close", errno);
+  if (temporary_ == path_) return;
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename", errno);
   sync_directory(path_.parent_path());
 }

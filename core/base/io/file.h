@@ -49,22 +49,29 @@ class InputFile {
 };
 
 // A file that is being written: everything written, synced and closed by commit(), or an exception
-// (SystemError with path and errno) and nothing at `path`. Writes to `path` + ".tmp-<pid>" until then.
+// (SystemError with path and errno) and nothing at `path`.
 class OutputFile {
  public:
-  explicit OutputFile(const Path& path);
-  ~OutputFile();  // removes the temporary file unless committed
+  enum class Name : uint8_t {
+    at_commit,  // written as `path` + ".tmp-<pid>" and renamed; the directory is synced too
+    at_once,    // for directories that do not count until they are whole, and are synced then
+  };
+  explicit OutputFile(const Path& path, Name name = Name::at_commit);
+  ~OutputFile();  // removes the file unless committed
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
+  // What lies at `offset`, as the kernel has it.
+  void read_back(int64_t offset, std::span<std::byte> out) const;
   int64_t size() const { return size_; }
-  // fsync, close, rename to `path`, fsync the directory.
+  // fsync, close, and what the name asks for.
   void commit();
 
  private:
   Path path_, temporary_;
+  int64_t on_its_way_ = 0;  // bytes that the kernel was asked to begin to write to the disk
   int descriptor_ = -1;
   int64_t size_ = 0;
 };

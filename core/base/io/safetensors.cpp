@@ -472,8 +472,8 @@ const SafetensorsModel::Entry& SafetensorsModel::at(std::string_view name) const
 
 void write_safetensors(const ByteSink& sink, std::vector<TensorSource> tensors,
                        const std::map<std::string, std::string>& metadata) {
-  std::sort(tensors.begin(), tensors.end(), [](const TensorSource& a, const TensorSource& b) {
-    return std::tie(b.type, a.name) < std::tie(a.type, b.name);
+  sort_for_safetensors(tensors, [](const TensorSource& tensor) {
+    return std::pair(tensor.type, std::string_view(tensor.name));
   });
   const auto json = [](const std::string& text) { return nlohmann::json(text).dump(); };
   std::string header;

@@ -4,6 +4,7 @@
 // with spaces to 8 bytes).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -112,6 +113,15 @@ struct TensorSource {
   std::span<const std::byte> bytes;
   std::function<void(int64_t first, std::span<std::byte> out)> fill;
 };
+
+// Sorts as the format wants: the widest type first, then by name. `key`: std::pair(type, name) of one.
+template <class Items, class Key>
+void sort_for_safetensors(Items& items, Key key) {
+  std::sort(items.begin(), items.end(), [&](const auto& a, const auto& b) {
+    const auto first = key(a), second = key(b);
+    return first.first != second.first ? first.first > second.first : first.second < second.second;
+  });
+}
 
 using ByteSink = std::function<void(std::span<const std::byte>)>;
 

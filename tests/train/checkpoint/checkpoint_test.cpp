@@ -12,6 +12,7 @@
 #include "tests/core/base/io/temporary_directory.h"
 #include "tests/deadline.h"
 #include "tests/parallel/rank_threads.h"
+#include "tests/train/checkpoint/exchange.h"
 #include "tests/train/checkpoint/fixture.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
@@ -60,7 +61,7 @@ TEST(Checkpoint, ComesBackBitForBit) {
 
 TEST(Checkpoint, KeepsTheNewestAndSavesAStepAgain) {
   TemporaryDirectory run;
-  Checkpoints checkpoints(run.path(), 2);
+  Checkpoints checkpoints(run.path(), {.newest = 2});
   for (const int64_t step : {1, 2, 3, 10, 20}) {
     const SmallRun saved(step);
     checkpoints.save(saved.state, saved.slices);
@@ -76,7 +77,7 @@ TEST(Checkpoint, KeepsTheNewestAndSavesAStepAgain) {
 
 TEST(Checkpoint, IsReadBackBesideTheCaller) {
   TemporaryDirectory run;
-  Checkpoints checkpoints(run.path(), 2);
+  Checkpoints checkpoints(run.path(), {.newest = 2});
   for (const int64_t step : {1, 2, 3, 4}) {
     {
       const SmallRun saved(step, 4000);
@@ -98,41 +99,6 @@ TEST(Checkpoint, PruningSparesStepsAheadOfTheOneSaved) {
   EXPECT_EQ(checkpoint_steps(run.path()), (std::vector<int64_t>{5, 20}));
 }
 
-// What every rank says, on every rank.
-class Exchange {
- public:
-  explicit Exchange(int ranks) : texts_(static_cast<size_t>(ranks)) {}
-  SaveGroup group(int rank) {
-    const int ranks = static_cast<int>(texts_.size());
-    return {{rank, ranks}, [this, rank](const std::string& text) {
-              texts_[static_cast<size_t>(rank)] = text;
-              meet();
-              std::vector<std::string> all = texts_;
-              meet();
-              return all;
-            }};
-  }
-
- private:
-  void meet() {
-    std::unique_lock lock(mutex_);
-    const int64_t round = round_;
-    if (++here_ == texts_.size()) {
-      here_ = 0;
-      ++round_;
-      all_here_.notify_all();
-    } else if (!all_here_.wait_for(lock, testing::kDeadline, [&] { return round_ != round; })) {
-      throw std::runtime_error("not every rank came to the exchange");
-    }
-  }
-
-  std::vector<std::string> texts_;
-  std::mutex mutex_;
-  std::condition_variable all_here_;
-  size_t here_ = 0;
-  int64_t round_ = 0;
-};
-
 // The last of three ranks finds a directory where its file should be.
 TEST(Checkpoint, ARankThatCannotSaveNamesItself) {
   TemporaryDirectory run;
@@ -141,14 +107,18 @@ TEST(Checkpoint, ARankThatCannotSaveNamesItself) {
   Exchange exchange(3);
   std::vector<std::string> said(3);
   const std::string unexpected = testing::run_rank_threads(3, [&](int rank) {
-    Checkpoints checkpoints(run.path(), 2);
+    Checkpoints checkpoints(run.path(), {.newest = 2});
     std::vector<TensorSlice> slices;
     if (rank == 2) {
       slices = now.slices;
-      slices[0].fill = [&](int64_t first, std::span<std::byte> out) {
+      const auto early = std::find_if(slices.begin(), slices.end(), [](const TensorSlice& slice) {
+        return slice.part < "master";  // whose file is written before
+      });
+      ASSERT_NE(early, slices.end());
+      early->fill = [&run, bytes = early->data](int64_t first, std::span<std::byte> out) {
         std::filesystem::create_directories(saving_directory(run / "checkpoints", 4) /
                                             "master-00002-of-00003.safetensors");
-        std::memcpy(out.data(), now.slices[0].data.data() + first, out.size());
+        std::memcpy(out.data(), bytes.data() + first, out.size());
       };
     }
     try {

@@ -25,8 +25,10 @@ struct Outcome {
   long calls;  // that change the file system; 0 where the process was killed
 };
 
+enum class How : uint8_t { at_once, behind };
+
 // Runs checkpoint_saver with the fault shim; `fault_at` 0: no fault, `error` 0: kill -9.
-Outcome save(const Path& run, int64_t step, long fault_at, int error) {
+Outcome save(const Path& run, int64_t step, long fault_at, int error, How how = How::at_once) {
   std::array<int, 2> ends{};
   if (::pipe(ends.data()) != 0) throw std::runtime_error("no pipe");
   const pid_t child = ::fork();
@@ -40,7 +42,8 @@ Outcome save(const Path& run, int64_t step, long fault_at, int error) {
     ::setenv("TOROID_FAULT_AT", std::to_string(fault_at).c_str(), 1);
     ::setenv("TOROID_FAULT_ERROR", std::to_string(error).c_str(), 1);
     ::setenv("TOROID_FAULT_COUNT_TO", std::to_string(ends[1]).c_str(), 1);
-    ::execl(TOROID_SAVER, TOROID_SAVER, run.c_str(), std::to_string(step).c_str(), nullptr);
+    ::execl(TOROID_SAVER, TOROID_SAVER, run.c_str(), std::to_string(step).c_str(),
+            how == How::behind ? "behind" : nullptr, nullptr);
     ::_exit(126);
   }
   ::close(ends[1]);
@@ -65,20 +68,24 @@ void expect_loads(const Path& run, int64_t before, int64_t after, const std::str
   }
 }
 
-long calls_of_a_save() {
+long calls_of_a_save(How how) {
   TemporaryDirectory run;
   save(run.path(), 1, 0, 0);
-  return save(run.path(), 2, 0, 0).calls;  // with a step to prune, as in the tests
+  return save(run.path(), 2, 0, 0, how).calls;  // with a step to prune, as in the tests
 }
 
-TEST(CheckpointFaults, KilledAtEveryCall) {
-  const long calls = calls_of_a_save();
+class CheckpointFaults : public ::testing::TestWithParam<How> {};
+INSTANTIATE_TEST_SUITE_P(How, CheckpointFaults, ::testing::Values(How::at_once, How::behind),
+                         [](const auto& how) { return how.param == How::behind ? "behind" : "at_once"; });
+
+TEST_P(CheckpointFaults, KilledAtEveryCall) {
+  const long calls = calls_of_a_save(GetParam());
   ASSERT_GT(calls, 20) << "the shim was not loaded";
   int killed = 0;
   for (long at = 1; at <= calls; ++at) {
     TemporaryDirectory run;
     ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
-    const Outcome outcome = save(run.path(), 2, at, 0);
+    const Outcome outcome = save(run.path(), 2, at, 0, GetParam());
     killed += WIFSIGNALED(outcome.status) ? 1 : 0;
     expect_loads(run.path(), 1, 2, "killed at call " + std::to_string(at));
     // The next save clears what the killed one left.
@@ -91,27 +98,27 @@ TEST(CheckpointFaults, KilledAtEveryCall) {
   EXPECT_EQ(killed, calls);
 }
 
-TEST(CheckpointFaults, KilledWhileTheSameStepIsSavedAgain) {
+TEST_P(CheckpointFaults, KilledWhileTheSameStepIsSavedAgain) {
   TemporaryDirectory counted;
   save(counted.path(), 1, 0, 0);
-  const long calls = save(counted.path(), 1, 0, 0).calls;
+  const long calls = save(counted.path(), 1, 0, 0, GetParam()).calls;
   ASSERT_GT(calls, 20) << "the shim was not loaded";
   for (long at = 1; at <= calls; ++at) {
     TemporaryDirectory run;
     ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
-    save(run.path(), 1, at, 0);
+    save(run.path(), 1, at, 0, GetParam());
     expect_loads(run.path(), 1, 1, "killed at call " + std::to_string(at));
   }
 }
 
-TEST(CheckpointFaults, EveryCallFails) {
-  const long calls = calls_of_a_save();
+TEST_P(CheckpointFaults, EveryCallFails) {
+  const long calls = calls_of_a_save(GetParam());
   ASSERT_GT(calls, 20) << "the shim was not loaded";
   for (const int error : {ENOSPC, EIO, EROFS}) {
     for (long at = 1; at <= calls; ++at) {
       TemporaryDirectory run;
       ASSERT_EQ(save(run.path(), 1, 0, 0).status, 0);
-      const Outcome outcome = save(run.path(), 2, at, error);
+      const Outcome outcome = save(run.path(), 2, at, error, GetParam());
       const std::string what = "errno " + std::to_string(error) + " at call " + std::to_string(at);
       ASSERT_TRUE(WIFEXITED(outcome.status)) << what;
       const int code = WEXITSTATUS(outcome.status);
@@ -144,7 +151,7 @@ class Mount {
   bool mounted_;
 };
 
-TEST(CheckpointFaults, ADiskThatIsFull) {
+TEST(CheckpointDisks, ADiskThatIsFull) {
   TemporaryDirectory directory;
   const Mount mount(directory / "disk", "size=256k");
   if (!mount.mounted()) GTEST_SKIP() << "no right to mount";
@@ -164,7 +171,7 @@ TEST(CheckpointFaults, ADiskThatIsFull) {
   EXPECT_EQ(std::distance(fs::directory_iterator(run / "checkpoints"), fs::directory_iterator()), 1);
 }
 
-TEST(CheckpointFaults, AFileSystemThatIsReadOnly) {
+TEST(CheckpointDisks, AFileSystemThatIsReadOnly) {
   TemporaryDirectory directory;
   const Mount mount(directory / "disk", "size=1m");
   if (!mount.mounted()) GTEST_SKIP() << "no right to mount";

@@ -78,12 +78,12 @@ TEST(Lineage, EachSaveNamesTheOneBefore) {
   EXPECT_EQ(run.size(), 32U);
   EXPECT_NE(run, new_run_id());
   {
-    Checkpoints checkpoints(directory.path(), 5, {run, std::nullopt});
+    Checkpoints checkpoints(directory.path(), {.newest = 5}, {run, std::nullopt});
     for (const int64_t step : {2, 4}) save(checkpoints, step);
   }
   const CheckpointId two{2, manifest(directory.path(), 2).seal}, four{4, manifest(directory.path(), 4).seal};
   {
-    Checkpoints checkpoints(directory.path(), 5, {run, two});
+    Checkpoints checkpoints(directory.path(), {.newest = 5}, {run, two});
     save(checkpoints, 3);
   }
   EXPECT_EQ(manifest(directory.path(), 2).state.lineage.parent, std::nullopt);
@@ -107,7 +107,7 @@ TEST(Lineage, OlderManifestsHaveNeitherRunNorParent) {
 TEST(Checkpoints, WhoMayNotWriteChangesNothing) {
   const TemporaryDirectory directory;
   bool mine = true;
-  Checkpoints checkpoints(directory.path(), 1, {}, [&] {
+  Checkpoints checkpoints(directory.path(), {.newest = 1}, {}, [&] {
     if (!mine) throw SystemError("taken over");
   });
   save(checkpoints, 1);

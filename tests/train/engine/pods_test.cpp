@@ -270,7 +270,7 @@ class Resume : public ::testing::Test {
     CheckpointState state;
     state.step = step;
     const auto slices = take_snapshot(*rank.engine.device, rank.program(), state);
-    Checkpoints checkpoints(run_, 3);
+    Checkpoints checkpoints(run_, {.newest = 3});
     World& world = *rank.engine.world;
     checkpoints.save(state, slices, {{world.rank(), world.size()}, [&world](const std::string& text) {
                                        return world.exchange().texts(text, "checkpoint");

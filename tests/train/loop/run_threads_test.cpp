@@ -24,6 +24,29 @@ TEST_F(RunThreadsTest, BatchesAndReadBackBesideTheLoop) {
   EXPECT_EQ(CheckpointReader(root_ / "beside").state().step, 8);
 }
 
+TEST_F(RunThreadsTest, SavesBehindTheSteps) {
+  const auto run_it = [](const std::string& name, std::vector<std::string> more) {
+    more.insert(more.end(), {"train.threads=1", "train.checkpoint.every=1"});
+    EXPECT_EQ(run(options(name, more)), ExitCode::done);
+    EXPECT_EQ(checkpoint_steps(root_ / name), (std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8})) << name;
+  };
+  run_it("at_once", {});
+  for (const char* share : {"1", "0.01"}) {
+    const std::string name = std::string("behind") + share;
+    run_it(name, {"train.checkpoint.async=true", std::string("train.checkpoint.async_share=") + share});
+    for (int step = 1; step <= 8; ++step) {
+      const Path at = Path("checkpoints") / ("step-" + std::to_string(step));
+      for (const char* part : {"master", "exp_avg", "exp_avg_sq", "ema"}) {
+        const std::string file = std::string(part) + "-00000-of-00001.safetensors";
+        EXPECT_EQ(read_file(root_ / name / at / file, 1 << 24),
+                  read_file(root_ / "at_once" / at / file, 1 << 24))
+            << name << " " << step << " " << part;
+      }
+    }
+    EXPECT_EQ(metrics(name), metrics("at_once"));
+  }
+}
+
 TEST_F(RunThreadsTest, ASignalOnAnotherThreadSavesAndLeaves) {
   const TrainOptions endless = options("signal", {"train.threads=1", "data.threads=2", "train.steps=100000",
                                                   "train.checkpoint.every=3", "train.validate.every=0"});
