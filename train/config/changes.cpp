@@ -34,6 +34,7 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "data.threads",
     "data.skip",  // has rules of its own (train/loop/data_position.h)
     "optim.skip.max_consecutive",
+    "optim.skip.roll_backs",
 });
 
 constexpr auto kOfARank = std::to_array<std::string_view>({

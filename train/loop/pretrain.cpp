@@ -9,12 +9,13 @@
 #include "core/base/text.h"
 #include "data/batch/dataset.h"
 #include "data/batch/loader.h"
+#include "train/checkpoint/step_writer.h"
 #include "train/config/load.h"
 #include "train/engine/snapshot.h"
 #include "train/huggingface/inheritance.h"
 #include "train/loop/dry_run.h"
 #include "train/loop/memory_fit.h"
-#include "train/loop/signals.h"
+#include "train/loop/roll_back.h"
 #include "train/ranks/bf16_products.h"
 #include "train/report/memory_report.h"
 #include "train/report/model_flops.h"
@@ -127,10 +128,50 @@ void Pretrain::start() {
     const auto all = engine_.world->exchange().texts(claimed, "the run directory");
     if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
+  make_saver();
+}
+
+void Pretrain::make_saver() {
   saver_.emplace(engine_, config_, directory_, lineage_, [this] {
     if (leads_) run_directory_->confirm();
   });
   if (lineage_.parent) saver_->begin_at(first_step_, resumed_sequence_);
+}
+
+bool Pretrain::go_back() {
+  (void)saver_->wait();  // what did not read back is passed over below
+  HostExchange& ranks = engine_.world->exchange();
+  std::string step;
+  if (leads_) {
+    const auto found = step_to_go_back_to(directory_, skips_.taken());
+    if (found) step = step_name(*found);
+  }
+  step = ranks.from_first(step, "the step to go back to");
+  if (step.empty()) return false;
+  if (leads_) log::warn("{}", skips_.what());
+  CheckpointReader checkpoint(directory_ / "checkpoints" / step, Verify::headers);
+  const CheckpointState& state = checkpoint.state();
+  const SequenceRange bad{std::max(skips_.taken().first, state.next_sequence), skips_.taken().last};
+  restore_snapshot(*engine_.device, *engine_.program, checkpoint);
+  const config::RunConfig saved = config::load_text(state.config, "the config of " + step).run;
+  data_ = resumed_position(state, saved, data_.skips, step);
+  data_.skips.add(bad.first, bad.last);
+  batches_->skip(data_.skips);
+  first_step_ = state.step;
+  resumed_sequence_ = state.next_sequence;
+  lineage_.parent = checkpoint.id();
+  skips_.resume(state.counters.at("skipped_total"), 0);
+  validated_.reset();
+  saver_.reset();
+  first_rank_alone(*engine_.world, "the run directory", [this] {
+    run_directory_->go_back(first_step_);
+    metrics_.emplace(directory_ / "metrics.jsonl", first_step_);
+  });
+  make_saver();
+  if (leads_)
+    log::warn("went back to step {}, and leaves out the global sequences {} from now on", first_step_,
+              to_text(std::vector<SkipList::Range>{{bad.first, bad.last}}));
+  return true;
 }
 
 void Pretrain::resume() {
@@ -383,14 +424,8 @@ void Pretrain::report_memory(int64_t step) {
   report_prediction(step, most);
 }
 
-ExitCode Pretrain::run() {
-  const SignalGuard signals;
-  start();
+ExitCode Pretrain::run_steps(const SignalGuard& signals, StepOrder& order) {
   const int64_t steps = config_.train().steps();
-  if (first_step_ >= steps) {
-    log::info("the run has its {} steps already", steps);
-    return ExitCode::done;
-  }
   Loader loader(
       *batches_, data_.sequences, [this](int64_t batch) { return plan_.sequences(first_step_ + batch); },
       steps - first_step_, std::max(1, static_cast<int>(config_.data().threads())));
@@ -399,7 +434,7 @@ ExitCode Pretrain::run() {
   // Results are read one step late, so that a device is never waited for while it could work, and what the
   // ranks tell each other of them one more; where a checkpoint or a validation follows, at once.
   std::optional<Issued> unread;
-  StepOrder order = orders->next(signal_);
+  order = orders->next(signal_);
   for (;; order = orders->next(signal_)) {
     if (order.step == steps) engine_.program->meet_pods();
     const bool stop = order.stop || code != ExitCode::done;
@@ -424,6 +459,23 @@ ExitCode Pretrain::run() {
     }
   }
   saver_->finish();
+  return code;
+}
+
+ExitCode Pretrain::run() {
+  const SignalGuard signals;
+  start();
+  const int64_t steps = config_.train().steps();
+  if (first_step_ >= steps) {
+    log::info("the run has its {} steps already", steps);
+    return ExitCode::done;
+  }
+  StepOrder order;
+  ExitCode code = run_steps(signals, order);
+  for (int64_t back = 0;
+       code == ExitCode::too_many_skips && back < config_.optim().skip().roll_backs() && go_back(); ++back) {
+    code = run_steps(signals, order);
+  }
   if (code == ExitCode::done && order.step < steps) {
     const std::string why = signal_ != 0 ? "signal " + std::to_string(signal_) + " received" : "told to stop";
     if (saver_->step() == order.step) {

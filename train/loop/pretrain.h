@@ -12,6 +12,7 @@
 #include "train/loop/run.h"
 #include "train/loop/run_directory.h"
 #include "train/loop/saver.h"
+#include "train/loop/signals.h"
 #include "train/loop/skip_watch.h"
 #include "train/machine/run_peak.h"
 #include "train/ranks/first_rank.h"
@@ -49,6 +50,13 @@ class Pretrain {
   void resume();
   // Goes on where the checkpoint stands in the data.
   void resume_data(const CheckpointReader& checkpoint, const config::RunConfig& saved);
+  // From the step that it stands at to where the orders end, a signal or skipped steps stop it, which `order`
+  // then is.
+  ExitCode run_steps(const SignalGuard& signals, StepOrder& order);
+  // To a checkpoint before the steps that were skipped, and without the data that they took; false where
+  // there is none.
+  bool go_back();
+  void make_saver();
   Issued issue(const StepOrder& order, const Batch& batch);
   // Takes the result of a step, `steps_ago` before the one issued last, and tells the other ranks of it and
   // of a signal received; false where too many steps in a row were skipped.

@@ -91,12 +91,14 @@ void RunDirectory::begin(int64_t step, const std::string& config_text) {
       if (error) throw SystemError("cannot remove " + (directory_ / name).string(), error.value());
     }
   }
-  if (goes_on_) {
-    const Path checkpoints = directory_ / "checkpoints";
-    const auto left = outside_branch(known_steps(checkpoints, steps_of_run(checkpoints)), step);
-    if (!left.empty()) say(set_aside(checkpoints, step, left, move_rows(directory_)));
-  }
+  if (goes_on_) go_back(step);
   write_file(directory_ / "config.textproto", config_text);
+}
+
+void RunDirectory::go_back(int64_t step) {
+  const Path checkpoints = directory_ / "checkpoints";
+  const auto left = outside_branch(known_steps(checkpoints, steps_of_run(checkpoints)), step);
+  if (!left.empty()) say(set_aside(checkpoints, step, left, move_rows(directory_)));
 }
 
 }  // namespace toroid::train

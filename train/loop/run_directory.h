@@ -33,6 +33,9 @@ class RunDirectory {
   // branch of `step`, with their rows of metrics.jsonl, are set aside; then the config is written.
   void begin(int64_t step, const std::string& config_text);
 
+  // A run that goes on with `step`: later steps, and steps of other branches, are set aside likewise.
+  void go_back(int64_t step);
+
   // SystemError where another process has taken the directory; see DirectoryLock.
   void confirm(std::chrono::milliseconds age = std::chrono::milliseconds(0)) { lock_.confirm(age); }
 

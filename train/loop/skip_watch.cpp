@@ -17,6 +17,8 @@ std::string from_to(int64_t first, int64_t last) {
 void SkipWatch::resume(int64_t total, int64_t in_a_row) {
   total_ = total;
   in_a_row_ = in_a_row;
+  row_.reset();
+  stop_.reset();
 }
 
 void SkipWatch::see(int64_t step, bool skipped, SequenceRange taken) {
@@ -35,12 +37,15 @@ void SkipWatch::see(int64_t step, bool skipped, SequenceRange taken) {
   if (most_ > 0 && in_a_row_ >= most_) stop_ = row_;
 }
 
-std::string SkipWatch::reason(int64_t saved_step, int64_t saved_next) const {
+std::string SkipWatch::what() const {
   require(stop_.has_value(), "there is a reason to stop");
-  std::string text = "training stopped: " + std::to_string(stop_->count) +
-                     " steps in a row were skipped (optim.skip.max_consecutive); step" +
-                     from_to(stop_->first_step, stop_->last_step) + " took the global sequence" +
-                     from_to(stop_->taken.first, stop_->taken.last - 1);
+  return std::to_string(stop_->count) + " steps in a row were skipped (optim.skip.max_consecutive); step" +
+         from_to(stop_->first_step, stop_->last_step) + " took the global sequence" +
+         from_to(stop_->taken.first, stop_->taken.last - 1);
+}
+
+std::string SkipWatch::reason(int64_t saved_step, int64_t saved_next) const {
+  const std::string text = "training stopped: " + what();
   const int64_t first = std::max(stop_->taken.first, saved_step < 0 ? 0 : saved_next);
   const std::string skip = "--set 'data.skip+={ first: " + std::to_string(first) +
                            " last: " + std::to_string(stop_->taken.last) + " }'";
