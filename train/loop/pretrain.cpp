@@ -280,7 +280,7 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
       peak_.share(model_flops_per_step(engine_.program->config(), issued.sequences, tokens) / row.step_s);
   row.skipped = result.skipped;
   row.skipped_total = skips_.total();
-  if (result.skipped) log::warn("step {} skipped: {}", row.step, reason_text(result.reason));
+  if (result.skipped && leads_) log::warn("step {} skipped: {}", row.step, reason_text(result.reason));
   finish_line(issued.step, row);
   if (options_.predict && issued.step > first_step_ && issued.sequences == plan_.most()) {
     phases_.push_back(phases_of(device, issued.marks));
@@ -486,7 +486,7 @@ ExitCode Pretrain::run() {
       log::warn("{}: leaving after step {}, which was not to be saved", why, order.step);
     }
   }
-  if (code == ExitCode::too_many_skips) {
+  if (code == ExitCode::too_many_skips && leads_) {
     log::error("{}", skips_.reason(saver_->step(), saver_->next_sequence()));
   }
   if (tracer_) tracer_->close();

@@ -56,16 +56,16 @@ void Saver::save(CheckpointState state, bool last) {
 }
 
 void Saver::save_now(const CheckpointState& state) {
-  const Clock::time_point since = Clock::now();
+  const Stopwatch since;
   CheckpointState whole = state;
   const auto slices = take_snapshot(*engine_.device, *engine_.program, whole);
   checkpoints_.save(whole, slices, group(), threads_);
-  const Seconds took = Clock::now() - since;
+  const Seconds took = since.elapsed();
   done(state.step, state.next_sequence, took, took);
 }
 
 void Saver::begin(CheckpointState state) {
-  UnderWay now{state.step, state.next_sequence, Clock::now()};
+  UnderWay now{state.step, state.next_sequence, {}, Seconds(0)};
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state);
   ring_.emplace(memory_->bytes());
   behind_.begin(std::move(state), out_of(*ring_, slices), group(), [this] { ring_->leave(); });
@@ -75,7 +75,7 @@ void Saver::begin(CheckpointState state) {
   } catch (const SystemError&) {
     // The thread that writes has failed, and has told so: the ranks hear of it together.
   }
-  under_way_->held_up = Clock::now() - now.since;
+  under_way_->held_up = now.since.elapsed();
 }
 
 void Saver::hear(std::span<const double> all) {
@@ -83,7 +83,7 @@ void Saver::hear(std::span<const double> all) {
   if (!end) return;
   const UnderWay ended = *std::exchange(under_way_, std::nullopt);
   if (end->failure.empty()) {
-    done(ended.step, ended.next_sequence, Clock::now() - ended.since, ended.held_up);
+    done(ended.step, ended.next_sequence, ended.since.elapsed(), ended.held_up);
   } else {
     failed(ended.step, end->failure);
   }
@@ -91,9 +91,15 @@ void Saver::hear(std::span<const double> all) {
 
 void Saver::finish() {
   while (behind_.under_way()) {
+    const Stopwatch since;
     const double mine = told();
-    hear(engine_.world->exchange().numbers(std::span(&mine, 1), "checkpoint"));
-    if (behind_.under_way()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    const auto all = engine_.world->exchange().numbers(std::span(&mine, 1), "checkpoint");
+    under_way_->held_up += since.elapsed();
+    hear(all);
+    if (!behind_.under_way()) return;
+    constexpr std::chrono::milliseconds kPause(5);
+    std::this_thread::sleep_for(kPause);
+    under_way_->held_up += kPause;
   }
 }
 

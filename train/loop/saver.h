@@ -1,7 +1,6 @@
 // When a run's state is saved and how: at once, or behind the steps that follow.
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <optional>
 #include <span>
@@ -49,10 +48,9 @@ class Saver {
   // A save has failed that is not the last one.
   void failed(int64_t step, std::string_view why);
 
-  using Clock = std::chrono::steady_clock;
   struct UnderWay {
     int64_t step = 0, next_sequence = 0;
-    Clock::time_point since;
+    Stopwatch since;
     Seconds held_up{0};
   };
   Engine& engine_;
