@@ -324,8 +324,9 @@ TEST_F(Resume, UnderAnotherLayoutInsideThePodsIsBitEqualInDeterministicMode) {
 
 // A step under each layout, resumed from what the layout before it has saved.
 TEST_F(Resume, ThroughOneLayoutAfterTheOtherGoesOnAsOneRank) {
-  const std::vector<std::string> layouts{"2x2",           "1x1",       "4x1", "model 2 of 2x2",
-                                         "pods 2 of 1x2", "1x4 zero 1"};
+  const std::vector<std::string> layouts{
+      "2x2", "model 2 of 4x4", "1x1",           "model 2 of 4x4", "1x2",           "model 2 of 4x4", "2x4",
+      "4x1", "model 2 of 2x2", "pods 2 of 2x2", "model 2 of 4x4", "pods 2 of 1x2", "1x4 zero 1"};
   for (const bool deterministic : {true, false}) {
     SCOPED_TRACE(deterministic);
     std::vector<double> expected, losses;
