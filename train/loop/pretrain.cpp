@@ -278,6 +278,7 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   row.tokens_per_s = static_cast<double>(issued.sequences * tokens) / row.step_s;
   row.mfu =
       peak_.share(model_flops_per_step(engine_.program->config(), issued.sequences, tokens) / row.step_s);
+  row.saving = saver_->under_way();
   row.skipped = result.skipped;
   row.skipped_total = skips_.total();
   if (result.skipped && leads_) log::warn("step {} skipped: {}", row.step, reason_text(result.reason));

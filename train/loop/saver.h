@@ -34,6 +34,7 @@ class Saver {
   // What the ranks tell each other with every step, and what they have told: hear() makes a save go on.
   double told() const { return behind_.told(); }
   void hear(std::span<const double> all);
+  bool under_way() const { return behind_.under_way(); }
   // Until no save is under way.
   void finish();
   // finish(), and until the last save was read back. False where that found damage.

@@ -79,6 +79,7 @@ void MetricsFile::write(const StepRow& row) {
   json["slowest_rank"] = ranks.slowest;
   json["slowest_own_s"] = number(ranks.own_s.at(static_cast<size_t>(ranks.slowest)));
   json["median_own_s"] = number(ranks.median_own_s());
+  json["saving"] = row.saving;
   json["skipped"] = row.skipped;
   json["skipped_total"] = row.skipped_total;
   line(json.dump());

@@ -21,6 +21,7 @@ struct StepRow {
   double tokens_per_s = 0, step_s = 0;
   std::optional<double> mfu;  // absent until `toroid doctor` has measured the machine
   StepCommunication communication;
+  bool saving = false;  // a save was under way behind it
   bool skipped = false;
   int64_t skipped_total = 0;
 };

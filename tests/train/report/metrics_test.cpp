@@ -65,6 +65,7 @@ TEST_F(Metrics, a_step_says_what_it_was) {
   row.communication.under_way_s = 0.25;
   row.communication.overlap = 0.75;
   row.communication.link_bytes = {10, 20, 30};
+  row.saving = true;
   row.skipped = true;
   row.skipped_total = 4;
   MetricsFile(file_, 0).write(row);
@@ -73,7 +74,7 @@ TEST_F(Metrics, a_step_says_what_it_was) {
       "step": 7, "loss": 0.3333333333333333, "grad_norm": 2.5, "learning_rate": 0.0003, "tokens": 3000000000,
       "tokens_per_s": 1024.5, "step_s": 0.5, "mfu": 0.125, "exposed_s": 0.0625, "communication_s": 0.25,
       "overlap": 0.75, "link_bytes": {"torus_0": 10.0, "torus_1": 20.0, "pods": 30.0}, "slowest_rank": 1,
-      "slowest_own_s": 0.75, "median_own_s": 0.5, "skipped": true, "skipped_total": 4})"));
+      "slowest_own_s": 0.75, "median_own_s": 0.5, "saving": true, "skipped": true, "skipped_total": 4})"));
   EXPECT_EQ(rows()[0]["loss"].get<double>(), 1.0 / 3) << "all digits, so that bits can be compared";
 }
 
