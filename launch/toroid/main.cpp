@@ -40,6 +40,12 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_launch(verbs, plugins);
   launch::add_curves(verbs);
   launch::add_certify(verbs, plugins);
+  launch::add_checkpoint_ls(verbs);
+  launch::add_checkpoint_verify(verbs);
+  launch::add_checkpoint_show(verbs);
+  launch::add_checkpoint_diff(verbs);
+  launch::add_checkpoint_convert(verbs);
+  launch::add_checkpoint_prune(verbs);
   launch::add_mesh(verbs);
   launch::add_simulate(verbs, plugins);
   launch::add_calibrate(verbs, plugins);

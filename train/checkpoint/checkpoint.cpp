@@ -1,7 +1,6 @@
 #include "train/checkpoint/checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
 #include <exception>
 #include <limits>
 #include <optional>
@@ -15,6 +14,7 @@
 #include "train/checkpoint/low_priority.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
+#include "train/checkpoint/slice_name.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -255,17 +255,11 @@ struct CheckpointReader::Impl {
     expect("step", std::to_string(manifest.state.step));
     expect("world_size", std::to_string(manifest.world_size));
     for (const TensorInfo& stored : file.tensors()) {
-      const size_t at = stored.name.find('@');
-      int64_t offset = 0;
-      if (at != std::string::npos) {
-        const char* end = stored.name.data() + stored.name.size();
-        const auto [stop, error] = std::from_chars(stored.name.data() + at + 1, end, offset);
-        if (error != std::errc() || stop != end || offset < 0) {
-          throw UserError(where + ": the slice " + in_quotes(stored.name) +
-                          " does not end in @ and an offset");
-        }
+      const auto name = parse_slice_name(stored.name);
+      if (!name) {
+        throw UserError(where + ": the slice " + in_quotes(stored.name) + " does not end in @ and an offset");
       }
-      const int64_t i = index(std::string_view(stored.name).substr(0, at), entry.part);
+      const int64_t i = index(name->tensor, entry.part);
       if (i < 0)
         throw UserError(where + " has the tensor " + in_quotes(stored.name) +
                         ", which the manifest does not know");
@@ -275,7 +269,7 @@ struct CheckpointReader::Impl {
                         std::string(element_type_name(stored.type)) + ", but the manifest says " +
                         std::string(element_type_name(tensor.type)));
       }
-      tensors[static_cast<size_t>(i)].slices.push_back({&file, &stored, offset});
+      tensors[static_cast<size_t>(i)].slices.push_back({&file, &stored, name->offset});
     }
   }
 

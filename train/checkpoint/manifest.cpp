@@ -94,7 +94,7 @@ std::string manifest_text(Manifest& manifest) {
   return json.dump(1) + "\n";
 }
 
-Manifest parse_manifest(std::string_view text, const std::string& origin) {
+UnsealedManifest parse_unsealed(std::string_view text, const std::string& origin) {
   const JsonDocument document = JsonDocument::parse(text, origin, kManifestLimits);
   const JsonView root = document.root();
   if (!root.has("format") || !root.at("format").is_string() || root.at("format").as_string() != kFormat) {
@@ -134,18 +134,24 @@ Manifest parse_manifest(std::string_view text, const std::string& origin) {
                    " a second time");
     }
   }
-  // The seal comes last, so that a broken manifest is refused for what is wrong with it.
   Json bare = Json::parse(text);
   bare.erase("seal");
   manifest.seal = seal_of(bare);
-  if (root.at("seal").as_string() != manifest.seal) {
-    root.at("seal").refuse("is not the hash of the rest of the manifest, which was changed or damaged");
-  }
   const auto by_part = [](const CheckpointTensor& a, const CheckpointTensor& b) {
     return std::tie(a.part, a.name) < std::tie(b.part, b.name);
   };
   std::sort(manifest.tensors.begin(), manifest.tensors.end(), by_part);
-  return manifest;
+  return {std::move(manifest), root.at("seal").as_string()};
+}
+
+// The seal comes last, so that a broken manifest is refused for what is wrong with it.
+Manifest parse_manifest(std::string_view text, const std::string& origin) {
+  UnsealedManifest parsed = parse_unsealed(text, origin);
+  if (!parsed.sealed()) {
+    throw UserError(in_quotes(origin) +
+                    ": 'seal' is not the hash of the rest of the manifest, which was changed or damaged");
+  }
+  return std::move(parsed.manifest);
 }
 
 Manifest read_manifest(const Path& step_directory) {

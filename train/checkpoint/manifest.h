@@ -30,6 +30,14 @@ std::string manifest_text(Manifest& manifest);
 
 // UserError, naming `origin` and the key, for anything that a save would not have written.
 Manifest parse_manifest(std::string_view text, const std::string& origin);
+// The same of a manifest whose seal may be wrong: for whoever looks for what was damaged. `manifest.seal` is
+// the hash that was found, `stored` the one that the text holds.
+struct UnsealedManifest {
+  Manifest manifest;
+  std::string stored;
+  bool sealed() const { return stored == manifest.seal; }
+};
+UnsealedManifest parse_unsealed(std::string_view text, const std::string& origin);
 Manifest read_manifest(const Path& step_directory);
 
 // Parts and tensors are named by letters, digits, '_', '-' and '.'.

@@ -9,13 +9,14 @@
 
 #include "configs/run.pb.h"
 #include "core/base/error.h"
+#include "core/base/io/fresh_directory.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
 #include "data/tokenizer/tokenizer.h"
 #include "train/checkpoint/checkpoint.h"
+#include "train/checkpoint/convert.h"
 #include "train/config/load.h"
-#include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/inheritance.h"
 #include "train/huggingface/model_config.h"
@@ -67,16 +68,8 @@ std::vector<CheckpointTensor> tensors_of(const CheckpointReader& reader, const D
 
 void write_weights(CheckpointReader& reader, const std::vector<CheckpointTensor>& tensors,
                    const ExportOptions& options) {
-  std::vector<std::vector<TensorSource>> shards(1);
-  int64_t in_shard = 0, total = 0;
+  std::vector<TensorSource> sources;
   for (const CheckpointTensor& tensor : tensors) {
-    const int64_t bytes = tensor.elements * element_bytes(options.type);
-    if (in_shard > 0 && in_shard + bytes > options.shard_bytes) {
-      shards.emplace_back();
-      in_shard = 0;
-    }
-    in_shard += bytes;
-    total += bytes;
     TensorSource source;
     source.name = tensor.name;
     source.type = options.type;
@@ -84,21 +77,9 @@ void write_weights(CheckpointReader& reader, const std::vector<CheckpointTensor>
     source.fill = [&reader, &tensor, type = options.type](int64_t first, std::span<std::byte> out) {
       read_as(reader, tensor, type, first, out);
     };
-    shards.back().push_back(std::move(source));
+    sources.push_back(std::move(source));
   }
-  if (shards.size() == 1) {
-    write_safetensors(options.out / "model.safetensors", std::move(shards[0]));
-    return;
-  }
-  nlohmann::json map = nlohmann::json::object();
-  for (size_t i = 0; i < shards.size(); ++i) {
-    std::array<char, 64> name;
-    std::snprintf(name.data(), name.size(), "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    for (const TensorSource& source : shards[i]) map[source.name] = name.data();
-    write_safetensors(options.out / name.data(), std::move(shards[i]));
-  }
-  const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", map}};
-  write_file(options.out / "model.safetensors.index.json", index.dump(2) + "\n");
+  write_plain_model(options.out, std::move(sources), options.shard_bytes);
 }
 
 // The tokenizer's files: those that were imported as they came, the others made from the model.

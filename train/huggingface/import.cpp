@@ -6,6 +6,7 @@
 
 #include "configs/run.pb.h"
 #include "core/base/error.h"
+#include "core/base/io/fresh_directory.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/model/decoder_config.h"
@@ -13,7 +14,6 @@
 #include "google/protobuf/text_format.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/load.h"
-#include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/inheritance.h"
 #include "train/huggingface/model_config.h"

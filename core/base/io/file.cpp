@@ -81,6 +81,10 @@ void InputFile::drop_cache() const {
   ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
 }
 
+void InputFile::will_read(int64_t offset, int64_t bytes) const {
+  ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+}
+
 std::string read_file(const Path& path, int64_t limit) {
   const InputFile file(path);
   if (file.size() > limit) {

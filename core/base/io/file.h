@@ -41,6 +41,8 @@ class InputFile {
   // Asks the kernel to forget the file's cached pages, so that the next read comes from the disk where that
   // is possible.
   void drop_cache() const;
+  // Asks the kernel to begin reading these bytes, which are wanted soon.
+  void will_read(int64_t offset, int64_t bytes) const;
 
  private:
   Path path_;

@@ -231,29 +231,6 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool metadata_seen_ = false;
 };
 
-std::string read_header(const InputFile& file) {
-  const std::string where = in_quotes(file.path().string());
-  if (file.size() < kLengthBytes) {
-    throw UserError(where + " is not a safetensors file: it has " + std::to_string(file.size()) +
-                    " bytes, and its header length alone takes 8");
-  }
-  std::array<std::byte, kLengthBytes> raw;
-  file.read_at(0, raw);
-  uint64_t length = 0;
-  for (size_t i = 0; i < raw.size(); ++i) length |= std::to_integer<uint64_t>(raw[i]) << (8 * i);
-  if (length > uint64_t{kHeaderLimit}) {
-    throw UserError(where + " is not a safetensors file: its header would have " + std::to_string(length) +
-                    " bytes, and at most " + std::to_string(kHeaderLimit) + " are allowed");
-  }
-  if (static_cast<int64_t>(length) > file.size() - kLengthBytes) {
-    throw UserError(where + " is cut off: its header should have " + std::to_string(length) +
-                    " bytes, but only " + std::to_string(file.size() - kLengthBytes) + " follow");
-  }
-  std::string header(static_cast<size_t>(length), '\0');
-  file.read_at(kLengthBytes, std::as_writable_bytes(std::span(header.data(), header.size())));
-  return header;
-}
-
 template <typename Names>
 std::string suggestion(std::string_view name, const Names& names) {
   std::vector<std::string> known(names.begin(), names.end());
@@ -290,6 +267,29 @@ int64_t tensor_bytes(std::span<const int64_t> shape, ElementType type, const std
     throw UserError(what + " has a shape whose bytes pass 2^63");
   }
   return product;
+}
+
+std::string read_safetensors_header(const InputFile& file) {
+  const std::string where = in_quotes(file.path().string());
+  if (file.size() < kLengthBytes) {
+    throw UserError(where + " is not a safetensors file: it has " + std::to_string(file.size()) +
+                    " bytes, and its header length alone takes 8");
+  }
+  std::array<std::byte, kLengthBytes> raw;
+  file.read_at(0, raw);
+  uint64_t length = 0;
+  for (size_t i = 0; i < raw.size(); ++i) length |= std::to_integer<uint64_t>(raw[i]) << (8 * i);
+  if (length > uint64_t{kHeaderLimit}) {
+    throw UserError(where + " is not a safetensors file: its header would have " + std::to_string(length) +
+                    " bytes, and at most " + std::to_string(kHeaderLimit) + " are allowed");
+  }
+  if (static_cast<int64_t>(length) > file.size() - kLengthBytes) {
+    throw UserError(where + " is cut off: its header should have " + std::to_string(length) +
+                    " bytes, but only " + std::to_string(file.size() - kLengthBytes) + " follow");
+  }
+  std::string header(static_cast<size_t>(length), '\0');
+  file.read_at(kLengthBytes, std::as_writable_bytes(std::span(header.data(), header.size())));
+  return header;
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_bytes,
@@ -341,7 +341,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t file_b
 }
 
 SafetensorsFile::SafetensorsFile(const Path& path, Symlinks symlinks) : file_(path, symlinks) {
-  SafetensorsHeader header = parse_safetensors_header(read_header(file_), file_.size(), path.string());
+  SafetensorsHeader header =
+      parse_safetensors_header(read_safetensors_header(file_), file_.size(), path.string());
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
   by_name_.resize(tensors_.size());

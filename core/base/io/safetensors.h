@@ -83,6 +83,9 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::string_view header, int64_t file_bytes,
                                            const std::string& origin);
 
+// The header of a file as it stands there, its length checked against the file's.
+std::string read_safetensors_header(const InputFile& file);
+
 // A model in a directory: model.safetensors, or the shards that model.safetensors.index.json names. The names
 // in the index must be bare names of files in the directory. What these are is for whoever made the directory
 // to say: in Hugging Face's cache each is a symbolic link to a file elsewhere.

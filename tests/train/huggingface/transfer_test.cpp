@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/base/io/fresh_directory.h"
 #include "core/model/decoder_config.h"
 #include "core/model/model.pb.h"
 #include "tests/core/base/io/temporary_directory.h"
@@ -17,7 +18,6 @@
 #include "tests/train/huggingface/small_model.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/load.h"
-#include "train/huggingface/fresh_directory.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/model_config.h"
 

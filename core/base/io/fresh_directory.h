@@ -12,7 +12,7 @@
 #include "core/base/io/file.h"
 #include "core/base/text.h"
 
-namespace toroid::huggingface {
+namespace toroid {
 
 class FreshDirectory {
  public:
@@ -58,4 +58,4 @@ class FreshDirectory {
   std::optional<DirectoryLock> lock_;  // takes away a directory that was not there and stayed empty
 };
 
-}  // namespace toroid::huggingface
+}  // namespace toroid

@@ -1,0 +1,83 @@
+#include "train/checkpoint/prune.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "core/base/error.h"
+#include "core/base/range.h"
+#include "core/base/text.h"
+#include "train/checkpoint/inventory.h"
+#include "train/checkpoint/step_writer.h"
+
+namespace toroid {
+
+PrunePlan plan_prune(const Path& run, const PruneOptions& options) {
+  check_range("--keep", options.keep, int64_t{1}, int64_t{1} << 40);
+  check_range("--every", options.every, int64_t{0}, int64_t{1} << 40);
+  if (is_checkpoint(run)) {
+    throw UserError(in_quotes(run.string()) + " is one checkpoint; give the run whose older ones are to go");
+  }
+  PrunePlan plan;
+  plan.checkpoints = checkpoints_of(run);
+  const Inventory inventory = list_run(run, {.depth = Depth::lengths});
+  int64_t whole = 0;
+  for (auto listed = inventory.steps.rbegin(); listed != inventory.steps.rend(); ++listed) {
+    const std::string name = step_name(listed->step);
+    if (listed->branch == Branch::aside) {
+      plan.notes.push_back(listed->aside + "/" + name + " was set aside and stays");
+      continue;
+    }
+    if (listed->branch == Branch::left) {
+      plan.notes.push_back(name + " is of a branch that the run has left and stays");
+      continue;
+    }
+    const bool wanted = whole<options.keep, regular = options.every> 0 && listed->step % options.every == 0;
+    if (!wanted && !regular) {
+      plan.remove.insert(plan.remove.begin(), listed->step);
+      plan.bytes_freed += listed->check.bytes;
+      continue;
+    }
+    const StepCheck check =
+        check_step(listed->check.directory, {.depth = Depth::contents, .threads = options.threads});
+    if (check.whole()) {
+      ++whole;
+      plan.keep.insert(plan.keep.begin(), listed->step);
+      plan.bytes_kept += check.bytes;
+    } else if (wanted) {
+      plan.notes.push_back(name + " is damaged, is not counted and stays: " + to_text(check.faults.front()));
+    } else {
+      throw UserError(
+          "nothing was removed, since " + name + ", which --every " + std::to_string(options.every) +
+          " keeps, is damaged; move it away, or prune without --every: " + to_text(check.faults.front()));
+    }
+  }
+  if (whole == 0) {
+    throw UserError("nothing was removed, since none of the run's " + std::to_string(inventory.steps.size()) +
+                    " steps under " + in_quotes(run.string()) + " is whole; see toroid checkpoint verify");
+  }
+  return plan;
+}
+
+int64_t prune(const PrunePlan& plan, const std::function<void()>& may_write) {
+  int64_t removed = 0;
+  for (const int64_t step : plan.remove) {
+    may_write();
+    const Path from = plan.checkpoints / step_name(step);
+    const Path to = plan.checkpoints / (".removing-" + step_name(step));
+    std::error_code error;
+    std::filesystem::remove_all(to, error);  // of a removal that was stopped
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+      throw SystemError(
+          "cannot remove " + in_quotes(from.string()) + " after " + std::to_string(removed) + " others",
+          errno);
+    }
+    sync_directory(plan.checkpoints);
+    std::filesystem::remove_all(to, error);
+    if (error) throw SystemError("cannot remove " + in_quotes(to.string()), error.value());
+    ++removed;
+  }
+  return removed;
+}
+
+}  // namespace toroid
