@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 class PrunedRun : public ::testing::Test {
  protected:
   void SetUp() override {
-    Checkpoints checkpoints(run_.path(), 100, {new_run_id(), {}});
+    Checkpoints checkpoints(run_.path(), {.newest = 100}, {new_run_id(), {}});
     for (const int64_t step : {2, 4, 6, 8, 10}) {
       const SmallRun saved(step);
       checkpoints.save(saved.state, saved.slices);
@@ -96,7 +96,7 @@ TEST_F(PrunedRun, OtherBranchesAreListedAndStay) {
   const std::vector<int64_t> aside = {10};
   set_aside(run_ / "checkpoints", 8, aside, [](const Path&, int64_t) {});
   {  // what else was saved from step 4: 6 is none of its ancestors, so that it cannot be newer than 8
-    Checkpoints checkpoints(run_.path(), 100, {new_run_id(), CheckpointReader(step(4)).id()});
+    Checkpoints checkpoints(run_.path(), {.newest = 100}, {new_run_id(), CheckpointReader(step(4)).id()});
     const SmallRun saved(9);
     checkpoints.save(saved.state, saved.slices);
   }
