@@ -28,6 +28,8 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "train.straggler",
     "train.trace",
     "batch.sequences_per_replica",
+    "batch.on_fewer_pods",
+    "faults",
     "train.init_from",
     "data.directory",
     "data.corpus",

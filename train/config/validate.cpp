@@ -29,6 +29,11 @@ void check_device(const RunConfig& run) {
     throw UserError("zero.gradients is BF16 but device is " + RunConfig::Device_Name(run.device()) +
                     ", whose gradients are fp32; only device: SIM has others");
   }
+  const bool has_faults = run.faults().fault_size() > 0 || run.faults().has_random();
+  if (run.device() == RunConfig::SIM && has_faults) {
+    throw UserError(
+        "faults are set but device is SIM, which computes nothing that could fail; leave them out");
+  }
   if (run.simulate().has_program()) {
     throw UserError("simulate.program is \"" + printable(run.simulate().program()) +
                     "\"; programs had rules of their own and are gone: the player plays all steps, by "
@@ -57,6 +62,13 @@ void check_batch(const RunConfig& run) {
     throw UserError("train.steps (" + std::to_string(run.train().steps()) + ") x " +
                     with_commas(step_tokens) + " tokens a step is more than 2^63 tokens");
   }
+}
+
+void check_fewer_pods(const RunConfig& run) {
+  if (run.batch().on_fewer_pods() != BatchConfig::SCALE || run.batch().ramp_size() == 0) return;
+  throw UserError(
+      "batch.on_fewer_pods is SCALE and batch.ramp is set; a batch that grows with the steps is not scaled "
+      "with the pods: use KEEP, or leave out the ramp");
 }
 
 void check_vocabulary(const RunConfig& run) {
@@ -117,10 +129,12 @@ void validate(const RunConfig& run) {
   train::check(run.train());
   zero::check(run.zero());
   pathways::check(run.pathways());
+  train::check(run.faults());
   optim::check(run.optim());
   if (run.has_data()) data::check(run.data());
   check_layout(run);
   check_batch(run);
+  check_fewer_pods(run);
   check_pods(run);
   check_vocabulary(run);
 }

@@ -56,7 +56,8 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   RunRank rank = meet_ranks(trace);
   Device& device = *rank.device;
   check_memory(config_, *rank.world, device, plugins);
-  engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins);
+  faults_.emplace(config_, rank.world->rank(), rank.world->size());
+  engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins, faults_->adapt());
   const mesh::Mesh& mesh = engine_.layout->mesh();
   meter_.emplace(device, *engine_.world, mesh);
   if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh);
@@ -128,13 +129,19 @@ void Pretrain::start() {
     const auto all = engine_.world->exchange().texts(claimed, "the run directory");
     if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
+  faults_->begin(directory_, leads_);
   make_saver();
 }
 
 void Pretrain::make_saver() {
-  saver_.emplace(engine_, config_, directory_, lineage_, [this] {
-    if (leads_) run_directory_->confirm();
-  });
+  const SaveHooks faults{[this](int64_t step, auto& slices) { faults_->before_save(step, slices); },
+                         [this] { faults_->after_save(); }};
+  saver_.emplace(
+      engine_, config_, directory_, lineage_,
+      [this] {
+        if (leads_) run_directory_->confirm();
+      },
+      faults);
   if (lineage_.parent) saver_->begin_at(first_step_, resumed_sequence_);
 }
 
@@ -448,6 +455,7 @@ ExitCode Pretrain::run_steps(const SignalGuard& signals, StepOrder& order) {
     if (stop || code != ExitCode::done) break;
     if (!unread) paused_ = engine_.device->record(Queue::compute);
 
+    faults_->before_step(order.step + 1, *engine_.device, engine_.program->zero());
     if (tracer_) tracer_->begin_step(order.step + 1);
     const Batch batch = loader.next();
     require(batch.sequences == order.sequences, "an order is of the batch that the plan has for its step");

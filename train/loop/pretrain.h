@@ -8,6 +8,7 @@
 #include "data/batch/batch.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/engine/engine.h"
+#include "train/faults/injector.h"
 #include "train/loop/data_position.h"
 #include "train/loop/run.h"
 #include "train/loop/run_directory.h"
@@ -85,6 +86,7 @@ class Pretrain {
   RunIdentity identity_;
   std::optional<CheckpointReader> from_;  // what the weights are read from, until they are
   optim::Schedule schedule_;
+  std::optional<faults::Injector> faults_;  // that the config inflicts on this rank
   Engine engine_;
   std::optional<StepMeter> meter_;
   StragglerWatch stragglers_;

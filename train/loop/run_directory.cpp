@@ -6,6 +6,7 @@
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "train/checkpoint/aside.h"
+#include "train/faults/record.h"
 #include "train/report/metrics.h"
 
 namespace toroid::train {
@@ -85,7 +86,7 @@ RunDirectory::RunDirectory(const Path& directory, bool again, const Path& resume
 
 void RunDirectory::begin(int64_t step, const std::string& config_text) {
   if (replaces_) {
-    for (const char* name : {"config.textproto", kMetrics, "checkpoints", "huggingface"}) {
+    for (const char* name : {"config.textproto", kMetrics, faults::kRecord, "checkpoints", "huggingface"}) {
       std::error_code error;
       fs::remove_all(directory_ / name, error);
       if (error) throw SystemError("cannot remove " + (directory_ / name).string(), error.value());

@@ -14,10 +14,11 @@
 namespace toroid::train {
 
 Saver::Saver(Engine& engine, const config::RunConfig& run, const Path& directory, const Lineage& lineage,
-             std::function<void()> may_write)
+             std::function<void()> may_write, SaveHooks hooks)
     : engine_(engine),
       config_(run.train().checkpoint()),
       directory_(directory / "checkpoints"),
+      hooks_(std::move(hooks)),
       threads_(engine.device->traits().threads),
       checkpoints_(directory,
                    {.newest = config_.keep(), .every = config_.keep_every(), .best = config_.keep_best()},
@@ -51,6 +52,7 @@ void Saver::save(CheckpointState state, bool last) {
   try {
     config_.async() ? begin(std::move(state)) : save_now(state);
   } catch (const SystemError& error) {
+    hooks_.after();
     failed(step, error.what());
   }
 }
@@ -58,8 +60,10 @@ void Saver::save(CheckpointState state, bool last) {
 void Saver::save_now(const CheckpointState& state) {
   const Stopwatch since;
   CheckpointState whole = state;
-  const auto slices = take_snapshot(*engine_.device, *engine_.program, whole);
+  auto slices = take_snapshot(*engine_.device, *engine_.program, whole);
+  hooks_.before(state.step, slices);
   checkpoints_.save(whole, slices, group(), threads_);
+  hooks_.after();
   const Seconds took = since.elapsed();
   done(state.step, state.next_sequence, took, took);
 }
@@ -68,7 +72,9 @@ void Saver::begin(CheckpointState state) {
   UnderWay now{state.step, state.next_sequence, {}, Seconds(0)};
   const auto slices = take_snapshot(*engine_.device, *engine_.program, state);
   ring_.emplace(memory_->bytes());
-  behind_.begin(std::move(state), out_of(*ring_, slices), group(), [this] { ring_->leave(); });
+  auto handed_over = out_of(*ring_, slices);
+  hooks_.before(state.step, handed_over);
+  behind_.begin(std::move(state), std::move(handed_over), group(), [this] { ring_->leave(); });
   under_way_ = now;
   try {
     stage(slices, *ring_);
@@ -81,6 +87,7 @@ void Saver::begin(CheckpointState state) {
 void Saver::hear(std::span<const double> all) {
   const auto end = behind_.hear(all, group());
   if (!end) return;
+  hooks_.after();
   const UnderWay ended = *std::exchange(under_way_, std::nullopt);
   if (end->failure.empty()) {
     done(ended.step, ended.next_sequence, ended.since.elapsed(), ended.held_up);

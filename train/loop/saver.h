@@ -12,11 +12,19 @@
 
 namespace toroid::train {
 
+// What comes before a rank's slices are written, and once that is over, whichever way it ended: where faults
+// are rehearsed.
+struct SaveHooks {
+  std::function<void(int64_t step, std::vector<TensorSlice>& slices)> before =
+      [](int64_t, std::vector<TensorSlice>&) {};
+  std::function<void()> after = [] {};
+};
+
 class Saver {
  public:
   // `engine` outlives this; on all ranks together. `may_write` as Checkpoints has it.
   Saver(Engine& engine, const config::RunConfig& run, const Path& directory, const Lineage& lineage,
-        std::function<void()> may_write);
+        std::function<void()> may_write, SaveHooks hooks = {});
   ~Saver();
   Saver(const Saver&) = delete;  // threads work on it
   Saver& operator=(const Saver&) = delete;
@@ -57,6 +65,7 @@ class Saver {
   Engine& engine_;
   config::CheckpointConfig config_;
   Path directory_;
+  SaveHooks hooks_;
   int threads_;
   int64_t step_ = -1, next_sequence_ = 0;
   Checkpoints checkpoints_;

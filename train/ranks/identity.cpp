@@ -185,7 +185,14 @@ Changes changes_since(const CheckpointState& saved, const config::RunConfig& bef
   Changes out;
   RunIdentity after;
   after.parts.assign(now.parts.begin(), after_config(now));
+  // With fewer pods the run takes as large a part of its batch, as its config says.
+  const std::string* const fewer_pods = after.find("batch.on_fewer_pods");
+  const bool scales = fewer_pods != nullptr && *fewer_pods == "SCALE";
   for (const Difference& change : differences(config_of(before), after)) {
+    if (scales && change.name == "batch.global_sequences") {
+      out.of_machine.push_back(line(change));
+      continue;
+    }
     if (!config::may_change(change.name)) out.of_weights.push_back(line(change));
   }
   for (auto part = after_config(now); part != now.parts.end(); ++part) {
