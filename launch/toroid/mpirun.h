@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/io/file.h"
+#include "launch/toroid/command.h"
 
 namespace toroid::launch {
 
@@ -27,15 +28,6 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
 // As one would type it, each word quoted where a shell would need it.
 std::string shell_text(const std::vector<std::string>& command);
 
-// How the command ended.
-struct Ended {
-  int status = 0;     // of waitpid
-  int signalled = 0;  // the last signal that this process was sent meanwhile; 0: none
-};
-// Runs it to its end, passing on SIGINT and SIGUSR1, and SIGTERM as SIGUSR1 when it comes first. Where this
-// process is killed, the command gets SIGTERM. SystemError where it cannot be started.
-Ended run_command(const std::vector<std::string>& command);
-
 // The exit code of a job whose mpirun ended so, by the table of docs/exit_codes.md: the ranks' own where they
 // have one. SystemError where mpirun failed and not a rank.
 int exit_of_job(const Ended& ended);
@@ -43,7 +35,10 @@ int exit_of_job(const Ended& ended);
 // All of it: looks whether this machine has what the ranks need (SystemError says what it lacks), sweeps what
 // killed jobs left, runs them, and returns what the ranks ended with, or 128 + the signal that ended them.
 int run_job(const MpiJob& job, const std::vector<std::string>& arguments);
-// The same in a directory that the caller has, of ranks on this machine.
+// The same, and how mpirun ended.
+Ended run_ranks(const MpiJob& job, const std::vector<std::string>& arguments, SignalForwarding& signals,
+                const Onlooker& onlooker);
+// run_job() in a directory that the caller has, of ranks on this machine.
 int run_job(const MpiJob& job, const Path& directory, const std::vector<std::string>& arguments);
 
 }  // namespace toroid::launch
