@@ -95,7 +95,7 @@ std::vector<std::string> environment_of_a_start() {
   return out;
 }
 
-constexpr Seconds kGrace{2};      // for processes that mpirun has left
+constexpr Seconds kGrace{1};      // for processes that mpirun has left
 constexpr Seconds kPatience{10};  // from SIGTERM to SIGKILL
 
 // Processes of the command that outlive it become ours, since this process adopts them, and are ended.

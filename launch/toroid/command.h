@@ -60,7 +60,7 @@ struct Ended {
 };
 
 // Runs it to its end. Where this process is killed, the command gets SIGTERM. Its own processes that outlive
-// it, stopped ones too, are ended two seconds later: where mpirun is killed, no rank stays. SystemError where
+// it, stopped ones too, are ended a second later: where mpirun is killed, no rank stays. SystemError where
 // it cannot be started.
 Ended run_command(const std::vector<std::string>& command, SignalForwarding& signals,
                   const Onlooker& onlooker = {});

@@ -28,6 +28,11 @@ void add(uint64_t& mark, const Path& path) {
   mark = mix(mark, static_cast<uint64_t>(status.st_mtim.tv_nsec));
 }
 
+uint64_t file_of(const Path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
+}
+
 // Of the metrics and of the checkpoints, those that are being written included.
 uint64_t mark_of(const Path& run) {
   namespace fs = std::filesystem;
@@ -74,21 +79,18 @@ void Heartbeat::begin() {
   said_ = 0;
   mark_ = mark_of(run_);
   step_.reset();
-  step_before_ = last_step(run_);
+  rows_before_ = file_of(run_ / "metrics.jsonl");
 }
 
-void Heartbeat::look(int64_t said) {
+void Heartbeat::look(int64_t said, int64_t resumed) {
   const uint64_t mark = mark_of(run_);
   if (mark == mark_ && said == said_) return;
-  if (mark != mark_) {
-    // A resumed run first drops the rows of steps that come again.
-    const std::optional<int64_t> last = last_step(run_);
-    const bool dropped = step_before_ && (!last || *last < *step_before_);
-    if (dropped) step_before_ = last;
-    if (last && (!step_before_ || *last > *step_before_)) {
-      if (step_) longest_ = std::max(longest_, since_.elapsed());
-      step_ = last;
-    }
+  const std::optional<int64_t> last = last_step(run_);
+  // Rows of an earlier start are no steps of this one.
+  const bool is_new = file_of(run_ / "metrics.jsonl") != rows_before_;
+  if (is_new && last && *last > std::max(resumed, step_.value_or(0))) {
+    if (step_) longest_ = std::max(longest_, since_.elapsed());
+    step_ = last;
   }
   mark_ = mark;
   said_ = said;

@@ -20,8 +20,9 @@ class Heartbeat {
   // `first`: until the first step of a start, in which ranks meet and load what they go on from.
   Heartbeat(Path run, Seconds floor, Seconds first) : run_(std::move(run)), floor_(floor), first_(first) {}
 
-  // Looks for one; `said`: bytes that the job has said, each of which is one.
-  void look(int64_t said);
+  // Looks for one; `said`: bytes that the job has said, each of which is one; `resumed`: the step that it
+  // goes on from, as far as is known.
+  void look(int64_t said, int64_t resumed);
   // Of this start: the steps that it has done.
   std::optional<int64_t> step() const { return step_; }
   Seconds silent() const { return since_.elapsed(); }
@@ -36,7 +37,8 @@ class Heartbeat {
   Stopwatch since_;
   int64_t said_ = 0;
   uint64_t mark_ = 0;  // of what the directory showed last
-  std::optional<int64_t> step_, step_before_;
+  std::optional<int64_t> step_;
+  uint64_t rows_before_ = 0;  // the file of metrics that an earlier start left; each has one of its own
 };
 
 }  // namespace toroid::launch

@@ -188,7 +188,7 @@ int Supervisor::run_job(const Start& start) {
 }
 
 Ask Supervisor::look() {
-  heart_.look(voice_.bytes());
+  heart_.look(voice_.bytes(), voice_.resumed().value_or(0));
   note_recovery();
   if (heart_.silent() > heart_.limit()) {
     const std::string stopped = describe_stopped(ranks_below(::getpid()));
@@ -220,6 +220,8 @@ void Supervisor::note_recovery() {
 }
 
 void Supervisor::note_end(int code) {
+  heart_.look(voice_.bytes(), voice_.resumed().value_or(0));
+  note_recovery();
   if (!recovered_) {
     incidents_.latest()->resumed = voice_.resumed();
     recovered_ = true;
