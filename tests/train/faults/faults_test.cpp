@@ -220,7 +220,7 @@ TEST_F(FaultyRuns, other_faults_are_no_change_of_a_run) {
   ASSERT_EQ(train_with("other", {"optim.schedule={ constant { peak: 1e-3 } }", "train.steps=2"}),
             ExitCode::done);
   train::TrainOptions more = options(
-      "other", {"optim.schedule={ constant { peak: 1e-3 } }", "train.steps=3", "train.deterministic=true",
+      "other", {"optim.schedule={ constant { peak: 1e-3 } }", "train.steps=3",
                 "batch.on_fewer_pods=SCALE", "faults.random={ mean_steps: 1e9 kinds: [KILL] }"});
   more.resume = root_ / "other";
   EXPECT_EQ(run(more), ExitCode::done);
