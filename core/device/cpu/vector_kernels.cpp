@@ -8,6 +8,7 @@ void add_vector_kernels(KernelRegistry& registry) {
   add_activation_kernels(registry);
   add_embedding_kernels(registry);
   add_reduce_kernels(registry);
+  add_checksum_kernels(registry);
   add_elementwise_kernels(registry);
   add_init_kernels(registry);
   add_update_kernels(registry);

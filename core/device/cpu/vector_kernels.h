@@ -15,6 +15,7 @@ void add_rope_kernels(KernelRegistry& registry);
 void add_activation_kernels(KernelRegistry& registry);
 void add_embedding_kernels(KernelRegistry& registry);
 void add_reduce_kernels(KernelRegistry& registry);
+void add_checksum_kernels(KernelRegistry& registry);
 void add_elementwise_kernels(KernelRegistry& registry);
 void add_init_kernels(KernelRegistry& registry);
 void add_update_kernels(KernelRegistry& registry);

@@ -9,6 +9,7 @@ namespace cuda {
 
 void add_vector_kernels(KernelRegistry& registry) {
   add_activation_kernels(registry);
+  add_checksum_kernels(registry);
   add_elementwise_kernels(registry);
   add_embedding_kernels(registry);
   add_loss_kernels(registry);

@@ -1,6 +1,6 @@
 # The device and its kernels: compiled for GPUs in this folder, and for the host in tests/core/device/cuda.
 set(toroid_cuda_kernels activation.cu attention.cu attention_grad.cu attention_grad_keys.cu
-                        attention_grad_queries.cu elementwise.cu embedding.cu loss.cu mirror.cu norm.cu product_tree.cu
+                        attention_grad_queries.cu checksum.cu elementwise.cu embedding.cu loss.cu mirror.cu norm.cu product_tree.cu
                         reduce.cu rope.cu update.cu wire.cu)
 set(toroid_cuda_sources calls.cpp cublas.cpp cuda_device.cpp cuda_kernels.cpp gpus.cpp loss_products.cpp matmul.cpp
                         pinned.cpp symmetric_product.cpp timeline.cpp)

@@ -1,6 +1,9 @@
 // Reductions, the verdict on a step and the update rules: all fp32 vectors of n elements.
 #include <cmath>
+#include <set>
+#include <vector>
 
+#include "core/op/checksum.h"
 #include "core/op/combine.h"
 #include "core/op/elementwise.h"
 #include "core/op/momentum.h"
@@ -24,6 +27,45 @@ TEST_P(KernelContract, sum_squares) {
           return op::sum_squares(bench.normal(DType::f32, {n}), bench.output(DType::f32, {blocks}));
         },
         {.length = 16});
+  }
+}
+
+TEST_P(KernelContract, checksum) {
+  if (!has(op::checksum_kind)) GTEST_SKIP();
+  for (const int64_t n : kLengths) {
+    for (const int64_t arrays : {1, 3}) {
+      const auto build = [&](Workbench& bench) {
+        std::vector<Tensor> of;
+        for (int64_t i = 0; i < arrays; ++i) of.push_back(bench.normal(DType::f32, {n}));
+        return op::checksum(of, bench.output(DType::i64, {arrays * op::checksum_blocks(n), 2}));
+      };
+      expect_agreement(build, {});
+    }
+  }
+}
+
+TEST_P(KernelContract, compare_checksums) {
+  if (!has(op::compare_checksums_kind)) GTEST_SKIP();
+  for (const int64_t n : {1, 2, 300, 1000}) {
+    for (const std::vector<int64_t>& differing :
+         {std::vector<int64_t>{}, std::vector<int64_t>{0}, std::vector<int64_t>{n - 1, n / 2}}) {
+      const auto build = [&](Workbench& bench) {
+        const Tensor expected = bench.output(DType::i64, {n, 2}), found = bench.output(DType::i64, {n, 2});
+        for (int64_t i = 0; i < 2 * n; ++i) {
+          expected.as<uint64_t>()[i] = found.as<uint64_t>()[i] =
+              static_cast<uint64_t>(i + 1) * 0x9e3779b97f4a7c15u;
+        }
+        for (const int64_t row : differing) found.as<uint64_t>()[2 * row + 1] -= 77;
+        return op::compare_checksums(expected, found, bench.output(DType::i64, {op::kDifferingSize}));
+      };
+      expect_agreement(build, {});
+      Workbench bench(devices());
+      const Call call = build(bench);
+      bench.run(call);
+      const std::set<int64_t> rows(differing.begin(), differing.end());
+      EXPECT_EQ(call[2].as<const int64_t>()[op::Differing::count], static_cast<int64_t>(rows.size()));
+      EXPECT_EQ(call[2].as<const int64_t>()[op::Differing::first], rows.empty() ? 0 : *rows.begin());
+    }
   }
 }
 

@@ -22,7 +22,8 @@ struct DeviceSource {
 };
 std::ostream& operator<<(std::ostream& out, const DeviceSource& source);  // the name, for GoogleTest
 
-// How far an output may be from the reference. An element's bound is the rounding of its own type plus
+// How far an output may be from the reference. Integers are equal. An element's bound is the rounding of its
+// own type plus
 //   epsilon(intermediate) * (8 + 2 sqrt(length)) * largest
 // where `length` is the number of terms in its sum and `largest` the output's largest element, or `scale`
 // where cancellation may leave less.

@@ -1,0 +1,91 @@
+// Checksums of blocks, a team each, and where two tables of them differ. Sums of integers have no order.
+#include <cstdint>
+
+#include "core/device/cuda/launch.h"
+#include "core/device/cuda/vector_kernels.h"
+#include "core/op/checksum.h"
+
+namespace toroid::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct ChecksumArgs {
+  const uint32_t* x;
+  int64_t n;
+  uint64_t* sums;
+};
+struct ChecksumBlock {
+  template <class Team>
+  TOROID_DEVICE void operator()(Team& team, const ChecksumArgs& a) const {
+    const int64_t first = team.index() * op::kChecksumBlock, left = a.n - first;
+    const int count =
+        left < op::kChecksumBlock ? static_cast<int>(left) : static_cast<int>(op::kChecksumBlock);
+    Own<Team, uint64_t> own, own_weighted;
+    sweep<1>(team, count, [&](const auto& at) {
+      const uint64_t word = a.x[first + at.i];
+      own[at] += word;
+      own_weighted[at] += static_cast<uint64_t>(at.i + 1) * word;
+    });
+    const uint64_t total = meet_in_sum<Team, uint64_t>(team, own);
+    const uint64_t weighted = meet_in_sum<Team, uint64_t>(team, own_weighted);
+    once(team, [&](const auto&) {
+      a.sums[2 * team.index()] = total;
+      a.sums[2 * team.index() + 1] = weighted;
+    });
+  }
+};
+
+struct CompareArgs {
+  const uint64_t *expected, *found;
+  int rows;
+  uint64_t* out;
+};
+struct Compare {
+  template <class Team>
+  TOROID_DEVICE void operator()(Team& team, const CompareArgs& a) const {
+    Own<Team, uint64_t> own;
+    Own<Team, int> own_last;  // rows - its number, so that 0 is none and the largest the first
+    sweep<1>(team, a.rows, [&](const auto& at) {
+      const bool same =
+          a.expected[2 * at.i] == a.found[2 * at.i] && a.expected[2 * at.i + 1] == a.found[2 * at.i + 1];
+      if (same) return;
+      own[at] += 1;
+      if (own_last[at] == 0) own_last[at] = a.rows - at.i;
+    });
+    const uint64_t count = meet_in_sum<Team, uint64_t>(team, own);
+    const int last = team.meet(own_last, [](int x, int y) { return x < y ? y : x; });
+    once(team, [&](const auto&) {
+      const int row = last == 0 ? 0 : a.rows - last;
+      a.out[op::Differing::count] = count;
+      a.out[op::Differing::first] = static_cast<uint64_t>(row);
+      a.out[op::Differing::sum] = count == 0 ? 0 : a.found[2 * row] - a.expected[2 * row];
+      a.out[op::Differing::weighted] = count == 0 ? 0 : a.found[2 * row + 1] - a.expected[2 * row + 1];
+    });
+  }
+};
+
+void checksum(const Call& call, const LaunchContext& context) {
+  const int64_t n = call[0].elements(), blocks = op::checksum_blocks(n);
+  auto* sums = call.operands.back().tensor.as<uint64_t>();
+  for (size_t array = 0; array + 1 < call.operands.size(); ++array, sums += 2 * blocks) {
+    launch<ChecksumBlock, kThreads>(stream_of(context), blocks,
+                                    ChecksumArgs{call[array].as<const uint32_t>(), n, sums});
+  }
+}
+
+void compare(const Call& call, const LaunchContext& context) {
+  require(call[0].rows() < int64_t{1} << 31, "a table of checksums has fewer than 2^31 rows");
+  launch<Compare, kThreads>(stream_of(context), 1,
+                            CompareArgs{call[0].as<const uint64_t>(), call[1].as<const uint64_t>(),
+                                        static_cast<int>(call[0].rows()), call[2].as<uint64_t>()});
+}
+
+}  // namespace
+
+void add_checksum_kernels(KernelRegistry& registry) {
+  registry.add(op::checksum_kind, {checksum});
+  registry.add(op::compare_checksums_kind, {compare});
+}
+
+}  // namespace toroid::cuda
