@@ -1,10 +1,12 @@
 // The exception family. Throw UserError for bad input (say what was found, what was expected, what to do),
 // SystemError where the machine failed (disk, memory, network), PeerError where another rank is the cause,
-// InternalError for a bug. Only main ends the process.
+// CorruptionError where bits are found to have changed, InternalError for a bug. Only main ends the process.
 #pragma once
 
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace toroid {
 
@@ -17,6 +19,7 @@ enum class ExitCode : int {
   saved_on_signal = 75,
   lost_peer = 76,
   too_many_skips = 77,
+  corrupted = 78,
 };
 
 class Error : public std::runtime_error {
@@ -49,6 +52,26 @@ class InternalError : public Error {
 class PeerError : public Error {
  public:
   explicit PeerError(const std::string& message) : Error(ExitCode::lost_peer, message) {}
+};
+
+// Silent corruption as a detector found it (docs/operations.md).
+struct Finding {
+  std::string detector;         // "wire"
+  int rank = -1, other = -1;    // of the world: whose it is, as far as is known, and the other end of a wire
+  std::optional<bool> lasting;  // whether it came again when it was tried again; nothing: it was not
+  std::string what;
+};
+
+class CorruptionError : public Error {
+ public:
+  explicit CorruptionError(Finding finding)
+      : Error(ExitCode::corrupted, "silent corruption (" + finding.detector + "): " + finding.what +
+                                       "; start again with --resume, from a checkpoint before it"),
+        finding_(std::move(finding)) {}
+  const Finding& finding() const { return finding_; }
+
+ private:
+  Finding finding_;
 };
 
 // Throws InternalError unless `condition` holds. For relations that only a bug can break.

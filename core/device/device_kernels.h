@@ -14,7 +14,10 @@ struct DeviceTraits {
   bool packs = true;  // whether products want their weights packed; else they read them where they lie
   int64_t logits_at_once = int64_t{1}
                            << 24;  // elements that a loss in blocks has, where the config says nothing
-  int64_t memory_unit = 256;       // bytes, of which its blocks of memory are whole numbers
+  // Elements of each array that a pass over several goes over at a time where another pass over the same ones
+  // follows, so that they are in the caches still; 0: all of them.
+  int64_t elements_at_once = 0;
+  int64_t memory_unit = 256;  // bytes, of which its blocks of memory are whole numbers
   // Bytes of a weight [n, k] in a packed layout; none: as many as in a plain one.
   std::function<int64_t(DType type, const Shape& shape, Layout layout)> packed_size = {};
 

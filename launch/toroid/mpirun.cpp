@@ -125,6 +125,7 @@ int exit_of_job(const Ended& ended) {
     case static_cast<int>(ExitCode::saved_on_signal):
     case static_cast<int>(ExitCode::lost_peer):
     case static_cast<int>(ExitCode::too_many_skips):
+    case static_cast<int>(ExitCode::corrupted):
       return code;
     case kInternalErrorOfARank:
       return static_cast<int>(ExitCode::internal_error);

@@ -118,6 +118,7 @@ void ScheduledCommunicator::issue_round(MessageJob job, std::vector<Operand> ope
                                         const CollectiveInfo& said) {
   ++sequence_;
   job.segment_bytes = segment_bytes_for(algorithm, members().size());
+  job.checks = checks();
   count(job, members(), *group_->traffic);
   const Tensor scratch = staging(staging_bytes(job));
   if (scratch) operands.push_back({scratch, Access::inout});

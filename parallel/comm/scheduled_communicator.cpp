@@ -141,7 +141,12 @@ HostJob ScheduledCommunicator::host_job(const Work& work) const {
   job.root = work.root;
   job.in = work.in.data();
   job.out = work.out.data();
+  job.checks = checks();
   return job;
+}
+
+WireChecks* ScheduledCommunicator::checks() const {
+  return group_->checks != nullptr && group_->checks->takes(sequence_) ? group_->checks.get() : nullptr;
 }
 
 std::unique_ptr<Transfer> ScheduledCommunicator::by_host(const Work& work, Method method,
@@ -186,9 +191,10 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std:
   between.segment_bytes = segment_bytes_for(Algorithm::ring, members().size());
   int64_t needed = staging_bytes(between);
   if (sums(work.operation)) needed = std::max(needed, host_staging_bytes(sum, per_host));
+  if (gathers) needed = std::max(needed, host_staging_bytes(spread, per_host));
   const Tensor scratch = staging(needed);
   if (scratch) operands.push_back({scratch, Access::inout});
-  sum.staging = between.staging = scratch.data();
+  sum.staging = spread.staging = between.staging = scratch.data();
   count(between, members(), *group_->traffic);
   std::vector<std::unique_ptr<WatchedTransfer>> parts;
   const bool recorded = transports_.board == nullptr;
@@ -196,12 +202,12 @@ std::unique_ptr<Transfer> ScheduledCommunicator::by_hosts(const Work& work, std:
     count(job, on_host_->members, *group_->traffic);
     job.ticket = ++ticket_;
     if (recorded) return;
-    parts.push_back(
-        std::make_unique<HostTransfer>(on_host_, 0, info, *transports_.board, *transports_.memory, job));
+    parts.push_back(std::make_unique<HostTransfer>(on_host_, sequence_, info, *transports_.board,
+                                                   *transports_.memory, job));
   };
   if (sums(work.operation)) add_host_part(sum);
   if (!recorded) {
-    parts.push_back(std::make_unique<MessageTransfer>(unwatched_, 0, info, *transports_.transport,
+    parts.push_back(std::make_unique<MessageTransfer>(unwatched_, sequence_, info, *transports_.transport,
                                                       channel_of(info), std::move(between)));
   }
   if (gathers) add_host_part(spread);
@@ -223,7 +229,7 @@ bool ScheduledCommunicator::serves(const Method& method, Operation operation, in
       return transports_.every_host_reads && spans_hosts(members()) &&
              (operation == Operation::all_gather || sums(operation));
     case Method::By::library:
-      return !given && transports_.has_library &&
+      return !given && group_->checks == nullptr && transports_.has_library &&
              (transports_.library == nullptr ||
               transports_.library->serves(operation, type, how, bytes / bytes_of(type)));
   }
@@ -265,6 +271,7 @@ MessageJob ScheduledCommunicator::message_job(const Work& work, schedule::Plan p
   job.elements = work.elements;
   job.how = work.how;
   job.bf16_wire = rounds_on_the_way(work, Method::By::hierarchical);
+  job.checks = checks();
   job.sent = work.in.data();
   job.received = work.out.data();
   const int64_t share = work.elements / members().size() * bytes_of(work.type);
@@ -435,6 +442,7 @@ void ScheduledCommunicator::exchange(const Tensor& tensor, int peer, bool receiv
   job.elements = tensor.elements();
   job.sent = job.received = tensor.data();
   job.segment_bytes = segment_bytes_for(Algorithm::direct, 1);
+  job.checks = group_->checks.get();
   count(job, members(), *group_->traffic);
   const CollectiveInfo said = describe((receive ? "receive from rank " : "send to rank ") +
                                            std::to_string(members().ranks[static_cast<size_t>(peer)]),

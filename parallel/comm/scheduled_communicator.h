@@ -4,7 +4,7 @@
 //   relay     a few ranks of one host, through memory that all map (relay_transfer.h);
 //   hierarchical  ranks of a host read, and each exchanges its part with those that have its place on the
 //                 other hosts, by messages: as many bytes leave a host as must;
-//   library   the transport itself (library_transfer.h);
+//   library   the transport itself, whose bytes nobody checks (library_transfer.h);
 //   messages  a schedule's moves (message_transfer.h).
 // Where nothing else is asked for or measured to be better, ranks of a host read; where they must not, they
 // relay; all others send messages, by an algorithm that suits size and shape. On a device without numbers
@@ -114,6 +114,7 @@ class ScheduledCommunicator final : public Communicator {
                                     CollectiveInfo info);
   std::unique_ptr<Transfer> by_hosts(const Work& work, std::vector<Operand>& operands, CollectiveInfo info);
   HostJob host_job(const Work& work) const;
+  WireChecks* checks() const;  // of the call under way; nullptr: it is not checked
   bool rounds_on_the_way(const Work& work, const Method& method) const;
   MessageJob message_job(const Work& work, schedule::Plan plan) const;
   const schedule::Plan& planned(schedule::Algorithm algorithm, schedule::Operation operation, int root);

@@ -120,6 +120,7 @@ std::unique_ptr<Communicator> World::group(Device& device, Queue queue, std::str
     members.host_by_host = host(i) == host(i - i % static_cast<size_t>(members.per_host));
   state->watch = watch_;
   state->traffic = traffic_;
+  state->checks = checks_;
   if (by_device)
     return device_groups_->make(device, queue, std::move(axis), std::move(state), shape, options);
   return make_group(device, queue, std::move(axis), std::move(state), shape, options);
@@ -134,6 +135,10 @@ std::unique_ptr<Communicator> World::make_group(Device& device, Queue queue, std
   if (transports.has_library && wants_library(options, members)) transports.library = library(members);
   return std::make_unique<ScheduledCommunicator>(device, queue, std::move(axis), std::move(state), shape,
                                                  std::move(transports), options);
+}
+
+void World::check_wire(int64_t every, std::vector<std::string> hosts) {
+  checks_ = std::make_shared<WireChecks>(every, std::move(hosts));
 }
 
 int World::ranks_per_host(const std::vector<int>& world_ranks) const {

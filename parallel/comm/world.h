@@ -51,6 +51,10 @@ class World {
   // From now on `groups` makes the groups of the devices that it serves. All ranks of the world then make as
   // many groups on such a device, in the same order.
   void carry_out_by(std::shared_ptr<DeviceGroups> groups) { device_groups_ = std::move(groups); }
+  // From now on groups check what their ranks receive of each other, of one collective in `every`. All ranks
+  // of the world call it among the groups that they make; `hosts`: theirs, by name.
+  void check_wire(int64_t every, std::vector<std::string> hosts);
+  const WireChecks* wire_checks() const { return checks_.get(); }  // nullptr: there are none
   // Where this rank's device takes memory from that its peers on the host read in place; nullptr: there is
   // none.
   virtual std::shared_ptr<cpu::PageSource> pages() { return nullptr; }
@@ -113,6 +117,7 @@ class World {
   std::vector<int> hosts_;  // by rank of the world
   std::shared_ptr<Watch> watch_;
   std::shared_ptr<Traffic> traffic_;
+  std::shared_ptr<WireChecks> checks_;
   int groups_ = 0;
   std::unique_ptr<HostExchange> exchange_;
   std::shared_ptr<DeviceGroups> device_groups_;

@@ -53,6 +53,7 @@ class Pods {
 
   // The rows of all pods, in the order of the pods: losses and norms.
   virtual Array gather(Array own, const CollectiveLabel& label) = 0;
+  // Written in begin(), commit() and meet() alone, so that what else changes it is found to be a fault.
   virtual std::vector<KeptPart> kept(size_t shard) const = 0;
 };
 

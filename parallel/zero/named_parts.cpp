@@ -57,6 +57,40 @@ std::vector<NamedTensor> Zero::parts() const {
   return out;
 }
 
+void Zero::make_checksums() {
+  std::vector<StateChecksums::Group> groups;
+  const bool apart = pods_->apart();
+  for (size_t u = 0; u < units_.size(); ++u) {
+    Held& held = held_[u];
+    for (size_t t = 0; t < units_[u].slices.size(); ++t) {
+      const Run own = own_run(u, t);
+      if (own.elements() == 0) continue;
+      Stated& stated = held.stated[t];
+      const auto run = [&](const Array& array) {
+        return array.tensor.slice_rows(own.first - held.begin, own.elements());
+      };
+      StateChecksums::Group group{{run(held.master)}, stated.told.name, {"master"}, !stated.whole, !apart};
+      group.arrays.insert(group.arrays.end(), stated.states.begin(), stated.states.end());
+      group.parts.insert(group.parts.end(), stated.names.begin(), stated.names.end());
+      if (held.ema.tensor) {
+        group.arrays.push_back(run(held.ema));
+        group.parts.emplace_back("ema");
+      }
+      stated.checksums = groups.size();
+      groups.push_back(std::move(group));
+    }
+    for (const pathways::KeptPart& kept : pods_->kept(u)) {
+      groups.push_back({{kept.values}, units_[u].spec.name, {std::string(kept.part)}, false, !kept.own});
+    }
+  }
+  for (const WholeMatrices::Kept& kept : whole_->kept()) {
+    const Tensor values = kept.values.tensor.reshape({kept.values.tensor.elements()});
+    const std::string& name = units_[kept.unit].spec.tensors[kept.tensor].name;
+    groups.push_back({{values}, name, {kept.name}, false, !apart});
+  }
+  checksums_.emplace(device_, std::move(groups), options_.checksums_every, device_.traits().elements_at_once);
+}
+
 std::vector<NamedTensor> Zero::gradient_tensors() const {
   std::vector<NamedTensor> out;
   for (size_t u = 0; u < units_.size(); ++u) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/base/error.h"
+#include "core/op/checksum.h"
 #include "core/op/elementwise.h"
 #include "core/op/matmul.h"
 #include "core/op/reduce.h"
@@ -69,6 +71,11 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
   pods_ = options_.make_pods(device_, groups_.pod, options_.pods, std::move(shards));
   if (options_.tiles.deterministic) blocks = canonical_blocks().all();
   partials_ = device_.array(DType::f32, {blocks}, "gradients");
+  if (options_.checksums_every > 0) make_checksums();
+  if (!options_.replays) return;
+  int64_t rows = 0;
+  for (const Unit& unit : units_) rows += op::checksum_blocks(unit.flat_elements);
+  for (Array& sums : gradient_sums_) sums = device_.array(DType::i64, {rows, 2}, "checksums");
 }
 
 // The elements of a tensor that this rank's shard holds.
@@ -155,6 +162,11 @@ std::vector<Tensor> Zero::masters() const {
 }
 
 void Zero::masters_changed() {
+  publish_masters();
+  if (checksums_) checksums_->note_all();
+}
+
+void Zero::publish_masters() {
   for (size_t u = 0; u < units_.size(); ++u) {
     Held& held = held_[u];
     if (held.cast.owner) launch(op::cast(held.master.tensor, held.cast.tensor), Phase::optimizer);
@@ -412,9 +424,48 @@ void Zero::reduce(const Visit& visit) {
     const auto u = static_cast<size_t>(unit);
     if (++open_[u].contributions < contributions_[u]) continue;
     open_[u].contributions = 0;
+    if (noted_gradients_) note_gradient(u);
+    if (replaying_) {
+      open_[u] = Open{};
+      continue;
+    }
     if (!accumulates_whole() || microbatch_ + 1 == microbatches_) reduce_unit(u);
   }
-  absorb(kArrivalsLeft);
+  if (!replaying_) absorb(kArrivalsLeft);
+}
+
+void Zero::note_gradient(size_t u) {
+  int64_t row = 0;
+  for (size_t before = 0; before < u; ++before) row += op::checksum_blocks(units_[before].flat_elements);
+  const Tensor& flat = open_[u].flat.tensor;
+  if (bytes_of(flat.type) != 4) return;  // a device without numbers
+  const Tensor& sums = gradient_sums_[*noted_gradients_].tensor;
+  launch(op::checksum({&flat, 1}, sums.slice_rows(row, op::checksum_blocks(flat.elements()))),
+         Phase::backward);
+}
+
+void Zero::begin_replay() {
+  replaying_ = true;
+  kept_open_ = std::exchange(open_, std::vector<Open>(units_.size()));
+}
+
+void Zero::end_replay() {
+  replaying_ = false;
+  open_ = std::move(kept_open_);
+}
+
+std::vector<Checksum> Zero::noted_gradients(int which) {
+  const Tensor& sums = gradient_sums_[which].tensor;
+  std::vector<uint64_t> values(static_cast<size_t>(sums.elements()));
+  device_.read(sums, std::as_writable_bytes(std::span(values)));
+  std::vector<Checksum> out;
+  std::span<const uint64_t> rest(values);
+  for (const Unit& unit : units_) {
+    const auto count = static_cast<size_t>(2 * op::checksum_blocks(unit.flat_elements));
+    out.push_back(checksum(std::as_bytes(rest.first(count))));
+    rest = rest.subspan(count);
+  }
+  return out;
 }
 
 void Zero::reduce_unit(size_t u) {
@@ -501,33 +552,50 @@ Array Zero::gradient_partials() {
   return groups_.model.all_gather(std::move(gathered), label);
 }
 
+// The tensor's elements `run` of the flat buffer.
+void Zero::update_run(size_t u, size_t t, const Run& run, const StepScalars& scalars) const {
+  const Held& held = held_[u];
+  const Stated& stated = held.stated[t];
+  const auto of = [&](const Array& array) {
+    return array.tensor.slice_rows(run.first - held.begin, run.elements());
+  };
+  if (!stated.whole) {
+    std::vector<Tensor> states;
+    for (const Tensor& state : stated.states) {
+      states.push_back(state.slice_rows(run.first - own_run(u, t).first, run.elements()));
+    }
+    optimizer_.update(device_, scalars, of(held.pending[0]), of(held.master), states, stated.told);
+  }
+  if (held.ema.tensor) {
+    launch(op::ema(of(held.master), scalars.control, of(held.ema), {options_.ema_decay}), Phase::optimizer);
+  }
+}
+
 void Zero::update(const StepScalars& scalars) {
+  if (checksums_) checksums_->begin_update();
   std::vector<WholeMatrices::Shard> shards;
   for (const Held& held : held_) {
     shards.push_back({held.begin, held.end, held.pending[0].tensor, held.master.tensor});
   }
   whole_->update(scalars, shards);
   for (size_t u = 0; u < units_.size(); ++u) {
-    const Held& held = held_[u];
     for (size_t t = 0; t < units_[u].slices.size(); ++t) {
       const Run own = own_run(u, t);
       if (own.elements() == 0) continue;
-      const auto run = [&](const Array& array) {
-        return array.tensor.slice_rows(own.first - held.begin, own.elements());
+      const auto update = [&](int64_t first, int64_t count) {
+        update_run(u, t, {own.first + first, own.first + first + count}, scalars);
       };
-      const Stated& stated = held.stated[t];
-      if (!stated.whole) {
-        optimizer_.update(device_, scalars, run(held.pending[0]), run(held.master), stated.states,
-                          stated.told);
-      }
-      if (held.ema.tensor) {
-        launch(op::ema(run(held.master), scalars.control, run(held.ema), {options_.ema_decay}),
-               Phase::optimizer);
+      if (checksums_) {
+        checksums_->around(held_[u].stated[t].checksums, update);
+      } else {
+        update(0, own.elements());
       }
     }
   }
-  if (pods_->commit(scalars.control)) outer_step();
-  masters_changed();
+  const bool meets = pods_->commit(scalars.control);
+  if (meets) outer_step();
+  if (checksums_) checksums_->end_update(meets);
+  publish_masters();
 }
 
 void Zero::outer_step() {

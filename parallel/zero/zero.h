@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "core/device/update_rule.h"
 #include "core/model/context.h"
 #include "parallel/pathways/in_world.h"
+#include "parallel/zero/state_checksums.h"
 #include "parallel/zero/unit.h"
 #include "parallel/zero/visit.h"
 #include "parallel/zero/whole_matrices.h"
@@ -31,6 +33,8 @@ struct ZeroOptions {
   int64_t whole_below = 0;            // units of fewer elements are gathered once a step and stay
   int64_t max_live = 0;               // elements gathered at a time that prefetching keeps to; 0: no limit
   Wire wire = Wire::exact;            // of the gradients within a pod
+  int64_t checksums_every = 0;        // updates between two looks for memory that has changed; 0: none
+  bool replays = false;               // memory for checksums of a microbatch's gradients
   bool round_gradients = false;       // whole units' are of the compute type; devices without numbers alone
   pathways::Options pods;             // what pods exchange, and who does it
   pathways::MakePods make_pods = pathways::make_in_world_pods;
@@ -73,7 +77,8 @@ class Zero {
   void clear();
   // Draws every master weight from its counter-based generator; states become zero.
   void initialise(uint64_t seed);
-  // After masters have changed: casts this rank's shards, and gathers and packs what stays.
+  // After masters, and maybe states, were written from outside: casts this rank's shards, gathers and packs
+  // what stays, and takes checksums of all.
   void masters_changed();
 
   const std::vector<Unit>& units() const { return units_; }
@@ -92,6 +97,14 @@ class Zero {
   // A visit has added its part to the units it writes; a unit's last part sends its gradient on its way.
   void reduce(const Visit& visit);
   void end_microbatch();
+  // From here on the gradients of a microbatch have checksums, each unit's as it is complete on this rank and
+  // before it is reduced: table `which` of two. Nothing: no more.
+  void note_gradients(std::optional<int> which) { noted_gradients_ = which; }
+  // Between the two a microbatch's gradients go nowhere.
+  void begin_replay();
+  void end_replay();
+  // One for each unit; blocks.
+  std::vector<Checksum> noted_gradients(int which);
   // Sums of squares of all gradient blocks of the model: equal on all ranks, in deterministic mode in an
   // order that does not depend on the layout.
   Array gradient_partials();
@@ -101,6 +114,9 @@ class Zero {
   void meet_pods();
   bool keeps_pods() const;                   // whether pods hold parts of their own
   pathways::Pods& pods() { return *pods_; }  // where the rank trains
+
+  // Of what this rank holds between updates; nullptr: none are taken.
+  StateChecksums* checksums() { return checksums_ ? &*checksums_ : nullptr; }
 
   std::vector<NamedTensor> parts() const;
   // The step's gradients before clipping; they are gone after an outer step.
@@ -113,6 +129,7 @@ class Zero {
     bool whole = false;              // its owner keeps the states
     std::vector<std::string> names;  // of the states that are here
     std::vector<Tensor> states;      // f32[run]
+    size_t checksums = 0;            // the group of its master, states and average
   };
   struct Held {                  // this rank's shard of a unit
     int64_t begin = 0, end = 0;  // in the flat buffer
@@ -158,7 +175,11 @@ class Zero {
   Array gradient_buffer(size_t unit) const;
   void reduce_unit(size_t unit);
   void absorb(size_t keep);
+  void note_gradient(size_t unit);
   void outer_step();
+  void make_checksums();
+  void update_run(size_t unit, size_t tensor, const Run& run, const StepScalars& scalars) const;
+  void publish_masters();
   std::vector<Tensor> masters() const;
   // Blocks of the norm in deterministic mode: those of each canonical slice, and of what is never split.
   struct CanonicalBlocks {
@@ -185,6 +206,11 @@ class Zero {
   std::deque<Arrival> arrived_;     // reduced shards that have not been added yet
   int64_t microbatches_ = 0, microbatch_ = 0;
   Array partials_;
+  std::optional<StateChecksums> checksums_;
+  Array gradient_sums_[2];  // i64[blocks of the units' flat buffers, 2]
+  std::optional<int> noted_gradients_;
+  bool replaying_ = false;
+  std::vector<Open> kept_open_;  // what has been added up, while a replay goes on
 };
 
 }  // namespace toroid

@@ -14,7 +14,8 @@ namespace toroid {
 class LocalJob::Post {
  public:
   using Channel = std::tuple<int, int, int>;  // sender, receiver, context
-  Post(double bytes_per_s, Seconds latency) : bytes_per_s_(bytes_per_s), latency_(latency) {}
+  Post(double bytes_per_s, Seconds latency, std::function<void(std::span<std::byte>)> spoil)
+      : bytes_per_s_(bytes_per_s), latency_(latency), spoil_(std::move(spoil)) {}
 
   void put(const Channel& channel, std::span<const std::byte> bytes) {
     const std::lock_guard lock(mutex_);
@@ -32,6 +33,7 @@ class LocalJob::Post {
     if (waiting.empty() || waiting.front().there > Clock::now()) return std::nullopt;
     std::vector<std::byte> bytes = std::move(waiting.front().bytes);
     waiting.pop_front();
+    if (spoil_) spoil_(bytes);
     return bytes;
   }
 
@@ -45,10 +47,43 @@ class LocalJob::Post {
 
   double bytes_per_s_;
   Seconds latency_;
+  std::function<void(std::span<std::byte>)> spoil_;
   std::mutex mutex_;
   std::map<Channel, std::deque<Message>> messages_;
   std::map<std::pair<int, int>, Clock::time_point> free_;  // a link, sender to receiver
 };
+
+namespace {
+
+// What is read is copied, spoilt, and read there; copies stay as long as this.
+class SpoiltMemory final : public PeerMemory {
+ public:
+  SpoiltMemory(bool views, std::function<void(std::span<std::byte>)> spoil)
+      : memory_(views), spoil_(std::move(spoil)) {}
+  const std::byte* view(int slot, uint64_t address, int64_t bytes) const override {
+    const std::byte* const there = memory_.view(slot, address, bytes);
+    if (there == nullptr) return nullptr;
+    const std::lock_guard lock(mutex_);
+    std::vector<std::byte>& copy = copies_.emplace_back(static_cast<size_t>(bytes) + 64);
+    std::byte* const to = copy.data() + (64 - reinterpret_cast<uintptr_t>(copy.data()) % 64) % 64;
+    memory_.read(slot, address, {to, static_cast<size_t>(bytes)});
+    spoil_({to, static_cast<size_t>(bytes)});
+    return to;
+  }
+  void read(int slot, uint64_t address, std::span<std::byte> to) const override {
+    memory_.read(slot, address, to);
+    const std::lock_guard lock(mutex_);
+    spoil_(to);
+  }
+
+ private:
+  ThreadMemory memory_;
+  std::function<void(std::span<std::byte>)> spoil_;
+  mutable std::mutex mutex_;
+  mutable std::deque<std::vector<std::byte>> copies_;
+};
+
+}  // namespace
 
 // Called by the rank's transfer thread, and by its device where that has threads of its own.
 class LocalJob::Endpoint final : public Transport {
@@ -134,7 +169,7 @@ class LocalJob::Member final : public World {
     ScheduledCommunicator::Transports out;
     out.transport = &endpoint_;
     out.board = &host_.board;
-    if (job_.options_.reads_memory) out.memory = &job_.memory_;
+    if (job_.options_.reads_memory) out.memory = job_.memory_.get();
     if (job_.options_.relays) out.relay = &host_.relay;
     out.every_host_reads = job_.options_.reads_memory;
     return out;
@@ -165,8 +200,12 @@ LocalJob::HostTable::HostTable(int ranks)
 LocalJob::LocalJob(int size, const Options& options)
     : size_(size),
       options_(options),
-      post_(std::make_unique<Post>(options.link_bytes_per_s, options.link_latency)),
-      memory_(options.views) {
+      post_(std::make_unique<Post>(options.link_bytes_per_s, options.link_latency, options.spoil_message)) {
+  if (options.spoil_read) {
+    memory_ = std::make_unique<SpoiltMemory>(options.views, options.spoil_read);
+  } else {
+    memory_ = std::make_unique<ThreadMemory>(options.views);
+  }
   require(size >= options_.hosts && size % options_.hosts == 0, "every host has as many ranks");
   for (int host = 0; host < options_.hosts; ++host) {
     hosts_.push_back(std::make_unique<HostTable>(size / options_.hosts));
@@ -207,6 +246,14 @@ std::vector<int> LocalJob::ranks_of(int host) const {
 }
 
 LocalJob::~LocalJob() = default;
+
+Board& LocalJob::board(int host) {
+  return hosts_[static_cast<size_t>(host)]->board;
+}
+
+const Relay& LocalJob::relay(int host) const {
+  return hosts_[static_cast<size_t>(host)]->relay;
+}
 
 std::unique_ptr<World> LocalJob::world(int rank) {
   const int host = rank / (size_ / options_.hosts);

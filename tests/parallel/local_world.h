@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,11 +29,16 @@ class LocalJob {
     double link_bytes_per_s = 0;
     Seconds link_latency{0};
     int silent_host = -1;  // whose servers of it are not there
+    // Called by the receiver's thread with each message as it has come, and with a copy of what a rank is
+    // about to read of another's memory, in place or not: for tests that spoil it.
+    std::function<void(std::span<std::byte>)> spoil_message, spoil_read;
   };
   LocalJob(int size, const Options& options);
   ~LocalJob();
   std::unique_ptr<World> world(int rank);
   int size() const { return size_; }
+  Board& board(int host);
+  const Relay& relay(int host) const;
 
  private:
   class Post;
@@ -55,7 +61,7 @@ class LocalJob {
   std::vector<std::unique_ptr<HostTable>> hosts_;
   Token token_{};
   std::vector<ServingHost> serving_;
-  ThreadMemory memory_;
+  std::unique_ptr<PeerMemory> memory_;
 };
 
 }  // namespace toroid

@@ -26,6 +26,7 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "train.loss",
     "train.deadline_s",
     "train.straggler",
+    "train.detect",
     "train.trace",
     "batch.sequences_per_replica",
     "batch.on_fewer_pods",

@@ -73,6 +73,10 @@ void check(const config::TrainConfig& train) {
   check_range("train.log.every", train.log().every(), 1, kMostSteps);
   check_range("train.deadline_s", train.deadline_s(), 1e-3, 1e7);
   check_range("train.straggler.factor", train.straggler().factor(), 1.0, 1e6);
+  check_range("train.detect.memory_every", train.detect().memory_every(), 0, kMostSteps);
+  check_range("train.detect.wire_every", train.detect().wire_every(), 0, 1'000'000);
+  check_range("train.detect.replay_every", train.detect().replay_every(), 0, kMostSteps);
+  check_range("train.detect.replicas_every", train.detect().replicas_every(), 0, kMostSteps);
   check_range("train.straggler.steps", train.straggler().steps(), 0, kMostSteps);
   check_range("train.trace.after", train.trace().after(), 0, kMostSteps);
   check_range("train.trace.steps", train.trace().steps(), 1, 1000);

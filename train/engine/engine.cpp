@@ -1,11 +1,14 @@
 #include "train/engine/engine.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 #include "train/ranks/bf16_products.h"
 #include "train/ranks/choices.h"
 
@@ -22,6 +25,11 @@ void check_kernels(const Device& device) {
       "the device '" + std::string(device.name()) + "' lacks kernels for " + names +
       ", which no other operators can express; register them with its kernels (train/engine/plugins.h), or "
       "choose another device");
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? printable(name.data()) : "";
 }
 
 }  // namespace
@@ -97,6 +105,8 @@ StepOptions step_options(const config::RunConfig& run) {
       out.zero.pods.wire = pathways::PodWire::int8;
       break;
   }
+  out.zero.checksums_every = run.train().detect().memory_every();
+  out.zero.replays = run.train().detect().replay_every() > 0;
   out.decide.clip_norm = run.optim().clip_norm();
   out.decide.z_threshold = run.optim().skip().zscore();
   out.decide.z_decay = run.optim().skip().decay();
@@ -116,6 +126,10 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   engine.device = std::move(device);
   check_kernels(*engine.device);
   engine.layout = std::make_unique<RankLayout>(mesh, *engine.world);
+  engine.hosts = engine.world->exchange().texts(host_name(), "the hosts");
+  if (const int64_t every = run.train().detect().wire_every(); every > 0) {
+    engine.world->check_wire(every, engine.hosts);
+  }
   engine.groups = engine.layout->groups(*engine.world, *engine.device, run.train().deterministic(),
                                         cut_of(run.mesh()), agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);

@@ -25,6 +25,7 @@ struct Engine {
   std::unique_ptr<World> world;
   std::unique_ptr<Device> device;
   std::unique_ptr<const RankLayout> layout;
+  std::vector<std::string> hosts;  // of the ranks, by name
   AxisGroups groups;
   std::unique_ptr<StepProgram> program;
 };

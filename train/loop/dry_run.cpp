@@ -46,7 +46,12 @@ StepRecord record(const config::RunConfig& run, std::unique_ptr<World> world,
   }
   // A second step finds what the first one left behind.
   device->keep_records(false);
-  if (!device->computes()) engine.program->step();
+  if (!device->computes()) {
+    const Batch batch = synthetic_batch(run, 1, engine.program->options().objective->operands());
+    const HostBatch host = host_batch(batch);
+    const StepCheck check{&host, engine.program->dealer().deal(run.batch().global_sequences()), {}};
+    engine.program->step(engine.program->options().zero.replays ? &check : nullptr);
+  }
   out.memory = device->statistics();
   out.placed_bytes = device->placed_peak();
   return out;

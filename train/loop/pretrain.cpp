@@ -60,6 +60,7 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   engine_ = make_engine(config_, std::move(rank.world), std::move(rank.device), plugins, faults_->adapt());
   const mesh::Mesh& mesh = engine_.layout->mesh();
   meter_.emplace(device, *engine_.world, mesh);
+  detectors_.emplace(config_.train().detect(), engine_);
   if (!trace.file.empty()) tracer_.emplace(trace.file, trace.window, device, engine_, mesh);
   leads_ = engine_.world->rank() == 0;
   if (!leads_) log::set_level(log::Level::warn);
@@ -130,6 +131,7 @@ void Pretrain::start() {
     if (!leads_) directory_ = find_claimed(directory_, all[0]);
   }
   faults_->begin(directory_, leads_);
+  detectors_->write_to(directory_);
   make_saver();
 }
 
@@ -244,12 +246,12 @@ void Pretrain::resume_data(const CheckpointReader& checkpoint, const config::Run
 
 Pretrain::Issued Pretrain::issue(const StepOrder& order, const Batch& batch) {
   Issued out;
-  out.step = order.step;
+  out.step = issued_step_ = order.step;
   const Event last = engine_.program->marks().end;
   out.since = paused_.mark > last.mark ? paused_ : last;
   meter_->begin();
   engine_.program->upload(host_batch(batch), order.deal, schedule_(order.step));
-  engine_.program->step();
+  detectors_->step(order.step, host_batch(batch), order.deal);
   out.share = meter_->end();
   out.marks = engine_.program->marks();
   out.sequences = batch.sequences;
@@ -298,6 +300,8 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   StepShare share = issued.share;
   meter_->time(share, issued.marks.begin, issued.marks.end);
   std::vector<double> mine = to_numbers(share);
+  const std::vector<double> detected = detectors_->tell(row.step, steps_ago, share.took);
+  mine.insert(mine.end(), detected.begin(), detected.end());
   mine.push_back(saver_->told());
   mine.push_back(signal);
   told_.emplace(Told{row, engine_.world->exchange().begin(mine, "what the ranks say of a step")});
@@ -311,15 +315,19 @@ void Pretrain::hear() {
   told_.reset();
   const size_t numbers = all.size() / static_cast<size_t>(engine_.world->size());
   std::vector<StepShare> shares;
-  std::vector<double> saves;
+  std::vector<double> detected, saves;
+  const size_t mine = numbers - 2 - detectors_->told();
   for (size_t at = 0; at < all.size(); at += numbers) {
-    shares.push_back(share_of(std::span(all).subspan(at, numbers - 2)));
+    shares.push_back(share_of(std::span(all).subspan(at, mine)));
+    const auto told = std::span(all).subspan(at + mine, detectors_->told());
+    detected.insert(detected.end(), told.begin(), told.end());
     saves.push_back(all[at + numbers - 2]);
     signal_ = std::max(signal_, static_cast<int>(all[at + numbers - 1]));
   }
   saver_->hear(saves);
   row.communication = summarise(shares);
   keep(row);
+  detectors_->hear(row.step, detected);
   for (const StragglerWatch::Finding& found : stragglers_.look(row.communication.own_s)) {
     if (!leads_) continue;
     log::warn("step {}: {} {}: its own work takes {:.3f} s a step, its peers' {:.3f} s", row.step,
@@ -396,6 +404,7 @@ void Pretrain::validate(int64_t step) {
 }
 
 void Pretrain::save(int64_t step, bool last) {
+  if (saver_->step() != step) detectors_->look(step);
   CheckpointState state;
   state.step = step;
   state.config = config_text_;
@@ -500,8 +509,17 @@ ExitCode Pretrain::run() {
   }
   if (tracer_) tracer_->close();
   report_memory(order.step);
+  if (const std::string costs = detectors_->costs(); !costs.empty()) {
+    log::info("detectors, of the steps' processor time on this rank: {}", costs);
+  }
   if (!saver_->wait()) throw SystemError("the last checkpoint did not read back as it was written");
   return code;
+}
+
+void Pretrain::record_corruption(const CorruptionError& error) {
+  if (told_) keep(told_->row);  // the others are not waited for any more
+  // What ranks found together has been written by one of them.
+  if (error.finding().detector == "wire") detectors_->record(issued_step_, error.finding());
 }
 
 ExitCode run(const TrainOptions& options, const Plugins& plugins) {
@@ -513,7 +531,13 @@ ExitCode run(const TrainOptions& options, const Plugins& plugins) {
     record_step(options, plugins);
     return ExitCode::done;
   }
-  return Pretrain(options, plugins).run();
+  Pretrain pretrain(options, plugins);
+  try {
+    return pretrain.run();
+  } catch (const CorruptionError& error) {
+    pretrain.record_corruption(error);
+    throw;
+  }
 }
 
 }  // namespace toroid::train

@@ -10,6 +10,7 @@
 #include "train/engine/engine.h"
 #include "train/faults/injector.h"
 #include "train/loop/data_position.h"
+#include "train/loop/detectors.h"
 #include "train/loop/run.h"
 #include "train/loop/run_directory.h"
 #include "train/loop/saver.h"
@@ -28,6 +29,8 @@ class Pretrain {
  public:
   Pretrain(const TrainOptions& options, const Plugins& plugins);
   ExitCode run();
+  // What a rank's transfers found, as it leaves run().
+  void record_corruption(const CorruptionError& error);
 
  private:
   // A step whose result has not been read.
@@ -99,9 +102,11 @@ class Pretrain {
   Lineage lineage_;
   std::optional<Saver> saver_;
   std::optional<MetricsFile> metrics_;
+  int64_t issued_step_ = 0;  // that was issued last
   int64_t first_step_ = 0;
   std::optional<ValidationRow> validated_;  // the latest
   SkipWatch skips_;
+  std::optional<Detectors> detectors_;
   DataPosition data_;             // after the step that was issued last
   int64_t resumed_sequence_ = 0;  // that the checkpoint of first_step_ goes on at
   BatchPlan plan_;

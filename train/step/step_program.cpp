@@ -113,6 +113,7 @@ StepProgram::StepProgram(Device& device, ZeroGroups groups, DecoderConfig config
   layers_.reserve(static_cast<size_t>(config_.layers));
   for (int64_t l = 0; l < config_.layers; ++l) layers_.emplace_back(config_, l);
   for (Inputs& inputs : inputs_) inputs = make_inputs(microbatches_ * sequences_);
+  if (options_.zero.replays) replayed_ = make_inputs(sequences_);
   state_ = device_.array(DType::f32, {op::kStateSize}, "batch");
   for (Array& control : control_) control = device_.array(DType::f32, {op::kControlSize}, "batch");
   token_loss_ = device_.array(DType::f32, {sequences_ * tokens_}, "batch");
@@ -255,7 +256,7 @@ HeadInputs StepProgram::head_inputs(const Microbatch& batch, std::span<const Ten
           operands};
 }
 
-void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
+void StepProgram::run_microbatch(int64_t index, const Inputs& inputs, bool again, bool replays) {
   Context& c = context_;
   c.phase = Phase::forward;
   Microbatch batch = microbatch(inputs, index, sequences_);
@@ -265,7 +266,7 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
   const Keep keep = options_.keep_gathered && groups_.model.place().size > 1 ? own.gathered() : own;
   std::vector<Saved> saved(layers_.size());
   Array flow;
-  const bool again = index + 1 < inputs.microbatches;
+  const bool marks = marks_microbatches_ && !replays;
   for (size_t at = 0; at < visits_.size(); ++at) {
     const Visit& visit = visits_[at];
     const auto layer = static_cast<size_t>(visit.stage - 1);
@@ -277,12 +278,12 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
       flow =
           layers_[layer].forward(c, zero_.weights(visit.stage), batch, std::move(flow), saved[layer], keep);
     } else if (visit.stage == head) {
-      if (marks_microbatches_) marks_.forward_end.push_back(device_.record(Queue::compute));
+      if (marks) marks_.forward_end.push_back(device_.record(Queue::compute));
       const auto gradients = zero_.gradients(head);
       Gradient& d_table = config_.tied_head ? zero_.gradients(0)[0] : gradients[1];
       flow = options_.objective->gradient(c, head_inputs(batch, operands(inputs, index, sequences_)),
                                           std::move(flow), token_loss_.tensor, {gradients[0], d_table});
-      c.launch(op::sum(token_loss_.tensor, losses_.tensor.slice_rows(index, 1)));
+      if (!replays) c.launch(op::sum(token_loss_.tensor, losses_.tensor.slice_rows(index, 1)));
     } else if (visit.stage > 0) {
       c.phase = Phase::backward;
       flow = layers_[layer].backward(c, zero_.weights(visit.stage), batch, std::move(flow), saved[layer],
@@ -295,19 +296,43 @@ void StepProgram::run_microbatch(int64_t index, const Inputs& inputs) {
     zero_.release(visits_, at, again);
   }
   if (on_visit_) on_visit_(nullptr);
-  if (marks_microbatches_) marks_.backward_end.push_back(device_.record(Queue::compute));
+  if (marks) marks_.backward_end.push_back(device_.record(Queue::compute));
 }
 
-void StepProgram::step() {
+void StepProgram::replay(const HostBatch& batch, const Deal& deal) {
+  replay(batch, deal, false);
+}
+
+void StepProgram::replay(const HostBatch& batch, const Deal& deal, bool again) {
+  Deal first = deal;
+  first.microbatches = 1;
+  const int64_t divisor = zero_.pods().apart() ? pod_targets(deal, batch) : batch.target_count;
+  fill_inputs(replayed_, first, batch, divisor, 0);
+  zero_.begin_replay();
+  zero_.note_gradients(1);
+  run_microbatch(0, replayed_, again, true);
+  zero_.note_gradients(std::nullopt);
+  zero_.end_replay();
+}
+
+void StepProgram::step(const StepCheck* check) {
   const Inputs& inputs = inputs_[1 - next_];
   marks_ = {};
   marks_.begin = device_.record(Queue::compute);
   zero_.begin_step(inputs.microbatches, visits_);
   for (int64_t k = 0; k < inputs.microbatches; ++k) {
+    const bool again = k + 1 < inputs.microbatches, checked = check != nullptr && k == 0;
     zero_.begin_microbatch(k);
-    run_microbatch(k, inputs);
+    if (checked) zero_.note_gradients(0);
+    run_microbatch(k, inputs, again || checked);
+    zero_.note_gradients(std::nullopt);
     zero_.end_microbatch();
+    if (!checked) continue;
+    marks_.replay_begin = device_.record(Queue::compute);
+    replay(*check->batch, check->again, again);
+    marks_.replay_end = device_.record(Queue::compute);
   }
+  if (check != nullptr && check->before_update) check->before_update();
   Context& c = context_;
   c.phase = Phase::optimizer;
   const Array& control = control_[1 - finished_];

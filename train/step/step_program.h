@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,10 +56,19 @@ struct StepResult {
   int reason = 0;          // op::Control::reason
 };
 
+// A step whose first microbatch is computed twice.
+struct StepCheck {
+  const HostBatch* batch = nullptr;
+  Deal again;  // whose first microbatch is computed the second time, for its checksums alone
+  // Called when all microbatches have been issued, and nothing has been updated yet.
+  std::function<void()> before_update;
+};
+
 // Marks in the order in which the step passed them.
 struct StepMarks {
   Event begin;
   std::vector<Event> forward_end, backward_end;  // one for each microbatch, where they are marked
+  std::optional<Event> replay_begin, replay_end;
   Event end;
 };
 
@@ -77,7 +87,13 @@ class StepProgram {
   void upload(const HostBatch& batch, const Deal& deal, double rate);
   // A batch as large as there are, dealt by dealer().
   void upload(const HostBatch& batch, double rate);
-  void step();
+  void step(const StepCheck* check = nullptr);
+  // Within before_update: the first microbatch of `deal` once more.
+  void replay(const HostBatch& batch, const Deal& deal);
+  // Checksums of each unit's gradients in the step's first microbatch, and in the last one computed again;
+  // block.
+  std::vector<Checksum> first_gradients() { return zero_.noted_gradients(0); }
+  std::vector<Checksum> replayed_gradients() { return zero_.noted_gradients(1); }
   // Result of the last step issued (0 steps ago) or of the one before it; blocks until that step is done.
   StepResult result(int steps_ago);
   const StepMarks& marks() const { return marks_; }
@@ -130,7 +146,9 @@ class StepProgram {
   void fill_inputs(Inputs& inputs, const Deal& deal, const HostBatch& batch, int64_t divisor, double rate);
   int64_t pod_targets(const Deal& deal, const HostBatch& batch) const;
   Microbatch microbatch(const Inputs& inputs, int64_t index, int64_t sequences) const;
-  void run_microbatch(int64_t index, const Inputs& inputs);
+  // `again`: another one follows. `replays`: its loss is not the step's.
+  void run_microbatch(int64_t index, const Inputs& inputs, bool again, bool replays = false);
+  void replay(const HostBatch& batch, const Deal& deal, bool again);
   const PackedMatrix& table() const;
   // The objective's operands of a microbatch of `inputs`.
   std::vector<Tensor> operands(const Inputs& inputs, int64_t index, int64_t sequences) const;
@@ -154,8 +172,8 @@ class StepProgram {
   Context context_;
   std::vector<Layer> layers_;
   std::vector<Visit> visits_, forward_visits_;
-  Inputs inputs_[2];
-  int next_ = 0;  // which of the two inputs the next upload fills
+  Inputs inputs_[2], replayed_;  // of one microbatch, where steps are checked
+  int next_ = 0;                 // which of the two inputs the next upload fills
   Array state_, control_[2];
   int finished_ = 0;  // which control the last step wrote
   Array token_loss_, losses_, ordered_losses_, loss_sum_;

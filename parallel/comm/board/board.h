@@ -36,6 +36,8 @@ class Board {
     std::atomic<uint64_t> finished{0};  // this rank has read all that it needs for this ticket
     std::atomic<uint64_t> address{0};
     std::atomic<int64_t> bytes{0};
+    // Where its checksums lie of what it lends, and for which ticket.
+    std::atomic<uint64_t> checksums{0}, lent{0};
   };
 
   // How far a rank is in the rounds of a group that hands pieces on through a relay (relay.h). Rounds rise.

@@ -101,6 +101,28 @@ void MessageTransfer::begin_round() {
       }
     });
   }
+  for (Lane& lane : lanes_) lane.checks = job_.checks != nullptr && !lane.runs.empty();
+}
+
+void MessageTransfer::add_to_sum(Lane& lane, const std::byte* bytes, int64_t count) const {
+  if (job_.checks == nullptr) return;
+  lane.sum.add(job_.checks->of({bytes, static_cast<size_t>(count)}), count);
+  lane.summed_bytes += count;
+}
+
+void MessageTransfer::post_checksum(Lane& lane) {
+  lane.checking = true;
+  Flight flight;
+  flight.checksum = true;
+  flight.bytes = reinterpret_cast<std::byte*>(&lane.sent);
+  const int peer = members().ranks[static_cast<size_t>(lane.peer)];
+  if (lane.receive) {
+    flight.request = transport_.receive(peer, context_, {flight.bytes, sizeof lane.sent});
+  } else {
+    lane.sent = lane.sum.total();
+    flight.request = transport_.send(peer, context_, {flight.bytes, sizeof lane.sent});
+  }
+  lane.flights.push_back(flight);
 }
 
 // Sums are taken in the order of the moves, whoever's message comes first.
@@ -117,7 +139,12 @@ bool MessageTransfer::earlier_sums_wait(size_t index, const Run& part) const {
 }
 
 bool MessageTransfer::post(Lane& lane, size_t index) {
-  if (lane.posting == lane.runs.size() || static_cast<int64_t>(lane.flights.size()) == kFlights) return false;
+  if (lane.posting == lane.runs.size()) {
+    if (!lane.checks || lane.checking) return false;
+    post_checksum(lane);
+    return true;
+  }
+  if (static_cast<int64_t>(lane.flights.size()) == kFlights) return false;
   const Run& run = lane.runs[lane.posting];
   const int64_t segment = job_.segment_bytes / bytes_of(job_.type);
   Flight flight;
@@ -143,6 +170,7 @@ bool MessageTransfer::post(Lane& lane, size_t index) {
       round_onto_wire(reinterpret_cast<float*>(in_place), reinterpret_cast<uint16_t*>(flight.bytes),
                       elements);
     }
+    add_to_sum(lane, flight.bytes, static_cast<int64_t>(bytes));
     flight.request =
         transport_.send(members().ranks[static_cast<size_t>(lane.peer)], context_, {flight.bytes, bytes});
   }
@@ -160,6 +188,12 @@ bool MessageTransfer::end(Lane& lane, size_t index) {
   Flight& flight = lane.flights.front();
   const int64_t elements = flight.part.last - flight.part.first;
   if (!arrived(lane, flight)) return false;
+  if (flight.checksum) {
+    if (lane.receive) compare(lane.peer, lane.sent, lane.sum.total(), lane.summed_bytes);
+    lane.flights.pop_front();
+    lane.checks = false;
+    return true;
+  }
   if (flight.part.precedes) return sum_preceding(index);
   if (lane.receive) {
     std::byte* const to = at(job_.received, flight.part.first);
@@ -179,13 +213,15 @@ bool MessageTransfer::end(Lane& lane, size_t index) {
   return true;
 }
 
-bool MessageTransfer::arrived(const Lane& lane, Flight& flight) {
+bool MessageTransfer::arrived(Lane& lane, Flight& flight) {
   if (flight.request.id < 0) return true;
   const auto size = transport_.test(flight.request);
   if (!size) return false;
-  const int64_t expected = wire_bytes(flight.part.last - flight.part.first);
+  const int64_t expected = flight.checksum ? static_cast<int64_t>(sizeof lane.sent)
+                                           : wire_bytes(flight.part.last - flight.part.first);
   if (lane.receive && *size != expected) wrong_size(lane.peer, expected, *size);
   flight.request.id = -1;
+  if (lane.receive && !flight.checksum) add_to_sum(lane, flight.bytes, expected);
   return true;
 }
 
@@ -208,7 +244,7 @@ bool MessageTransfer::sum_preceding(size_t index) {
   std::vector<Lane*> lanes;
   for (size_t other = 0; other < lanes_.size(); ++other) {
     Lane& lane = lanes_[other];
-    if (!lane.receive || lane.done() || !lane.runs[lane.ending].precedes) continue;
+    if (!lane.receive || lane.ending == lane.runs.size() || !lane.runs[lane.ending].precedes) continue;
     if (other > index || lane.flights.empty() || !arrived(lane, lane.flights.front())) return false;
     lanes.push_back(&lane);
   }

@@ -31,6 +31,7 @@ struct MessageJob {
   Copy before, after;
   int64_t segment_bytes = 0;  // on all ranks alike
   std::byte* staging = nullptr;
+  WireChecks* checks = nullptr;  // behind what goes to a peer in a round goes a checksum of it; on all alike
 };
 
 // The size of a segment for a group of `ranks`, the same on all of them, and the staging memory that a rank
@@ -54,6 +55,7 @@ class MessageTransfer final : public WatchedTransfer {
     Transport::Request request;
     Run part;
     std::byte* bytes = nullptr;
+    bool checksum = false;  // of all before it
   };
   // All that goes one way between this rank and one peer in one round, in order.
   struct Lane {
@@ -64,13 +66,19 @@ class MessageTransfer final : public WatchedTransfer {
     int64_t posted = 0, ended = 0;   // elements, within them
     std::deque<Flight> flights;
     int64_t parity = 0;
-    bool done() const { return ending == runs.size(); }
+    RunningChecksum sum;  // of what was sent, or has come
+    int64_t summed_bytes = 0;
+    Checksum sent;                          // as it travels
+    bool checks = false, checking = false;  // a checksum follows; it is on its way
+    bool done() const { return ending == runs.size() && !checks; }
   };
   void begin_round();
   bool advance_lane(size_t index);
   bool post(Lane& lane, size_t index);
   bool end(Lane& lane, size_t index);
-  bool arrived(const Lane& lane, Flight& flight);
+  bool arrived(Lane& lane, Flight& flight);
+  void add_to_sum(Lane& lane, const std::byte* bytes, int64_t count) const;
+  void post_checksum(Lane& lane);
   void pass(Lane& lane);
   bool sum_preceding(size_t index);
   bool earlier_sums_wait(size_t index, const Run& part) const;

@@ -71,4 +71,16 @@ void WatchedTransfer::wrong_size(int peer, int64_t expected, int64_t received) {
   throw WrongSize{peer, expected, received};
 }
 
+void WatchedTransfer::compare(int peer, const Checksum& sent, const Checksum& received, int64_t bytes) const {
+  if (sent == received) return;
+  const std::vector<int>& ranks = members().ranks;
+  WireFault fault{ranks[static_cast<size_t>(peer)],
+                  ranks[static_cast<size_t>(members().place)],
+                  sequence_,
+                  sent,
+                  received,
+                  bytes};
+  corrupted(fault, info_, state().checks == nullptr ? std::vector<std::string>() : state().checks->hosts());
+}
+
 }  // namespace toroid

@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/device/transfer.h"
 #include "parallel/comm/watch/watch.h"
+#include "parallel/comm/watch/wire_checks.h"
 
 namespace toroid {
 
@@ -17,7 +18,8 @@ struct Traffic;
 struct GroupState {
   GroupMembers members;
   std::shared_ptr<Traffic> traffic;
-  std::shared_ptr<Watch> watch;  // nullptr: nobody watches
+  std::shared_ptr<Watch> watch;        // nullptr: nobody watches
+  std::shared_ptr<WireChecks> checks;  // nullptr: nothing is checked
 };
 
 class WatchedTransfer : public Transfer {
@@ -38,6 +40,8 @@ class WatchedTransfer : public Transfer {
   void ring(Board& board) const;
   // Ends this step, and the transfer as soon as it is known who is out of step.
   [[noreturn]] static void wrong_size(int peer, int64_t expected, int64_t received);
+  // CorruptionError where what came from the member at place `peer` is not what it had.
+  void compare(int peer, const Checksum& sent, const Checksum& received, int64_t bytes) const;
 
  private:
   struct WrongSize {

@@ -5,6 +5,9 @@
 // read in place, others by the kernel. Sums are taken in blocks that stay in the cache, as the balanced
 // binary tree over the ranks in order, so that they serve deterministic mode; what travels is exact.
 //
+// Where it is checked, a rank takes checksums of what it lends, once it has read what it needs, and does not
+// let go of its peers' arrays before it has compared what it read with theirs.
+//
 // With n ranks each copies n - 1 shares in an all_gather, and reads n shares and writes one in a
 // reduce_scatter.
 #pragma once
@@ -38,6 +41,7 @@ struct HostJob {
   std::byte* out = nullptr;  // the whole array, for reduce_scatter this rank's share
   uint64_t ticket = 0;       // of the group; all_reduce takes this one and the next
   std::byte* staging = nullptr;
+  WireChecks* checks = nullptr;  // who reads compares what it read with what its owner says; on all alike
 };
 
 // What the staging memory for `ranks` ranks takes.
@@ -52,8 +56,9 @@ class HostTransfer final : public WatchedTransfer {
   bool rings() const override { return true; }
 
  private:
-  enum class Phase : uint8_t { open, meet, sum, meet_again, copy, close };
+  enum class Phase : uint8_t { open, meet, sum, meet_again, copy, lend, compare, close };
   void announce(const std::byte* address, int64_t bytes, uint64_t ticket);
+  void announce_sums();
   bool all_ready(uint64_t ticket);
   bool all_finished() const;
   void finish();
@@ -67,8 +72,17 @@ class HostTransfer final : public WatchedTransfer {
   Share share_of(int peer, int piece) const;
   bool copy_some();
   bool sum_some();
+  // Checksums of what this rank lends, a part at a time; then that they are there.
+  void plan_lending(bool summed);
+  bool lend_some();
+  bool all_lent() const;
+  void compare_read();
+  void note_read(int place, const std::byte* bytes, int64_t count_bytes);
+  // Of the rank at `place`; which entry of its table is of what this rank read of it.
+  int entry_read(int place, int piece) const;
+  Checksum* table() const;
   // The same where all are read in place.
-  void sum_in_one_pass(int64_t offset_bytes, int64_t count, std::byte* to) const;
+  void sum_in_one_pass(int64_t offset_bytes, int64_t count, std::byte* to);
   void sum_block(int64_t offset_bytes, int64_t count, std::byte* to);
   void copy(int place, int64_t offset_bytes, std::byte* to, int64_t count_bytes);
   int pieces() const { return job_.places == 0 ? 1 : job_.places / members().size(); }  // of each rank
@@ -92,7 +106,20 @@ class HostTransfer final : public WatchedTransfer {
   int peer_ = 0;        // how far on from this rank the peer is whose share is being copied
   int64_t offset_ = 0;  // within the place
   int met_ = 0;         // peers known to be ready
-  bool last_ = false;   // as far as is known: it has not looked yet
+  struct Lent {         // an entry of this rank's table, and the bytes that it is of
+    int entry = 0;
+    const std::byte* from = nullptr;
+    int64_t bytes = 0, done = 0;
+    RunningChecksum sum;
+  };
+  std::vector<Lent> lent_;
+  size_t lending_ = 0;
+  struct Read {
+    RunningChecksum sum;
+    int64_t bytes = 0;
+  };
+  std::vector<Read> read_;  // of each piece of each rank
+  bool last_ = false;       // as far as is known: it has not looked yet
 };
 
 }  // namespace toroid

@@ -16,6 +16,9 @@ constexpr int64_t kRelayBytesAStep = int64_t{2} << 20;  // well below a millisec
 // So many bytes of each rank's summand are added at a time that all of them stay in the first cache.
 constexpr int64_t kSumBytes = int64_t{8} << 10;
 constexpr size_t kLevels = 6;  // of the tree over Relay::kMostRanks
+// At the end of a slot, where its blocks are checked: as many checksums as it may have blocks.
+constexpr int64_t kChecksBytes = Relay::kMostRanks * static_cast<int64_t>(sizeof(Checksum));
+static_assert(kChecksBytes % 64 == 0);
 
 bool adds(HostJob::Operation operation) {
   return operation == HostJob::Operation::reduce_scatter || operation == HostJob::Operation::all_reduce;
@@ -23,7 +26,7 @@ bool adds(HostJob::Operation operation) {
 
 // Elements of one rank's share in one round.
 int64_t piece_of(const HostJob& job, int ranks, const Relay& relay) {
-  int64_t bytes = relay.slot_bytes();
+  int64_t bytes = relay.slot_bytes() - (job.checks == nullptr ? 0 : kChecksBytes);
   // A slot holds a block for each peer, and one for the sum that they are to take.
   if (adds(job.operation) || job.operation == HostJob::Operation::all_to_all) {
     const int blocks = job.operation == HostJob::Operation::all_reduce ? ranks : ranks - 1;
@@ -108,6 +111,23 @@ void RelayTransfer::copy(std::byte* to, const std::byte* from, int64_t count_byt
   moved_bytes_ += count_bytes;
 }
 
+Checksum& RelayTransfer::sent(int place, int64_t round, int64_t block) const {
+  std::byte* const end = slot(place, round) + relay_.slot_bytes() - kChecksBytes;
+  return reinterpret_cast<Checksum*>(end)[block];
+}
+
+void RelayTransfer::note(int64_t round, int64_t block, const std::byte* from, int64_t count_bytes) const {
+  if (job_.checks == nullptr) return;
+  sent(members().place, round, block) = job_.checks->of({from, static_cast<size_t>(count_bytes)});
+}
+
+void RelayTransfer::check(int place, int64_t round, int64_t block, const std::byte* got,
+                          int64_t count_bytes) const {
+  if (job_.checks == nullptr) return;
+  compare(place, sent(place, round, block), job_.checks->of({got, static_cast<size_t>(count_bytes)}),
+          count_bytes);
+}
+
 void RelayTransfer::post(int64_t round) {
   const int me = members().place;
   std::byte* const to = slot(me, round);
@@ -129,11 +149,13 @@ void RelayTransfer::post(int64_t round) {
         put(to, from, part.count);
         copy(own, from, bytes(part.count));
       }
+      note(round, 0, from, bytes(part.count));
       break;
     }
     case HostJob::Operation::broadcast: {
       const Piece part = piece(me, round);
       put(to, job_.in + bytes(part.first), part.count);
+      note(round, 0, job_.in + bytes(part.first), bytes(part.count));
       break;
     }
     case HostJob::Operation::all_to_all:
@@ -142,8 +164,9 @@ void RelayTransfer::post(int64_t round) {
       for (int i = 1; i < members().size(); ++i) {
         const int peer = (me + i) % members().size();
         const Piece part = piece(peer, round);
-        put(to + block_of(peer, me) * bytes(piece_elements_), job_.in + bytes(boundary(peer) + part.first),
-            part.count);
+        const std::byte* const from = job_.in + bytes(boundary(peer) + part.first);
+        put(to + block_of(peer, me) * bytes(piece_elements_), from, part.count);
+        note(round, block_of(peer, me), from, bytes(part.count));
       }
       if (job_.operation == HostJob::Operation::all_to_all) {
         const Piece part = piece(me, round);
@@ -169,6 +192,11 @@ void RelayTransfer::sum(int64_t round) {
   const bool all_reduce = job_.operation == HostJob::Operation::all_reduce;
   std::byte* const own = job_.in + bytes(boundary(me) + part.first);
   std::byte* const sum_slot = slot(me, round) + (size - 1) * bytes(piece_elements_);
+  for (int rank = 0; rank < size; ++rank) {
+    if (rank == me) continue;
+    check(rank, round, block_of(me, rank), slot(rank, round) + block_of(me, rank) * bytes(piece_elements_),
+          bytes(part.count));
+  }
   for (int64_t at = 0; at < part.count; at += block) {
     const int64_t count = std::min(block, part.count - at);
     std::byte* const to = all_reduce ? own + at * width : job_.out + bytes(part.first + at);
@@ -193,7 +221,16 @@ void RelayTransfer::sum(int64_t round) {
       cpu::stream_copy(to, sum, count * width);
     }
   }
+  if (all_reduce) note(round, size - 1, own, bytes(part.count));
   moved_bytes_ += bytes(part.count) * size;
+}
+
+// One block of a peer's slot; compared where it has gone, or, where it went past the cache, where it came
+// from.
+void RelayTransfer::take_block(int peer, int64_t round, int64_t block, std::byte* to, int64_t count_bytes) {
+  const std::byte* const from = slot(peer, round) + block * bytes(piece_elements_);
+  copy(to, from, count_bytes);
+  check(peer, round, block, streams_ ? from : to, count_bytes);
 }
 
 void RelayTransfer::take(int64_t round) {
@@ -205,20 +242,19 @@ void RelayTransfer::take(int64_t round) {
       case HostJob::Operation::all_reduce: {
         const Piece part = piece(peer, round);
         const int64_t block = job_.operation == HostJob::Operation::all_reduce ? members().size() - 1 : 0;
-        copy(job_.out + bytes(boundary(peer) + part.first),
-             slot(peer, round) + block * bytes(piece_elements_), bytes(part.count));
+        take_block(peer, round, block, job_.out + bytes(boundary(peer) + part.first), bytes(part.count));
         break;
       }
       case HostJob::Operation::broadcast:
         if (peer == job_.root) {
           const Piece part = piece(peer, round);
-          copy(job_.out + bytes(part.first), slot(peer, round), bytes(part.count));
+          take_block(peer, round, 0, job_.out + bytes(part.first), bytes(part.count));
         }
         break;
       case HostJob::Operation::all_to_all: {
         const Piece part = piece(me, round);
-        copy(job_.out + bytes(boundary(peer) + part.first),
-             slot(peer, round) + block_of(me, peer) * bytes(piece_elements_), bytes(part.count));
+        take_block(peer, round, block_of(me, peer), job_.out + bytes(boundary(peer) + part.first),
+                   bytes(part.count));
         break;
       }
       case HostJob::Operation::reduce_scatter:

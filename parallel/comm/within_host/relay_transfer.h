@@ -52,7 +52,12 @@ class RelayTransfer final : public WatchedTransfer {
   void post(int64_t round);
   void sum(int64_t round);
   void take(int64_t round);
+  void take_block(int peer, int64_t round, int64_t block, std::byte* to, int64_t count_bytes);
   void copy(std::byte* to, const std::byte* from, int64_t count_bytes);
+  // Of a block of the slot of the rank at `place`, at the slot's end.
+  Checksum& sent(int place, int64_t round, int64_t block) const;
+  void note(int64_t round, int64_t block, const std::byte* from, int64_t count_bytes) const;
+  void check(int place, int64_t round, int64_t block, const std::byte* got, int64_t count_bytes) const;
 
   Board& board_;
   Relay relay_;

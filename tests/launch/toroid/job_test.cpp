@@ -85,7 +85,7 @@ int exited(int code) {
 }
 
 TEST(ExitOfJob, is_the_ranks_own) {
-  for (const int code : {0, 2, 3, 75, 76, 77}) EXPECT_EQ(exit_of_job({exited(code), 0}), code);
+  for (const int code : {0, 2, 3, 75, 76, 77, 78}) EXPECT_EQ(exit_of_job({exited(code), 0}), code);
   EXPECT_EQ(exit_of_job({exited(kInternalErrorOfARank), 0}), 1);
   EXPECT_EQ(exit_of_job({exited(75), SIGTERM}), 75);
 }
