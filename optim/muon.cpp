@@ -108,6 +108,10 @@ class Muon final : public Optimizer {
     return whole(tensor) ? std::vector<std::string>{"momentum_buffer"} : adamw_->states(tensor);
   }
 
+  DType state_type(const UpdatedTensor& tensor) const override {
+    return whole(tensor) ? DType::f32 : adamw_->state_type(tensor);
+  }
+
   void update(Device& device, const StepScalars& scalars, const Tensor& gradient, const Tensor& master,
               std::span<const Tensor> states, const UpdatedTensor& tensor) const override {
     adamw_->update(device, scalars, gradient, master, states, tensor);

@@ -138,6 +138,11 @@ std::vector<Bench> benches() {
          return op::adamw(o.floats(f32, {kUnit}), state(o), control(o), o.floats(f32, {kUnit}),
                           o.floats(f32, {kUnit}), o.positive(f32, {kUnit}), {});
        }},
+      {"adamw bf16 moments",
+       [=](Operands& o) {
+         return op::adamw(o.floats(f32, {kUnit}), state(o), control(o), o.floats(f32, {kUnit}),
+                          o.floats(bf16, {kUnit}), o.positive(bf16, {kUnit}), {});
+       }},
       {"ema",
        [=](Operands& o) { return op::ema(o.floats(f32, {kUnit}), control(o), o.floats(f32, {kUnit}), {}); }},
       {"sum_squares",

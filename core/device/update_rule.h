@@ -1,12 +1,15 @@
 // What an optimizer is to those who hold the weights: the states it keeps for a tensor and the update
-// operators it issues. The rules themselves are in optim/. Weights, gradients and states are f32.
+// operators it issues. The rules themselves are in optim/. Weights and gradients are f32, states too unless
+// the rule says otherwise.
 #pragma once
 
 #include <span>
 #include <string>
 #include <vector>
 
+#include "core/base/random.h"
 #include "core/device/device.h"
+#include "core/op/stochastic.h"
 
 namespace toroid {
 
@@ -17,10 +20,11 @@ struct StepScalars {
 
 // A tensor as a rule is told of it.
 struct UpdatedTensor {
-  std::string name;     // Hugging Face's
-  Shape shape;          // of the whole tensor; matrices are [out, in]
-  bool decay = false;   // weight decay applies
-  bool hidden = false;  // a matrix of a layer: not embedding, head or norm
+  std::string name;            // Hugging Face's
+  Shape shape;                 // of the whole tensor; matrices are [out, in]
+  bool decay = false;          // weight decay applies
+  bool hidden = false;         // a matrix of a layer: not embedding, head or norm
+  op::Rounding rounding = {};  // of states that are rounded: the tensor's bits, and where the run lies in it
 };
 
 // How a rule multiplies matrices.
@@ -39,6 +43,8 @@ class UpdateRule {
   virtual ~UpdateRule() = default;
   // Names of the states kept for every element, as checkpoints call them ("exp_avg"); they start at zero.
   virtual std::vector<std::string> states(const UpdatedTensor& tensor) const = 0;
+  // Their type: f32, or bf16, which update() rounds stochastically. What is seen whole has f32.
+  virtual DType state_type(const UpdatedTensor&) const { return DType::f32; }
 
   // Updates a run of `master` in place from as many elements of `gradient` (unclipped); all flat.
   virtual void update(Device& device, const StepScalars& scalars, const Tensor& gradient,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "core/op/check.h"
 #include "core/op/reference.h"
@@ -87,10 +88,25 @@ void decide_reference(const Call& call) {
   store(call[6], control);
 }
 
+constexpr int64_t kRoundingFlops = 24;  // Philox's ten rounds, of which four elements share one
+
 Cost adamw_cost(const Call& call) {
   Cost cost = traffic(call);
-  cost.vector_flops = 16 * call[0].elements();
+  cost.vector_flops = (call[4].type == DType::bf16 ? 16 + kRoundingFlops : 16) * call[0].elements();
   return cost;
+}
+
+// Of f32, or of bf16 and rounded by these halves of the words.
+void store_state(const Tensor& t, std::span<const double> values, const Rounding& rounding, double updates,
+                 RandomHalf half) {
+  if (t.type != DType::bf16) return store(t, values);
+  auto* const out = t.as<uint16_t>();
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint32_t word =
+        rounding_word(rounding.key, static_cast<uint64_t>(updates), rounding.index(static_cast<int64_t>(i)));
+    out[i] =
+        round_stochastically(static_cast<float>(values[i]), (word >> static_cast<unsigned>(half)) & 0xffffu);
+  }
 }
 
 void adamw_reference(const Call& call) {
@@ -111,24 +127,31 @@ void adamw_reference(const Call& call) {
         r * spec.weight_decay * w[i] + r * (m[i] / correct1) / (std::sqrt(v[i] / correct2) + spec.epsilon);
   }
   store(call[3], w);
-  store(call[4], m);
-  store(call[5], v);
+  store_state(call[4], m, spec.rounding, t, RandomHalf::lower);
+  store_state(call[5], v, spec.rounding, t, RandomHalf::upper);
   if (call.operands.size() > 6) store(call[6], load(call[3]));  // of the master as it is stored
 }
 
 Cost ema_cost(const Call& call) {
   Cost cost = traffic(call);
-  cost.vector_flops = 3 * call[0].elements();
+  cost.vector_flops = (call[2].type == DType::bf16 ? 3 + kRoundingFlops : 3) * call[0].elements();
   return cost;
 }
 
 void ema_reference(const Call& call) {
-  const double decay = call.get<EmaSpec>().decay;
+  const auto& spec = call.get<EmaSpec>();
+  const double decay = spec.decay;
   if (load(call[1])[Control::apply] == 0) return;
   const std::vector<double> master = load(call[0]);
   std::vector<double> average = load(call[2]);
   for (size_t i = 0; i < master.size(); ++i) average[i] = decay * average[i] + (1 - decay) * master[i];
-  store(call[2], average);
+  const double updates = call.operands.size() > 3 ? load(call[3])[State::update_count] : 0;
+  store_state(call[2], average, spec.rounding, updates, RandomHalf::lower);
+}
+
+void check_state(std::string_view op, const Tensor& t, std::string_view name, int64_t elements) {
+  check((t.type == DType::f32 || t.type == DType::bf16) && is_vector(t, elements) && t.dense(), op,
+        "f32 or bf16[" + std::to_string(elements) + "]", {{name, t}});
 }
 
 }  // namespace
@@ -172,8 +195,10 @@ Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, c
   check_f32("adamw", state, "state", kStateSize);
   check_f32("adamw", control, "control", kControlSize);
   check_f32("adamw", master, "master", n);
-  check_f32("adamw", exp_avg, "exp_avg", n);
-  check_f32("adamw", exp_avg_sq, "exp_avg_sq", n);
+  check_state("adamw", exp_avg, "exp_avg", n);
+  check_state("adamw", exp_avg_sq, "exp_avg_sq", n);
+  check(exp_avg.type == exp_avg_sq.type, "adamw", "moments of one type",
+        {{"exp_avg", exp_avg}, {"exp_avg_sq", exp_avg_sq}});
   Call call{&adamw_kind,
             {{gradient, Access::in},
              {state, Access::in},
@@ -192,16 +217,22 @@ Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, c
   return call;
 }
 
-Call ema(const Tensor& master, const Tensor& control, const Tensor& average, EmaSpec spec) {
+Call ema(const Tensor& master, const Tensor& control, const Tensor& average, EmaSpec spec,
+         const Tensor& state) {
   const int64_t n = master.shape.elements();
   check_f32("ema", master, "master", n);
   check_f32("ema", control, "control", kControlSize);
-  check_f32("ema", average, "average", n);
-  return {&ema_kind,
-          {{master, Access::in}, {control, Access::in}, {average, Access::inout}},
-          spec,
-          {},
-          Phase::optimizer};
+  check_state("ema", average, "average", n);
+  Call call{&ema_kind,
+            {{master, Access::in}, {control, Access::in}, {average, Access::inout}},
+            spec,
+            {},
+            Phase::optimizer};
+  if (average.type == DType::bf16) {
+    check_f32("ema", state, "state", kStateSize);
+    call.operands.push_back({state, Access::in});
+  }
+  return call;
 }
 
 }  // namespace toroid::op

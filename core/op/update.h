@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/op/op.h"
+#include "core/op/stochastic.h"
 
 namespace toroid::op {
 
@@ -58,19 +59,26 @@ Call decide(const Tensor& partials, const Tensor& loss_sum, const Tensor& target
 // rate_scale * control[rate]:
 //   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   w = w - r * weight_decay * w - r * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-// Nothing changes where control[apply] is 0. All f32[n]. copy [n], of any float type: the master as it then
-// is, rounded, for products to read; written in any case.
+// Nothing changes where control[apply] is 0. All f32[n], but for both moments, which may be bf16: the sums
+// are of fp32 then, the step is made with them, and they are rounded stochastically (core/op/stochastic.h)
+// where they are kept, m by the lower halves of the words and v by the upper ones. copy [n], of any float
+// type: the master as it then is, rounded, for products to read; written in any case.
 struct AdamWSpec {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
   double rate_scale = 1;
+  Rounding rounding = {};  // of bf16 moments
 };
 Call adamw(const Tensor& gradient, const Tensor& state, const Tensor& control, const Tensor& master,
            const Tensor& exp_avg, const Tensor& exp_avg_sq, AdamWSpec spec, const Tensor& copy = {});
 
-// average = decay * average + (1 - decay) * master, where control[apply] is 1.
+// average = decay * average + (1 - decay) * master, where control[apply] is 1. All f32[n], but for the
+// average, which may be bf16: it is rounded stochastically then, by the lower halves of the words, and
+// `state` is asked for the count of updates.
 struct EmaSpec {
   double decay = 0.999;
+  Rounding rounding = {};
 };
-Call ema(const Tensor& master, const Tensor& control, const Tensor& average, EmaSpec spec);
+Call ema(const Tensor& master, const Tensor& control, const Tensor& average, EmaSpec spec,
+         const Tensor& state = {});
 
 }  // namespace toroid::op

@@ -53,7 +53,7 @@ Zero::Zero(Device& device, std::vector<UnitSpec> specs, const UpdateRule& optimi
     held.master = device_.array(DType::f32, shape, "master weights");
     if (options_.training) {
       make_states(u);
-      if (options_.ema_decay > 0) held.ema = device_.array(DType::f32, shape, "weight average");
+      if (options_.ema_decay > 0) held.ema = device_.array(options_.ema_type, shape, "weight average");
     }
     live_[u].stays = !sharded_ || options_.stage < 3 || unit.flat_elements < options_.whole_below;
     if (sharded_) {
@@ -83,30 +83,56 @@ Run Zero::own_run(size_t u, size_t t) const {
   return run_of(units_[u].slices[t], held_[u].begin, held_[u].end);
 }
 
+// Where the run of a tensor lies in the whole of it.
+op::RunIndex Zero::run_index(size_t u, size_t t) const {
+  const Slice& slice = units_[u].slices[t];
+  const TensorSpec& spec = units_[u].spec.tensors[t];
+  op::RunIndex index;
+  index.start = own_run(u, t).first - slice.offset;
+  if (!slice.split) return index;
+  if (spec.model_dim == 0) {
+    index.start += slice.first * spec.shape[1];
+    return index;
+  }
+  index.width = slice.shape[1];
+  index.stride = spec.shape[1];
+  index.column = slice.first;
+  return index;
+}
+
 // One array a state for the whole shard where all tensors of the unit have the same ones, else one for each
 // tensor's run.
 void Zero::make_states(size_t u) {
   Held& held = held_[u];
   for (const TensorSpec& tensor : units_[u].spec.tensors) {
-    const UpdatedTensor told = updated(tensor);
+    UpdatedTensor told = updated(tensor);
+    const op::RunIndex index = run_index(u, held.stated.size());
+    told.rounding = {random_key(options_.seed, Purpose::round, tensor.name), index};
     const bool whole = optimizer_.whole(told);
-    held.stated.push_back({told, whole, whole ? std::vector<std::string>() : optimizer_.states(told), {}});
+    held.stated.push_back({told,
+                           whole,
+                           whole ? std::vector<std::string>() : optimizer_.states(told),
+                           {},
+                           {random_key(options_.seed, Purpose::round, "ema " + tensor.name), index}});
   }
+  const auto type_of = [&](const Stated& stated) { return optimizer_.state_type(stated.told); };
   const std::vector<std::string>& names = held.stated[0].names;
-  const bool alike = std::all_of(held.stated.begin(), held.stated.end(),
-                                 [&](const Stated& stated) { return stated.names == names; });
-  const auto make = [&](int64_t elements) {
-    held.state_memory.push_back(device_.array(DType::f32, {elements}, "optimizer states"));
+  const bool alike = std::all_of(held.stated.begin(), held.stated.end(), [&](const Stated& stated) {
+    return stated.names == names && type_of(stated) == type_of(held.stated[0]);
+  });
+  const auto make = [&](DType type, int64_t elements) {
+    held.state_memory.push_back(device_.array(type, {elements}, "optimizer states"));
     return held.state_memory.back().tensor;
   };
   std::vector<Tensor> shared;
-  for (size_t i = 0; alike && i < names.size(); ++i) shared.push_back(make(held.size()));
+  for (size_t i = 0; alike && i < names.size(); ++i)
+    shared.push_back(make(type_of(held.stated[0]), held.size()));
   for (size_t t = 0; t < held.stated.size(); ++t) {
     const Run run = own_run(u, t);
     if (run.elements() == 0) continue;
     for (size_t i = 0; i < held.stated[t].names.size(); ++i) {
       held.stated[t].states.push_back(alike ? shared[i].slice_rows(run.first - held.begin, run.elements())
-                                            : make(run.elements()));
+                                            : make(type_of(held.stated[t]), run.elements()));
     }
   }
 }
@@ -149,10 +175,15 @@ void Zero::initialise(uint64_t seed) {
                Phase::setup);
       }
     }
-    if (held.ema.tensor) device_.copy(held.ema.tensor, held.master.tensor);
+    if (held.ema.tensor) begin_average(held.ema.tensor, held.master.tensor);
   }
   if (pods_ && pods_->apart()) pods_->begin(masters());
   masters_changed();
+}
+
+void Zero::begin_average(const Tensor& average, const Tensor& master) const {
+  if (average.type == master.type) return device_.copy(average, master);
+  launch(op::cast(master, average), Phase::setup);
 }
 
 std::vector<Tensor> Zero::masters() const {
@@ -559,15 +590,19 @@ void Zero::update_run(size_t u, size_t t, const Run& run, const StepScalars& sca
   const auto of = [&](const Array& array) {
     return array.tensor.slice_rows(run.first - held.begin, run.elements());
   };
+  const int64_t skipped = run.first - own_run(u, t).first;  // elements of the run that is held
   if (!stated.whole) {
     std::vector<Tensor> states;
-    for (const Tensor& state : stated.states) {
-      states.push_back(state.slice_rows(run.first - own_run(u, t).first, run.elements()));
-    }
-    optimizer_.update(device_, scalars, of(held.pending[0]), of(held.master), states, stated.told);
+    for (const Tensor& state : stated.states) states.push_back(state.slice_rows(skipped, run.elements()));
+    UpdatedTensor told = stated.told;
+    told.rounding.index.start += skipped;
+    optimizer_.update(device_, scalars, of(held.pending[0]), of(held.master), states, told);
   }
   if (held.ema.tensor) {
-    launch(op::ema(of(held.master), scalars.control, of(held.ema), {options_.ema_decay}), Phase::optimizer);
+    op::Rounding average = stated.average;
+    average.index.start += skipped;
+    launch(op::ema(of(held.master), scalars.control, of(held.ema), {options_.ema_decay, average}, scalars.state),
+           Phase::optimizer);
   }
 }
 

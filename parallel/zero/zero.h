@@ -24,8 +24,10 @@ namespace toroid {
 
 struct ZeroOptions {
   DType compute = DType::bf16;
-  double ema_decay = 0;  // 0: no average is kept
-  bool training = true;  // false: no gradients and no optimizer states (generation)
+  double ema_decay = 0;         // 0: no average is kept
+  DType ema_type = DType::f32;  // f32, or bf16, which is rounded stochastically
+  uint64_t seed = 0;            // of the bits of stochastic rounding
+  bool training = true;         // false: no gradients and no optimizer states (generation)
   Tiles tiles;
   int stage = 3;
   int prefetch = 1;                   // visits gathered ahead of the one in use
@@ -57,8 +59,9 @@ inline ZeroGroups alone(Communicator& group_of_one) {
 // tests.
 struct NamedTensor {
   std::string name, part;
-  Tensor tensor;        // f32; the tensor in its own shape where it is held whole, else a flat run of it
-  Shape shape;          // of the whole tensor
+  Tensor tensor;  // f32 or, of a state, bf16; the tensor in its own shape where it is held whole, else a flat
+                  // run of it
+  Shape shape;    // of the whole tensor
   int64_t first = 0;    // element of the whole at which `tensor` begins
   bool counted = true;  // this rank is the one that saves it; others may hold a replica
   // Pods that train apart hold other values: pod p > 0 saves its own as "PART.pod-P". A checkpoint without
@@ -75,6 +78,8 @@ class Zero {
 
   // Zeros everywhere, the padding included: before parts() are filled from outside.
   void clear();
+  // An average as it begins: the master, rounded to nearest.
+  void begin_average(const Tensor& average, const Tensor& master) const;
   // Draws every master weight from its counter-based generator; states become zero.
   void initialise(uint64_t seed);
   // After masters, and maybe states, were written from outside: casts this rank's shards, gathers and packs
@@ -128,8 +133,9 @@ class Zero {
     UpdatedTensor told;
     bool whole = false;              // its owner keeps the states
     std::vector<std::string> names;  // of the states that are here
-    std::vector<Tensor> states;      // f32[run]
+    std::vector<Tensor> states;      // [run], of the rule's type
     size_t checksums = 0;            // the group of its master, states and average
+    op::Rounding average = {};       // of the run of the average
   };
   struct Held {                  // this rank's shard of a unit
     int64_t begin = 0, end = 0;  // in the flat buffer
@@ -171,6 +177,7 @@ class Zero {
   void drop(size_t unit);
   int64_t live_elements() const;
   void make_states(size_t unit);
+  op::RunIndex run_index(size_t unit, size_t tensor) const;
   Run own_run(size_t unit, size_t tensor) const;
   Array gradient_buffer(size_t unit) const;
   void reduce_unit(size_t unit);

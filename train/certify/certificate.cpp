@@ -40,7 +40,7 @@ CertifiedStep hashes(Device& device, const Zero& zero) {
     if (!part.counted) continue;
     std::vector<std::byte> bytes(static_cast<size_t>(part.tensor.bytes()));
     device.read(part.tensor, bytes);
-    const uint64_t hash = tensor_hash(bytes, 4, static_cast<uint64_t>(part.first));
+    const uint64_t hash = tensor_hash(bytes, bytes_of(part.tensor.type), static_cast<uint64_t>(part.first));
     const uint64_t factor = hash_name(part.name + " " + part.part) | 1u;
     (part.part == "master" ? out.weights : out.moments) += factor * hash;
   }

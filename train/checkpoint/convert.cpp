@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/io/fresh_directory.h"
 #include "core/base/text.h"
-#include "core/tensor/dtype.h"
 #include "train/checkpoint/elements.h"
 #include "train/checkpoint/step_writer.h"
 
@@ -23,17 +21,9 @@ void read_as(CheckpointReader& reader, const CheckpointTensor& tensor, ElementTy
     reader.read(tensor.name, tensor.part, first, out);
     return;
   }
-  const size_t elements = out.size() / static_cast<size_t>(element_bytes(type));
-  std::vector<float> values(elements);
+  std::vector<float> values(out.size() / static_cast<size_t>(element_bytes(type)));
   read_elements(reader, tensor, first, values);
-  if (type == ElementType::f32) {
-    std::memcpy(out.data(), values.data(), out.size());
-    return;
-  }
-  for (size_t i = 0; i < elements; ++i) {
-    const uint16_t bits = to_bf16(values[i]);
-    std::memcpy(out.data() + 2 * i, &bits, 2);
-  }
+  write_elements(values, type, out);
 }
 
 void check_type(const std::optional<ElementType>& type) {

@@ -35,6 +35,19 @@ void read_elements(CheckpointReader& reader, const CheckpointTensor& tensor, int
   std::transform(bits.begin(), bits.end(), out.begin(), [](uint16_t value) { return from_bf16(value); });
 }
 
+void write_elements(std::span<const float> values, ElementType type, std::span<std::byte> out) {
+  require(is_number(type) && out.size() == values.size() * static_cast<size_t>(element_bytes(type)),
+          "elements fit their bytes");
+  if (type == ElementType::f32) {
+    std::memcpy(out.data(), values.data(), out.size());
+    return;
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits = to_bf16(values[i]);
+    std::memcpy(out.data() + 2 * i, &bits, 2);
+  }
+}
+
 void for_each_piece(CheckpointReader& reader, const CheckpointTensor& tensor,
                     const std::function<void(int64_t first, std::span<const float>)>& piece) {
   std::vector<float> buffer(static_cast<size_t>(std::min(tensor.elements, kPiece)));

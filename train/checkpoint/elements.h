@@ -21,6 +21,9 @@ void for_each_piece(CheckpointReader& reader, const CheckpointTensor& tensor,
 void read_elements(CheckpointReader& reader, const CheckpointTensor& tensor, int64_t first,
                    std::span<float> out);
 
+// `values` as elements of f32 or bf16, the latter rounded to nearest.
+void write_elements(std::span<const float> values, ElementType type, std::span<std::byte> out);
+
 struct ElementStatistics {
   int64_t elements = 0, zeros = 0, not_finite = 0;
   // Of the finite ones; 0 where there are none.

@@ -83,6 +83,8 @@ StepOptions step_options(const config::RunConfig& run) {
   out.model_wire = rounds && !out.deterministic ? Wire::bf16 : Wire::exact;
   out.loss_block_tokens = run.train().loss().block_tokens();
   out.zero.ema_decay = run.optim().ema().decay();
+  out.zero.ema_type = run.optim().ema().precision() == config::EmaConfig::BF16 ? DType::bf16 : DType::f32;
+  out.zero.seed = run.train().seed();
   out.zero.stage = static_cast<int>(run.zero().stage());
   out.zero.prefetch = static_cast<int>(run.zero().prefetch());
   out.zero.reshard_after_forward = run.zero().reshard_after_forward();

@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <span>
+#include <string>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
+#include "train/checkpoint/elements.h"
 
 namespace toroid::train {
 namespace {
@@ -27,20 +31,48 @@ Tensor piece_of(const Tensor& tensor, int64_t first, size_t bytes) {
   return tensor.reshape({tensor.elements()}).slice_rows(first / size, static_cast<int64_t>(bytes) / size);
 }
 
+ElementType element_type_of(DType type) {
+  return type == DType::bf16 ? ElementType::bf16 : ElementType::f32;
+}
+
+// States may have been kept in another of the two types: widened they are what they were, narrowed they are
+// rounded to nearest, once.
 void restore_tensor(Device& device, const NamedTensor& to, CheckpointReader& checkpoint,
                     const std::string& part) {
   const CheckpointTensor& from = checkpoint.at(to.name, part);
-  if (from.shape != dims(to.shape) || from.type != ElementType::f32) {
+  const bool state = part != "master" && is_number(from.type);
+  if (from.shape != dims(to.shape) || (from.type != ElementType::f32 && !state)) {
     throw UserError("tensor " + to.name + " (" + part + ") of " + checkpoint.directory().string() +
                     " does not have the shape f32" + to.shape.text() +
                     " that the config asks for; use the config that the checkpoint was made with");
   }
-  std::vector<std::byte> buffer(static_cast<size_t>(std::min(to.tensor.bytes(), kPiece)));
-  const int64_t size = bytes_of(to.tensor.type);
-  for (int64_t first = 0; first < to.tensor.bytes(); first += kPiece) {
-    const std::span piece(buffer.data(), static_cast<size_t>(std::min(kPiece, to.tensor.bytes() - first)));
-    checkpoint.read(to.name, part, to.first + first / size, piece);
-    device.write(piece_of(to.tensor, first, piece.size()), piece);
+  const bool same = from.type == element_type_of(to.tensor.type);
+  const int64_t size = bytes_of(to.tensor.type), elements = to.tensor.elements(), most = kPiece / size;
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(elements, most) * size));
+  std::vector<float> values(same ? 0 : static_cast<size_t>(std::min(elements, most)));
+  for (int64_t first = 0; first < elements; first += most) {
+    const auto count = static_cast<size_t>(std::min(most, elements - first));
+    const std::span piece = std::span(buffer).first(count * static_cast<size_t>(size));
+    if (same) {
+      checkpoint.read(to.name, part, to.first + first, piece);
+    } else {
+      read_elements(checkpoint, from, to.first + first, std::span(values).first(count));
+      write_elements(std::span(values).first(count), element_type_of(to.tensor.type), piece);
+    }
+    device.write(piece_of(to.tensor, first * size, piece.size()), piece);
+  }
+}
+
+// Said once a part, by whoever holds some of it.
+void say_change_of_type(const CheckpointReader& checkpoint, const std::vector<NamedTensor>& parts) {
+  std::set<std::string> said;
+  for (const NamedTensor& part : parts) {
+    const CheckpointTensor* const from = checkpoint.find(part.name, part.saved_part());
+    if (from == nullptr || from->type == element_type_of(part.tensor.type)) continue;
+    if (!said.insert(part.part).second) continue;
+    log::info("{} is {} in the checkpoint and is kept as {} from here on{}", part.part,
+              element_type_name(from->type), element_type_name(element_type_of(part.tensor.type)),
+              part.tensor.type == DType::bf16 ? ", rounded to nearest" : "");
   }
 }
 
@@ -62,6 +94,7 @@ std::vector<TensorSlice> take_snapshot(Device& device, StepProgram& program, Che
     slice.global_shape = dims(part.shape);
     slice.offset = part.first;
     slice.elements = part.tensor.elements();
+    slice.type = element_type_of(part.tensor.type);
     slice.fill = [&device, tensor = part.tensor](int64_t first, std::span<std::byte> out) {
       device.read(piece_of(tensor, first, out.size()), out);
     };
@@ -82,6 +115,7 @@ void restore_snapshot(Device& device, StepProgram& program, CheckpointReader& ch
     scalars.push_back(static_cast<float>(found->second));
   }
   program.zero().clear();
+  say_change_of_type(checkpoint, program.zero().parts());
   Tensor master;  // of the piece whose parts follow one another
   for (const NamedTensor& part : program.zero().parts()) {
     if (part.part == "master") master = part.tensor;
@@ -108,7 +142,8 @@ void restore_weights(Device& device, Zero& zero, CheckpointReader& checkpoint, c
       restore_tensor(device, to, checkpoint, part);
       master = to.tensor;
     }
-    if (to.part == "ema" || to.part == "outer_master") device.copy(to.tensor, master);
+    if (to.part == "ema") zero.begin_average(to.tensor, master);
+    if (to.part == "outer_master") device.copy(to.tensor, master);
   }
   zero.masters_changed();
 }

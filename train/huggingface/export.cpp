@@ -16,6 +16,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/convert.h"
+#include "train/checkpoint/elements.h"
 #include "train/config/load.h"
 #include "train/huggingface/half.h"
 #include "train/huggingface/inheritance.h"
@@ -26,16 +27,17 @@
 namespace toroid::huggingface {
 namespace {
 
-// Fills bytes [first, first + out.size()) of an exported tensor from fp32 elements of the checkpoint.
+// Fills bytes [first, first + out.size()) of an exported tensor from elements of the checkpoint, fp32 or, of
+// the average, bf16.
 void read_as(CheckpointReader& reader, const CheckpointTensor& tensor, ElementType type, int64_t first,
              std::span<std::byte> out) {
   const int64_t size = element_bytes(type), start = first / size;
+  std::vector<float> values(out.size() / static_cast<size_t>(size));
+  read_elements(reader, tensor, start, values);
   if (type == ElementType::f32) {
-    reader.read(tensor.name, tensor.part, start, out);
+    std::memcpy(out.data(), values.data(), out.size());
     return;
   }
-  std::vector<float> values(out.size() / static_cast<size_t>(size));
-  reader.read(tensor.name, tensor.part, start, std::as_writable_bytes(std::span(values)));
   for (size_t i = 0; i < values.size(); ++i) {
     const uint16_t bits = type == ElementType::bf16 ? to_bf16(values[i]) : to_f16(values[i]);
     if (type == ElementType::f16 && std::isfinite(values[i]) && (bits & 0x7fff) == 0x7c00) {
@@ -56,7 +58,7 @@ std::vector<CheckpointTensor> tensors_of(const CheckpointReader& reader, const D
       const CheckpointTensor& tensor = reader.at(spec.name, part);
       std::vector<int64_t> shape;
       for (int i = 0; i < spec.shape.rank(); ++i) shape.push_back(spec.shape[i]);
-      if (tensor.shape != shape || tensor.type != ElementType::f32) {
+      if (tensor.shape != shape || !is_number(tensor.type)) {
         throw UserError("the checkpoint " + in_quotes(reader.directory().string()) + " holds " +
                         in_quotes(spec.name) + " in another shape or type than its config asks for");
       }

@@ -2,6 +2,7 @@
 #include <numbers>
 
 #include "core/device/cuda/elements.h"
+#include "core/device/cuda/random.h"
 #include "core/device/cuda/types.h"
 #include "core/device/cuda/vector_kernels.h"
 #include "core/op/combine.h"
@@ -103,26 +104,7 @@ struct InitNormal {
     double stddev;
   };
   static constexpr int kWide = kVector<T>;
-  struct Block {
-    uint32_t c[4];
-  };
   TOROID_DEVICE static Nothing begin(const Args&) { return {}; }
-  TOROID_DEVICE static Block philox(const Args& a, uint64_t index) {
-    uint32_t k0 = a.low, k1 = a.high, c0 = static_cast<uint32_t>(index),
-             c1 = static_cast<uint32_t>(index >> 32), c2 = static_cast<uint32_t>(a.step),
-             c3 = static_cast<uint32_t>(a.step >> 32);
-    TOROID_UNROLL
-    for (int round = 0; round < 10; ++round) {
-      const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
-      c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
-      c1 = static_cast<uint32_t>(p1);
-      c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-      c3 = static_cast<uint32_t>(p0);
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    return {{c0, c1, c2, c3}};
-  }
   // The generator's numbers are floats, and the product with stddev is rounded again.
   TOROID_DEVICE static float scaled(const Args& a, double normal) {
     return static_cast<float>(a.stddev * static_cast<double>(static_cast<float>(normal)));
@@ -142,14 +124,14 @@ struct InitNormal {
     const uint64_t element = a.first + static_cast<uint64_t>(i);
     Floats<kWidth> out;
     if constexpr (kWidth == 1) {
-      const Block words = philox(a, element / 4);
+      const RandomBlock words = philox(a.low, a.high, a.step, element / 4);
       const bool upper = element % 4 >= 2;
       const Pair drawn = normal(a, upper ? words.c[2] : words.c[0], upper ? words.c[3] : words.c[1]);
       out.v[0] = element % 2 == 0 ? drawn.even : drawn.odd;
     } else {
       TOROID_UNROLL
       for (int block = 0; block < kWidth / 4; ++block) {
-        const Block words = philox(a, element / 4 + static_cast<uint64_t>(block));
+        const RandomBlock words = philox(a.low, a.high, a.step, element / 4 + static_cast<uint64_t>(block));
         const Pair low = normal(a, words.c[0], words.c[1]), high = normal(a, words.c[2], words.c[3]);
         out.v[4 * block] = low.even;
         out.v[4 * block + 1] = low.odd;

@@ -2,6 +2,7 @@
 // decides (apply, clip, rate, count of updates) is read from device memory by every team, so that nothing
 // waits for the host.
 #include "core/device/cuda/elements.h"
+#include "core/device/cuda/random.h"
 #include "core/device/cuda/types.h"
 #include "core/device/cuda/vector_kernels.h"
 #include "core/op/momentum.h"
@@ -16,21 +17,25 @@ using op::State;
 
 constexpr int kWideFloats = kVector<float>;
 
-// T: of the copy for products, or Nothing where none is asked for.
-template <class T>
+// T: of the copy for products, or Nothing where none is asked for. M: of the moments.
+template <class T, class M>
 struct Adamw {
+  static constexpr bool kRounds = std::is_same_v<M, Bf16>;
   static constexpr bool kCopies = !std::is_same_v<T, Nothing>;
   struct Args {
     const float *gradient, *state, *control;
-    float *w, *m, *v;
+    float* w;
+    M *m, *v;
     double beta1, beta2, rate_scale, weight_decay;
     float epsilon;
     T* copy;
+    op::Rounding rounding;
   };
   struct Begun {
     bool apply;
     float clip, beta1, beta2, rest1, rest2;  // rest: 1 - beta, subtracted in double
     float decay, step, inverse2;             // rate * decay, rate / (1 - beta1^t), 1 / (1 - beta2^t)
+    uint64_t updates;
   };
   static constexpr int kWide = std::is_same_v<T, Bf16> ? kVector<Bf16> : kWideFloats;
   TOROID_DEVICE static Begun begin(const Args& a) {
@@ -44,7 +49,8 @@ struct Adamw {
             static_cast<float>(1.0 - a.beta2),
             static_cast<float>(rate * a.weight_decay),
             static_cast<float>(rate / (1.0 - power(a.beta1, t))),
-            static_cast<float>(1.0 / (1.0 - power(a.beta2, t)))};
+            static_cast<float>(1.0 / (1.0 - power(a.beta2, t))),
+            static_cast<uint64_t>(t)};
   }
   template <int kWidth>
   TOROID_DEVICE static void at(const Args& a, const Begun& s, int64_t, int64_t i) {
@@ -63,6 +69,14 @@ struct Adamw {
       // The change is formed first, so that the weight itself is rounded once.
       w.v[j] = w.v[j] - fma(s.decay, w.v[j], (s.step * m.v[j]) / size);
     }
+    if constexpr (kRounds) {
+      const auto words = rounding_words<kWidth>(a.rounding, s.updates, i);
+      TOROID_UNROLL
+      for (int j = 0; j < kWidth; ++j) {
+        m.v[j] = rounded_by(m.v[j], words.w[j] & 0xffffu);
+        v.v[j] = rounded_by(v.v[j], words.w[j] >> 16);
+      }
+    }
     store<kWidth>(a.m + i, m);
     store<kWidth>(a.v + i, v);
     store<kWidth>(a.w + i, w);
@@ -70,20 +84,35 @@ struct Adamw {
   }
 };
 
+// M: of the average.
+template <class M>
 struct Ema {
   struct Args {
-    const float *master, *control;
-    float* average;
+    const float *master, *control, *state;  // state: of a rounded average
+    M* average;
     float decay, rest;
+    op::Rounding rounding;
+  };
+  struct Begun {
+    bool apply;
+    uint64_t updates;
   };
   static constexpr int kWide = kWideFloats;
-  TOROID_DEVICE static bool begin(const Args& a) { return a.control[Control::apply] != 0; }
+  TOROID_DEVICE static Begun begin(const Args& a) {
+    return {a.control[Control::apply] != 0,
+            std::is_same_v<M, Bf16> ? static_cast<uint64_t>(a.state[State::update_count]) : 0};
+  }
   template <int kWidth>
-  TOROID_DEVICE static void at(const Args& a, bool apply, int64_t, int64_t i) {
-    if (!apply) return;
+  TOROID_DEVICE static void at(const Args& a, const Begun& s, int64_t, int64_t i) {
+    if (!s.apply) return;
     const auto master = load<kWidth>(a.master + i), average = load<kWidth>(a.average + i);
-    store<kWidth>(a.average + i,
-                  make<kWidth>([&](int j) { return fma(a.decay, average.v[j], a.rest * master.v[j]); }));
+    auto mixed = make<kWidth>([&](int j) { return fma(a.decay, average.v[j], a.rest * master.v[j]); });
+    if constexpr (std::is_same_v<M, Bf16>) {
+      const auto words = rounding_words<kWidth>(a.rounding, s.updates, i);
+      TOROID_UNROLL
+      for (int j = 0; j < kWidth; ++j) mixed.v[j] = rounded_by(mixed.v[j], words.w[j] & 0xffffu);
+    }
+    store<kWidth>(a.average + i, mixed);
   }
 };
 
@@ -326,28 +355,34 @@ void decide(const Call& call, const LaunchContext& context) {
   launch<Decide, 256>(stream_of(context), 1, args);
 }
 
-template <class T>
+template <class T, class M>
 void adamw_as(const Call& call, const LaunchContext& context) {
   const auto& spec = call.get<op::AdamWSpec>();
   const bool copies = call.operands.size() > 6;
-  run<Adamw<T>>(call[0], context,
-                {call[0].as<float>(), call[1].as<float>(), call[2].as<float>(), call[3].as<float>(),
-                 call[4].as<float>(), call[5].as<float>(), spec.beta1, spec.beta2, spec.rate_scale,
-                 spec.weight_decay, static_cast<float>(spec.epsilon), copies ? call[6].as<T>() : nullptr},
-                {&call[0], &call[3], &call[4], &call[5], copies ? &call[6] : &call[0]});
+  run<Adamw<T, M>>(
+      call[0], context,
+      {call[0].as<float>(), call[1].as<float>(), call[2].as<float>(), call[3].as<float>(), call[4].as<M>(),
+       call[5].as<M>(), spec.beta1, spec.beta2, spec.rate_scale, spec.weight_decay,
+       static_cast<float>(spec.epsilon), copies ? call[6].as<T>() : nullptr, spec.rounding},
+      {&call[0], &call[3], &call[4], &call[5], copies ? &call[6] : &call[0]});
 }
 
 void adamw(const Call& call, const LaunchContext& context) {
-  if (call.operands.size() <= 6) return adamw_as<Nothing>(call, context);
-  with_type(call, call[6].type, [&]<class T>(Type<T>) { adamw_as<T>(call, context); });
+  with_type(call, call[4].type, [&]<class M>(Type<M>) {
+    if (call.operands.size() <= 6) return adamw_as<Nothing, M>(call, context);
+    with_type(call, call[6].type, [&]<class T>(Type<T>) { adamw_as<T, M>(call, context); });
+  });
 }
 
 void ema(const Call& call, const LaunchContext& context) {
-  const double decay = call.get<op::EmaSpec>().decay;
-  run<Ema>(call[0], context,
-           {call[0].as<float>(), call[1].as<float>(), call[2].as<float>(), static_cast<float>(decay),
-            static_cast<float>(1 - decay)},
-           {&call[0], &call[2]});
+  const auto& spec = call.get<op::EmaSpec>();
+  with_type(call, call[2].type, [&]<class M>(Type<M>) {
+    run<Ema<M>>(
+        call[0], context,
+        {call[0].as<float>(), call[1].as<float>(), call.operands.size() > 3 ? call[3].as<float>() : nullptr,
+         call[2].as<M>(), static_cast<float>(spec.decay), static_cast<float>(1 - spec.decay), spec.rounding},
+        {&call[0], &call[2]});
+  });
 }
 
 void momentum(const Call& call, const LaunchContext& context) {

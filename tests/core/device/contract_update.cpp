@@ -9,6 +9,7 @@
 #include "core/op/momentum.h"
 #include "core/op/outer.h"
 #include "core/op/reduce.h"
+#include "core/op/reference.h"
 #include "core/op/update.h"
 #include "core/op/wire.h"
 #include "tests/core/device/kernel_contract.h"
@@ -137,6 +138,80 @@ TEST_P(KernelContract, adamw) {
         }
       }
     }
+  }
+}
+
+constexpr int64_t kRoundedLengths[] = {0, 1, 17, 1025, 4097, 9001};  // a reference draws each word anew
+
+// Runs of a tensor that begin anywhere, and rows that the model axis cut.
+const std::vector<op::RunIndex>& run_indices() {
+  static const std::vector<op::RunIndex> all = {
+      {}, {.start = 4097}, {.start = int64_t{1} << 33}, {.start = 5, .width = 3, .stride = 11, .column = 6}};
+  return all;
+}
+
+TEST_P(KernelContract, adamw_of_bf16_moments) {
+  if (!has(op::adamw_kind)) GTEST_SKIP();
+  for (const int64_t n : kRoundedLengths) {
+    for (const op::RunIndex& index : run_indices()) {
+      for (const bool apply : {true, false}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {7, 0, 0, 0, 0, 0, 0, 0});
+              op::AdamWSpec spec;
+              spec.rounding = {random_key(3, Purpose::round, "w"), index};
+              return op::adamw(bench.normal(DType::f32, {n}), state, control(bench, apply),
+                               bench.normal(DType::f32, {n}), bench.normal(DType::bf16, {n}, 0.1),
+                               bench.uniform(DType::bf16, {n}, 0, 0.1), spec,
+                               apply ? bench.output(DType::bf16, {n}) : Tensor{});
+            },
+            {});
+      }
+    }
+  }
+}
+
+TEST_P(KernelContract, ema_of_a_bf16_average) {
+  if (!has(op::ema_kind)) GTEST_SKIP();
+  for (const int64_t n : kRoundedLengths) {
+    for (const op::RunIndex& index : run_indices()) {
+      for (const bool apply : {true, false}) {
+        expect_agreement(
+            [&](Workbench& bench) {
+              const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {9, 0, 0, 0, 0, 0, 0, 0});
+              return op::ema(bench.normal(DType::f32, {n}), control(bench, apply),
+                             bench.normal(DType::bf16, {n}),
+                             {0.99, {random_key(3, Purpose::round, "ema w"), index}}, state);
+            },
+            {});
+      }
+    }
+  }
+}
+
+// Bit for bit: moments that lie between two values of bf16 far from either, so that no difference between
+// arithmetics reaches the rounding, go up and down as core/op/stochastic.h says.
+TEST_P(KernelContract, stochastic_rounding_is_by_the_index_in_the_tensor) {
+  if (!has(op::ema_kind)) GTEST_SKIP();
+  constexpr int64_t n = 3000;
+  for (const op::RunIndex& index : run_indices()) {
+    const op::Rounding rounding{random_key(5, Purpose::round, "ema w"), index};
+    Workbench bench(devices());
+    const std::vector<double> exact(static_cast<size_t>(n), 1 + 0x1p-9);  // a quarter of a unit above 1
+    const Tensor average = bench.filled(DType::bf16, {n}, std::vector<double>(static_cast<size_t>(n), 1.0));
+    const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {9, 0, 0, 0, 0, 0, 0, 0});
+    bench.run(
+        op::ema(bench.filled(DType::f32, {n}, exact), control(bench, true), average, {0, rounding}, state));
+    const std::vector<double> got = op::load(average);
+    int64_t ups = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t word = op::rounding_word(rounding.key, 9, index(i));
+      const auto want = static_cast<double>(from_bf16(
+          op::round_stochastically(static_cast<float>(exact[static_cast<size_t>(i)]), word & 0xffffu)));
+      ASSERT_EQ(got[static_cast<size_t>(i)], want) << i;
+      ups += want > 1 ? 1 : 0;
+    }
+    EXPECT_NEAR(static_cast<double>(ups) / n, 0.25, 4 * std::sqrt(0.25 * 0.75 / n));
   }
 }
 

@@ -250,5 +250,93 @@ TEST(AdamW, a_skipped_step_changes_no_bit) {
   EXPECT_EQ(bytes_in(device.average), average);
 }
 
+// What is far below a unit of bf16's last place must still add up: over many steps the mean of the rounded
+// value follows the exact one, where rounding to nearest would never move.
+TEST(StochasticRounding, is_unbiased) {
+  const op::Rounding rounding{random_key(11, Purpose::round, "w"), {}};
+  for (const float value : {1.0F + 0x1p-12F, 1.0F + 0x1p-8F, -3.14159F, 1e-20F, -7.3e30F}) {
+    constexpr int64_t draws = 200'000;
+    const auto low = static_cast<double>(from_bf16(op::round_stochastically(value, 0)));
+    const auto high = static_cast<double>(from_bf16(op::round_stochastically(value, 0xffff)));
+    double sum = 0;
+    for (int64_t i = 0; i < draws; ++i) {
+      const uint32_t word = op::rounding_word(rounding.key, 3, i);
+      for (const uint32_t half : {word & 0xffffu, word >> 16}) {
+        const auto got = static_cast<double>(from_bf16(op::round_stochastically(value, half)));
+        EXPECT_TRUE(got == low || got == high);
+        sum += (got - low) / (high - low);
+      }
+    }
+    const double up = (static_cast<double>(value) - low) / (high - low), count = 2 * draws;
+    EXPECT_NEAR(sum / count, up, 4.5 * std::sqrt(up * (1 - up) / count) + 1e-6) << value;
+  }
+  EXPECT_EQ(op::round_stochastically(1.5F, 0xffff), to_bf16(1.5F));  // what bf16 has stays
+  EXPECT_EQ(op::round_stochastically(INFINITY, 0xffff), to_bf16(INFINITY));
+  EXPECT_TRUE(std::isnan(from_bf16(op::round_stochastically(NAN, 0xffff))));
+}
+
+// The index of an element in the whole tensor, by hand: rows of 3 of the columns 6 to 8 of 11.
+TEST(StochasticRounding, counts_elements_of_the_whole_tensor) {
+  const op::RunIndex cut{.start = 4, .width = 3, .stride = 11, .column = 6};
+  const int64_t want[] = {11 + 7, 11 + 8, 22 + 6, 22 + 7, 22 + 8, 33 + 6};
+  for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(cut(i), want[i]) << i;
+  EXPECT_EQ(cut.contiguous(0), 2);
+  EXPECT_EQ(cut.contiguous(2), 3);
+  const op::RunIndex run{.start = int64_t{1} << 40};
+  EXPECT_EQ(run(5), (int64_t{1} << 40) + 5);
+}
+
+// Over many steps with a small share of each gradient: moments of bf16 stay near those of fp32.
+TEST(AdamW, bf16_moments_follow_fp32_ones) {
+  const int64_t n = 4096;
+  Judge judge({});
+  Workbench& bench = judge.bench();
+  op::AdamWSpec spec{.beta1 = 0.99, .beta2 = 0.999};
+  spec.rounding = {random_key(2, Purpose::round, "w"), {.start = 77}};
+  const Optimizer exact = optimizer(bench, n);
+  const Tensor w = bench.normal(f32, {n}), m = bench.filled(DType::bf16, {n}, std::vector<double>(n)),
+               v = bench.filled(DType::bf16, {n}, std::vector<double>(n));
+  double drift = 0;
+  for (int step = 0; step < 400; ++step) {
+    const Tensor gradient = bench.normal(f32, {n});
+    judge.step(5, 1, 1, 1e-3);
+    run(op::adamw(gradient, judge.states(), judge.controls(), exact.master, exact.exp_avg, exact.exp_avg_sq,
+                  spec));
+    run(op::adamw(gradient, judge.states(), judge.controls(), w, m, v, spec));
+  }
+  const std::vector<double> kept = op::load(v), want = op::load(exact.exp_avg_sq);
+  for (size_t i = 0; i < kept.size(); ++i) drift += (kept[i] - want[i]) / want[i];
+  // Each of some hundred steps adds a rounding of 2^-8 at most, of which few hundred are remembered.
+  EXPECT_NEAR(drift / static_cast<double>(n), 0, 5e-3);
+}
+
+// As many pieces as one likes: whoever holds an element, its bits are the same.
+TEST(AdamW, bf16_moments_do_not_depend_on_the_cut) {
+  const int64_t n = 1000;
+  Judge judge({});
+  Workbench& bench = judge.bench();
+  judge.step(5, 1, 1, 1e-2);
+  const Tensor gradient = bench.normal(f32, {n}), start = bench.normal(DType::bf16, {n}, 0.1),
+               square = bench.uniform(DType::bf16, {n}, 0, 0.1), weights = bench.normal(f32, {n});
+  const auto update = [&](std::span<const int64_t> ends) {
+    const Tensor w = bench.filled(f32, {n}, op::load(weights)),
+                 m = bench.filled(DType::bf16, {n}, op::load(start)),
+                 v = bench.filled(DType::bf16, {n}, op::load(square));
+    int64_t first = 0;
+    for (const int64_t end : ends) {
+      op::AdamWSpec spec;
+      spec.rounding = {random_key(2, Purpose::round, "w"), {.start = first}};
+      const auto cut = [&](const Tensor& t) { return t.slice_rows(first, end - first); };
+      run(op::adamw(cut(gradient), judge.states(), judge.controls(), cut(w), cut(m), cut(v), spec));
+      first = end;
+    }
+    std::vector<std::byte> bytes = bytes_in(m);
+    for (const std::byte byte : bytes_in(v)) bytes.push_back(byte);
+    return bytes;
+  };
+  const int64_t whole[] = {n}, pieces[] = {1, 6, 130, 131, 999, n};
+  EXPECT_EQ(update(whole), update(pieces));
+}
+
 }  // namespace
 }  // namespace toroid::testing

@@ -193,19 +193,44 @@ std::vector<Case> cases() {
          return op::init_normal(b.output(t, {30001}), {random_key(7, Purpose::initialise, "w"), 13, 0.02});
        }},
       {"adamw",
-       [=](Workbench& b, DType) {
+       [=](Workbench& b, DType t) {
          constexpr int64_t n = 30001;
          const Tensor state = b.filled(DType::f32, {op::kStateSize}, {3, 0, 0, 0, 0, 0, 0, 0});
          const Tensor control = b.filled(DType::f32, {op::kControlSize}, {1, 0.5, 1e-3, 1, 1, 1, 0});
+         op::AdamWSpec spec;
+         spec.rounding = {random_key(7, Purpose::round, "w"), {.start = 6}};
          return op::adamw(b.normal(DType::f32, {n}), state, control, b.normal(DType::f32, {n}),
-                          b.normal(DType::f32, {n}, 0.1), b.uniform(DType::f32, {n}, 0, 0.1), {});
+                          b.normal(t, {n}, 0.1), b.uniform(t, {n}, 0, 0.1), spec);
        }},
       {"ema",
-       [=](Workbench& b, DType) {
+       [=](Workbench& b, DType t) {
+         const Tensor state = b.filled(DType::f32, {op::kStateSize}, {3, 0, 0, 0, 0, 0, 0, 0});
          const Tensor control = b.filled(DType::f32, {op::kControlSize}, {1, 0.5, 1e-3, 1, 1, 1, 0});
-         return op::ema(b.normal(DType::f32, {30001}), control, b.normal(DType::f32, {30001}), {});
+         return op::ema(b.normal(DType::f32, {30001}), control, b.normal(t, {30001}), {}, state);
        }},
   };
+}
+
+// Every target draws the same words and rounds by them: an average that takes all of the master is exact
+// before it is rounded.
+TEST_P(VectorKernels, StochasticRoundingIsTheReferences) {
+  for (const op::RunIndex& index : {op::RunIndex{}, op::RunIndex{.start = 4097},
+                                    op::RunIndex{.start = 5, .width = 37, .stride = 90, .column = 6}}) {
+    for (const int64_t n : {1, 3, 1023, 1024, 5001}) {
+      Workbench bench(&kernels());
+      const op::Rounding rounding{random_key(5, Purpose::round, "ema w"), index};
+      const Tensor state = bench.filled(DType::f32, {op::kStateSize}, {9, 0, 0, 0, 0, 0, 0, 0});
+      const Tensor control = bench.filled(DType::f32, {op::kControlSize}, {1, 1, 1, 1, 1, 1, 0});
+      const Tensor master = bench.normal(DType::f32, {n}), average = bench.normal(DType::bf16, {n});
+      master.as<float>()[n / 2] = INFINITY;
+      bench.run(op::ema(master, control, average, {0, rounding}, state), 2);
+      for (int64_t i = 0; i < n; ++i) {
+        const uint32_t word = op::rounding_word(rounding.key, 9, index(i));
+        const uint16_t want = op::round_stochastically(master.as<float>()[i], word & 0xffffu);
+        ASSERT_EQ(average.as<uint16_t>()[i], want) << "element " << i << " of " << n;
+      }
+    }
+  }
 }
 
 TEST_P(VectorKernels, BitsDoNotDependOnThreads) {
