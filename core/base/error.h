@@ -16,6 +16,7 @@ enum class ExitCode : int {
   internal_error = 1,
   bad_input = 2,
   system_error = 3,
+  different = 4,
   saved_on_signal = 75,
   lost_peer = 76,
   too_many_skips = 77,

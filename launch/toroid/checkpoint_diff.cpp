@@ -26,8 +26,6 @@ struct DiffFlags {
   bool tensors = false, all = false, read = false, json = false;
 };
 
-constexpr ExitCode kDifferent{4};
-
 constexpr const char* kKinds[] = {"equal", "values", "shape", "only in A", "only in B"};
 
 std::map<std::string, std::string> fields_of(const CheckpointReader& reader) {
@@ -168,7 +166,7 @@ ExitCode run(const DiffFlags& flags) {
     print_line(fmt::format("{} of {} tensors differ", differ, tensors.size()) +
                (flags.tensors ? "" : fmt::format(", and {} values of the state and config", values.size())));
   }
-  return equal ? ExitCode::done : kDifferent;
+  return equal ? ExitCode::done : ExitCode::different;
 }
 
 }  // namespace
