@@ -69,7 +69,13 @@ Inventory list_run(const Path& run, const CheckOptions& options) {
   const std::vector<int64_t> steps = steps_of_run(checkpoints);
   const std::vector<int64_t> current = on_branch(checkpoints, steps);
   for (const int64_t step : steps) {
-    ListedStep& listed = out.steps.emplace_back(list_step(checkpoints / step_name(step), options));
+    const Path path = checkpoints / step_name(step);
+    if (!is_present_directory(path)) continue;  // a run that is being trained has pruned it meanwhile
+    ListedStep& listed = out.steps.emplace_back(list_step(path, options));
+    if (!listed.check.whole() && !is_present_directory(path)) {
+      out.steps.pop_back();
+      continue;
+    }
     if (std::find(current.begin(), current.end(), step) == current.end()) listed.branch = Branch::left;
   }
   std::sort(out.unfinished.begin(), out.unfinished.end());
