@@ -18,9 +18,9 @@ void checksum_reference(const Call& call) {
   auto* to = call.operands.back().tensor.as<uint64_t>();
   for (size_t array = 0; array + 1 < call.operands.size(); ++array) {
     const std::span bytes(call[array].data(), static_cast<size_t>(call[array].bytes()));
-    constexpr size_t kBytes = 4 * static_cast<size_t>(kChecksumBlock);
-    for (size_t at = 0; at < bytes.size(); at += kBytes) {
-      const Checksum found = toroid::checksum(bytes.subspan(at, std::min(kBytes, bytes.size() - at)));
+    const auto block = static_cast<size_t>(bytes_of(call[array].type) * kChecksumBlock);
+    for (size_t at = 0; at < bytes.size(); at += block) {
+      const Checksum found = toroid::checksum(bytes.subspan(at, std::min(block, bytes.size() - at)));
       *to++ = found.sum;
       *to++ = found.weighted;
     }
@@ -59,8 +59,9 @@ Call checksum(std::span<const Tensor> arrays, const Tensor& sums) {
   Call call{&checksum_kind, {}, {}, {}, Phase::optimizer};
   const int64_t n = arrays[0].elements();
   for (const Tensor& array : arrays) {
-    check(array.type == arrays[0].type && bytes_of(array.type) == 4 && array.dense() && array.elements() == n,
-          "checksum", "dense arrays of one length, of one type of 4 bytes", {{"array", array}});
+    const int64_t size = bytes_of(array.type);
+    check((size == 4 || size == 2) && array.dense() && array.elements() == n, "checksum",
+          "dense arrays of one length, of types of 4 or 2 bytes", {{"array", array}});
     call.operands.push_back({array, Access::in});
   }
   const int64_t rows = static_cast<int64_t>(arrays.size()) * checksum_blocks(n);

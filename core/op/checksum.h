@@ -8,7 +8,7 @@
 
 namespace toroid::op {
 
-inline constexpr int64_t kChecksumBlock = 4096;  // elements of 4 bytes
+inline constexpr int64_t kChecksumBlock = 4096;  // elements
 constexpr int64_t checksum_blocks(int64_t elements) {
   return (elements + kChecksumBlock - 1) / kChecksumBlock;
 }
@@ -21,8 +21,8 @@ inline constexpr int64_t kDifferingSize = 4;
 
 extern const OpKind checksum_kind, compare_checksums_kind;
 
-// Arrays of one length and type, n elements of 4 bytes -> i64[arrays * blocks, 2]: of each block of each
-// array in turn its sum and its weighted sum.
+// Arrays of one length, n elements of 4 or 2 bytes -> i64[arrays * blocks, 2]: of each block of each array in
+// turn its sum and its weighted sum. Of 2 bytes, two elements make a word; the last may lack its second.
 Call checksum(std::span<const Tensor> arrays, const Tensor& sums);
 // i64[n, 2] each -> i64[kDifferingSize], as Differing says.
 Call compare_checksums(const Tensor& expected, const Tensor& found, const Tensor& differing);

@@ -146,8 +146,18 @@ std::optional<StateFault> StateChecksums::read(const Tensor& differing) {
   out.part = group.parts[array];
   out.first = piece.first + block * op::kChecksumBlock;
   out.last = std::min(piece.first + piece.count, out.first + op::kChecksumBlock);
-  out.element =
-      changed_word({}, {values[op::Differing::sum], values[op::Differing::weighted]}, out.last - out.first);
+  const int64_t in_a_word = 4 / bytes_of(group.arrays[array].type);
+  out.element = changed_word({}, {values[op::Differing::sum], values[op::Differing::weighted]},
+                             (out.last - out.first + in_a_word - 1) / in_a_word);
+  if (out.element && in_a_word == 2) {
+    // Which half of the word it is, a flipped bit says.
+    if (out.element->bit) {
+      out.element->word = 2 * out.element->word + *out.element->bit / 16;
+      out.element->bit = *out.element->bit % 16;
+    } else {
+      out.element.reset();
+    }
+  }
   out.blocks = static_cast<int64_t>(values[op::Differing::count]);
   return out;
 }

@@ -28,7 +28,7 @@ class StateChecksums {
  public:
   // Arrays of one length that are written together, by name.
   struct Group {
-    std::vector<Tensor> arrays;  // f32[n] each
+    std::vector<Tensor> arrays;  // f32[n] or bf16[n]
     std::string tensor;
     std::vector<std::string> parts;  // of each array
     bool around = false;             // written within around() alone; else anywhere in an update

@@ -10,20 +10,31 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// Elements of 4 bytes are words, two of 2 bytes make one: halves, the last of which may be missing.
+template <class Element>
 struct ChecksumArgs {
-  const uint32_t* x;
+  const Element* x;
   int64_t n;
   uint64_t* sums;
 };
+TOROID_DEVICE inline uint64_t word_of(const uint32_t* x, int64_t, int i) {
+  return x[i];
+}
+TOROID_DEVICE inline uint64_t word_of(const uint16_t* x, int64_t left, int i) {
+  const uint64_t high = 2 * int64_t{i} + 1 < left ? x[2 * i + 1] : 0;
+  return x[2 * i] | high << 16;
+}
+template <class Element>
 struct ChecksumBlock {
   template <class Team>
-  TOROID_DEVICE void operator()(Team& team, const ChecksumArgs& a) const {
+  TOROID_DEVICE void operator()(Team& team, const ChecksumArgs<Element>& a) const {
+    constexpr int kInAWord = 4 / sizeof(Element);
     const int64_t first = team.index() * op::kChecksumBlock, left = a.n - first;
     const int count =
         left < op::kChecksumBlock ? static_cast<int>(left) : static_cast<int>(op::kChecksumBlock);
     Own<Team, uint64_t> own, own_weighted;
-    sweep<1>(team, count, [&](const auto& at) {
-      const uint64_t word = a.x[first + at.i];
+    sweep<1>(team, (count + kInAWord - 1) / kInAWord, [&](const auto& at) {
+      const uint64_t word = word_of(a.x + first, left, at.i);
       own[at] += word;
       own_weighted[at] += static_cast<uint64_t>(at.i + 1) * word;
     });
@@ -69,8 +80,16 @@ void checksum(const Call& call, const LaunchContext& context) {
   const int64_t n = call[0].elements(), blocks = op::checksum_blocks(n);
   auto* sums = call.operands.back().tensor.as<uint64_t>();
   for (size_t array = 0; array + 1 < call.operands.size(); ++array, sums += 2 * blocks) {
-    launch<ChecksumBlock, kThreads>(stream_of(context), blocks,
-                                    ChecksumArgs{call[array].as<const uint32_t>(), n, sums});
+    const auto* const x = call[array].data();
+    if (bytes_of(call[array].type) == 4) {
+      launch<ChecksumBlock<uint32_t>, kThreads>(
+          stream_of(context), blocks,
+          ChecksumArgs<uint32_t>{reinterpret_cast<const uint32_t*>(x), n, sums});
+    } else {
+      launch<ChecksumBlock<uint16_t>, kThreads>(
+          stream_of(context), blocks,
+          ChecksumArgs<uint16_t>{reinterpret_cast<const uint16_t*>(x), n, sums});
+    }
   }
 }
 
