@@ -6,6 +6,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/median.h"
+#include "core/base/processor_time.h"
 #include "core/device/sim/recording_device.h"
 #include "train/config/batch_plan.h"
 #include "train/engine/engine.h"
@@ -127,6 +128,15 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     std::vector<StepShare> shares;
     std::vector<double> seconds, forward, backward, optimizer;
     OperatorTable table;
+    Seconds memory_before{0}, wire_before{0}, own_before{0};
+    const auto memory_checks = [&] {
+      const StateChecksums* const checksums = program.zero().checksums();
+      return checksums == nullptr ? Seconds(0) : checksums->spent();
+    };
+    const auto wire_checks = [&] {
+      const WireChecks* const checks = engine.world->wire_checks();
+      return checks == nullptr ? Seconds(0) : checks->spent();
+    };
     for (int64_t s = 0; s <= options.steps; ++s) {
       const Batch batch = synthetic_batch(run, s);
       program.upload(host_batch(batch), rate);
@@ -142,6 +152,9 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
       if (tracer) tracer->end_step();
       if (s == 0) {
         out.first_step_s = took;
+        memory_before = memory_checks();
+        wire_before = wire_checks();
+        own_before = thread_processor_time();
         continue;
       }
       const StepPhases parts = phases_of(*engine.device, program.marks());
@@ -153,6 +166,9 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
       if (options.with_operators) table.add(recorder->records());
     }
     if (tracer) tracer->close();
+    const Seconds own = thread_processor_time() - own_before;
+    out.memory_checks = (memory_checks() - memory_before) / own;
+    out.wire_checks = (wire_checks() - wire_before) / own / out.threads;
     add_communication(out, engine, shares);
     out.loss = program.result(0).loss;
     out.median_s = median(seconds);

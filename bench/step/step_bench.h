@@ -32,6 +32,8 @@ struct StepBench {
   // As in metrics.jsonl, means over the ranks; medians over the steps.
   double exposed_s = 0, communication_s = 0;
   std::optional<double> overlap;
+  // Of this rank's processor time in the steps, that within train.detect's checksums.
+  double memory_checks = 0, wire_checks = 0;
   double peak_rss_gb = 0;  // of the process after the steps, GB = 1e9 bytes
   double allocated_gb = 0;
   Statistics predicted, used;     // memory of this rank

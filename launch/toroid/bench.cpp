@@ -54,6 +54,8 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
   const auto known = [](std::optional<double> value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
+  out["memory_checks"] = bench.memory_checks;
+  out["wire_checks"] = bench.wire_checks;
   out["mfu"] = known(bench.mfu());
   out["floor_s"] = known(bench.floor_s());
   out["peak_rss_gb"] = bench.peak_rss_gb;
@@ -145,6 +147,10 @@ void print_text(const train::StepBench& bench, bool floor) {
   if (bench.ranks > 1) {
     std::printf("  communication %.3f s, %.3f s of it exposed", bench.communication_s, bench.exposed_s);
     std::printf(bench.overlap ? ", overlap %.1f %%\n" : "\n", 100 * bench.overlap.value_or(0));
+  }
+  if (bench.memory_checks > 0 || bench.wire_checks > 0) {
+    std::printf("  of a step's processor time, checksums take: memory %.2f %%, wire %.2f %%\n",
+                100 * bench.memory_checks, 100 * bench.wire_checks);
   }
   std::printf("  %.0f tokens/s, peak memory %.2f GB (%.2f GB of it allocated by the program), loss %.9g\n",
               bench.tokens_per_s(), bench.peak_rss_gb, bench.allocated_gb, bench.loss);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/processor_time.h"
 #include "core/base/text.h"
 #include "core/op/checksum.h"
 
@@ -13,14 +14,14 @@ namespace {
 
 class Timed {
  public:
-  explicit Timed(Seconds& total) : total_(total) {}
-  ~Timed() { total_ += watch_.elapsed(); }
+  explicit Timed(Seconds& total) : total_(total), begin_(thread_processor_time()) {}
+  ~Timed() { total_ += thread_processor_time() - begin_; }
   Timed(const Timed&) = delete;
   Timed& operator=(const Timed&) = delete;
 
  private:
   Seconds& total_;
-  Stopwatch watch_;
+  Seconds begin_;
 };
 
 }  // namespace

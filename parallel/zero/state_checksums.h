@@ -54,7 +54,8 @@ class StateChecksums {
   // One of all that the groups hold which are `shared` with other ranks, to be compared with theirs; blocks.
   Checksum digest();
 
-  // Of the thread that issues, within these calls: on a CPU what they cost, with the team beside it.
+  // Processor time of the thread that issues within these calls: on a CPU what they cost, and the same for
+  // every thread of the team.
   Seconds spent() const { return spent_; }
 
  private:

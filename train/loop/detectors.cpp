@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/base/log.h"
+#include "core/base/processor_time.h"
 #include "core/base/text.h"
 #include "train/loop/judge.h"
 
@@ -73,11 +74,14 @@ void Detectors::fail(Finding finding) const {
 // Memory and replicas
 
 std::vector<double> Detectors::tell(int64_t step, int steps_ago, Seconds took) {
-  steps_ += took;
-  if (replayed_) {
-    replays_ += engine_.device->elapsed(*replayed_->replay_begin, *replayed_->replay_end);
-    replayed_.reset();
+  const Seconds now = thread_processor_time(), own = began_ ? now - *began_ : Seconds(0);
+  steps_ += own;
+  began_ = now;
+  if (replayed_ && took.count() > 0) {
+    const Seconds replay = engine_.device->elapsed(*replayed_->replay_begin, *replayed_->replay_end);
+    replays_ += own * (replay / took);
   }
+  replayed_.reset();
   std::vector<double> out(told(), 0.0);
   StateChecksums* const checksums = engine_.program->zero().checksums();
   if (checksums == nullptr) return out;
@@ -89,9 +93,9 @@ std::vector<double> Detectors::tell(int64_t step, int steps_ago, Seconds took) {
     out[0] = 1;
   }
   if (pods_ > 1 && due(config_.replicas_every(), step)) {
-    const Stopwatch watch;
+    const Seconds before = thread_processor_time();
     const Checksum digest = checksums->digest();
-    replicas_ += watch.elapsed();
+    replicas_ += thread_processor_time() - before;
     out[1] = 1;
     const uint64_t words[] = {digest.sum >> 32, digest.sum & 0xffffffffu, digest.weighted >> 32,
                               digest.weighted & 0xffffffffu};
@@ -267,7 +271,7 @@ std::string Detectors::costs() const {
   // Of one thread, beside the team.
   if (const WireChecks* checks = engine_.world->wire_checks()) add("wire", checks->spent() / threads);
   add("compute", replays_);
-  add("replicas", replicas_ / threads);
+  add("replicas", replicas_);
   return list_of(out, ", ");
 }
 

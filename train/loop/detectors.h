@@ -57,6 +57,8 @@ class Detectors {
   int pods_ = 1, data_ = 1;
   int shift_ = 0;  // whose microbatch is computed again: 0 its own
   std::optional<StepMarks> replayed_;
+  // Processor time of this thread: when it last told, in the steps since the first, and of that.
+  std::optional<Seconds> began_;
   Seconds steps_{0}, replays_{0}, replicas_{0};
 };
 

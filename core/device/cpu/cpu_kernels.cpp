@@ -31,7 +31,7 @@ std::shared_ptr<DeviceKernels> make_cpu_kernels(int threads, Bf16Products produc
   }
   auto kernels = std::make_shared<DeviceKernels>();
   kernels->traits.threads = threads;
-  kernels->traits.elements_at_once = int64_t{threads} << 16;  // four fp32 arrays of a core: a megabyte
+  kernels->traits.elements_at_once = int64_t{threads} << 15;  // four fp32 arrays of a core: half a megabyte
   kernels->traits.packed_size = [products](DType type, const Shape& shape, Layout layout) {
     return cpu::packed_bytes(type, shape, layout, products);
   };

@@ -1,8 +1,7 @@
 #include "parallel/comm/watch/wire_checks.h"
 
-#include <time.h>
-
 #include "core/base/error.h"
+#include "core/base/processor_time.h"
 #include "core/base/text.h"
 #include "core/device/cpu/checksum.h"
 
@@ -10,9 +9,7 @@ namespace toroid {
 namespace {
 
 int64_t thread_nanoseconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
+  return static_cast<int64_t>(1e9 * thread_processor_time().count());
 }
 
 }  // namespace
