@@ -19,6 +19,7 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "launch/toroid/processes.h"
+#include "parallel/comm/board/board.h"
 #include "parallel/comm/side_channel/descriptor.h"
 
 namespace toroid::launch {
@@ -80,7 +81,8 @@ bool is_of_a_rank(std::string_view name) {
                                          "OMPI_MCA_pmix",
                                          "OMPI_MCA_shmem_RUNTIME_QUERY_hint",
                                          "OMPI_NUM_APP_CTX",
-                                         "OMPI_UNIVERSE_SIZE"};
+                                         "OMPI_UNIVERSE_SIZE",
+                                         kJobDirectory};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

@@ -109,7 +109,7 @@ ExitCode launch(const LaunchFlags& flags, const train::Plugins& plugins) {
   need_trainable(resolved.run, flags.train);
   if (flags.supervise.on) return static_cast<ExitCode>(supervise(flags, resolved.run, plugins));
   job.bytes_per_rank = bytes_per_rank(job, resolved.run, plugins);
-  return static_cast<ExitCode>(run_job(job, arguments));
+  return static_cast<ExitCode>(run_job(job, arguments, run_directory_of(flags.train)));
 }
 
 }  // namespace

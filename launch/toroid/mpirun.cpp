@@ -9,12 +9,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <thread>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/base/text.h"
 #include "launch/toroid/job_directory.h"
 #include "launch/toroid/node_list.h"
+#include "parallel/comm/board/board.h"
 #include "parallel/comm/preflight.h"
 
 namespace toroid::launch {
@@ -81,7 +84,10 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
              std::getenv("OMPI_MCA_plm_rsh_agent") == nullptr) {
     mca("plm_rsh_args", "-o BatchMode=yes");  // a question for a password would find no terminal, and wait
   }
-  if (!directory.empty()) mca("btl_vader_backing_directory", directory.string());
+  if (!directory.empty()) {
+    mca("btl_vader_backing_directory", directory.string());
+    out.insert(out.end(), {"-x", std::string(kJobDirectory) + "=" + directory.string()});
+  }
   out.insert(out.end(), {"--bind-to", "none", "--oversubscribe"});
   if (::geteuid() == 0) out.push_back("--allow-run-as-root");
   const int ranks = ranks_of_a_host(job);
@@ -92,7 +98,11 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
   std::error_code error;
   const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) throw SystemError("cannot find this program's own file", error.value());
-  out.push_back(self.string());
+  // A program that was built again while this one ran is named so; the ranks are the new one's.
+  std::string program = self.string();
+  constexpr std::string_view kGone = " (deleted)";
+  if (program.ends_with(kGone)) program.resize(program.size() - kGone.size());
+  out.push_back(program);
   out.insert(out.end(), arguments.begin(), arguments.end());
   return out;
 }
@@ -160,19 +170,31 @@ int run_job(const MpiJob& job, const Path& directory, const std::vector<std::str
   return exit_of_job(run_command(mpirun_command(job, directory, arguments), signals));
 }
 
-Ended run_ranks(const MpiJob& job, const std::vector<std::string>& arguments, SignalForwarding& signals,
-                const Onlooker& onlooker) {
+JobEnded run_ranks(const MpiJob& job, const std::vector<std::string>& arguments, SignalForwarding& signals,
+                   const Onlooker& onlooker) {
   sweep_abandoned();
   check_machine(job);  // before anything is made
   std::optional<JobDirectory> directory;
   if (job.hosts.empty()) directory.emplace();
-  return run_command(mpirun_command(job, directory ? directory->path() : Path(), arguments), signals,
-                     onlooker);
+  const Path path = directory ? directory->path() : Path();
+  JobEnded out;
+  out.ended = run_command(mpirun_command(job, path, arguments), signals, onlooker);
+  out.record = read_flight_record(path);
+  return out;
 }
 
-int run_job(const MpiJob& job, const std::vector<std::string>& arguments) {
+int run_job(const MpiJob& job, const std::vector<std::string>& arguments, const Path& run) {
   SignalForwarding signals;
-  return exit_of_job(run_ranks(job, arguments, signals, {}));
+  const JobEnded job_ended = run_ranks(job, arguments, signals, {});
+  const int code = exit_of_job(job_ended.ended);
+  const bool lost =
+      code == static_cast<int>(ExitCode::lost_peer) || code == static_cast<int>(ExitCode::internal_error);
+  if (lost && job_ended.record && !run.empty()) {
+    const std::string name =
+        write_hang_report(run, "The job ended with " + std::to_string(code) + ".", *job_ended.record);
+    if (!name.empty()) log::info("{} says what each rank did last", printable((run / name).string()));
+  }
+  return code;
 }
 
 }  // namespace toroid::launch

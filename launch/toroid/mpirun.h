@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/base/io/file.h"
 #include "launch/toroid/command.h"
+#include "launch/toroid/flight_recorder.h"
 
 namespace toroid::launch {
 
@@ -34,10 +36,17 @@ int exit_of_job(const Ended& ended);
 
 // All of it: looks whether this machine has what the ranks need (SystemError says what it lacks), sweeps what
 // killed jobs left, runs them, and returns what the ranks ended with, or 128 + the signal that ended them.
-int run_job(const MpiJob& job, const std::vector<std::string>& arguments);
-// The same, and how mpirun ended.
-Ended run_ranks(const MpiJob& job, const std::vector<std::string>& arguments, SignalForwarding& signals,
-                const Onlooker& onlooker);
+// Where a rank was lost or ended by a signal, a report of what the ranks did last goes into the directory
+// `run`.
+int run_job(const MpiJob& job, const std::vector<std::string>& arguments, const Path& run = {});
+// The same, where how mpirun ended is returned, and what the ranks of this machine did last (nothing where
+// they have left no record, or are on others).
+struct JobEnded {
+  Ended ended;
+  std::optional<FlightRecord> record;
+};
+JobEnded run_ranks(const MpiJob& job, const std::vector<std::string>& arguments, SignalForwarding& signals,
+                   const Onlooker& onlooker);
 // run_job() in a directory that the caller has, of ranks on this machine.
 int run_job(const MpiJob& job, const Path& directory, const std::vector<std::string>& arguments);
 

@@ -156,6 +156,10 @@ Seconds World::deadline() const {
   return watch_ == nullptr ? kAlone : watch_->deadline();
 }
 
+void World::learn_deadlines(Seconds floor) {
+  if (watch_ != nullptr) watch_->learn(floor);
+}
+
 void World::describe(const std::string& coordinate) {
   if (watch_ != nullptr && watch_->board() != nullptr) watch_->board()->describe(slot_of(rank_), coordinate);
 }

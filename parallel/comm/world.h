@@ -80,6 +80,8 @@ class World {
   std::shared_ptr<cpu::Bell> bell() const;
   // How long a rank waits for its peers.
   Seconds deadline() const;
+  // What the steps of a run show of that shortens it (Watch::learn).
+  void learn_deadlines(Seconds floor);
   // What the groups of this world have sent, on this rank.
   const Traffic& traffic() const { return *traffic_; }
   // How reports name this rank: "data 3, model 1".

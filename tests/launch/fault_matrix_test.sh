@@ -2,7 +2,7 @@
 # fault_matrix_test.sh PROGRAM ROW...: rows of the fault matrix of docs/operations.md, each injected for real into runs of a
 # tiny model under `toroid launch --supervise`: ranks and mpirun killed or stopped, collectives left out, saves that fail,
 # pods that go and come back. What the faults leave must be bit-equal to an undisturbed run. Prints the times to recover.
-# Rows: mix, kills, slow, pods, scale, signals, loop, changed, mpirun, hang.
+# Rows: mix, learned, kills, slow, pods, scale, signals, loop, changed, mpirun, hang.
 set -u
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=tests/launch/tiny_run.sh
@@ -101,14 +101,30 @@ row_mix() {
   incident "$run" '"code":76,.*"rank":1,.*is gone.*"step":[0-9]*,"resumed":0,'
   incident "$run" '"code":76,.*"rank":0,.*is gone.*"resumed":20,'
   incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: .*not arrived: rank 1 .*stopped by a signal'
+  local report
+  report=$(grep 'stopped by a signal' "$run/incidents.jsonl" | grep -o 'hang-report-[^"]*')
+  grep -q 'Late for a collective that others waited in: rank 1\.' "$run/$report" || complain "the report: $(cat "$run/$report")"
   incident "$run" '"code":76,.*mismatched collectives on axis data, sequence number [0-9]*: rank'
   incident "$run" '"code":3,.*rank 1 could not save its part of the checkpoint: faults: FAIL_SAVE'
   incident "$run" '"code":1,.*"rank":0,.*"resumed":80,'
-  says 'step-100.*hash'
+  says 'step-100 is damaged and passed over'
   local lost
   lost=$(grep -o '"lost_steps":[0-9]*' "$run/incidents.jsonl" | head -n 5 | cut -d: -f2 | sort -n | tail -n 1)
   [ "$lost" -le 20 ] || complain "$lost steps were lost, more than an interval"
   [ "$(wc -l <"$run/faults.jsonl")" -eq 7 ] || complain "a fault happened twice: $(cat "$run/faults.jsonl")"
+  recovery "$run"
+}
+
+# Row 2 where train.deadline_s is long: the steps have shown how long they wait.
+row_learned() {
+  local run=$work/learned lasted
+  lasted=$(date +%s)
+  supervise 0 --out "$run" --set train.steps=320 --set train.deadline_s=200 --set train.deadline_floor_s=1 \
+    "$(fault kind: STOP rank: 1 step: 301)"
+  lasted=$(($(date +%s) - lasted))
+  [ "$lasted" -lt 120 ] || complain "$lasted s"
+  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: rank 0 .*not arrived: rank 1 .*stopped by a signal'
+  grep -o 'has waited [0-9.]* s' "$run/incidents.jsonl" | sed 's/^/learned: /'
   recovery "$run"
 }
 

@@ -25,6 +25,7 @@ constexpr auto kFree = std::to_array<std::string_view>({
     "train.log",
     "train.loss",
     "train.deadline_s",
+    "train.deadline_floor_s",
     "train.straggler",
     "train.detect",
     "train.trace",

@@ -72,6 +72,7 @@ void check(const config::TrainConfig& train) {
   check_range("train.checkpoint.async_share", train.checkpoint().async_share(), 1e-3, 1.0);
   check_range("train.log.every", train.log().every(), 1, kMostSteps);
   check_range("train.deadline_s", train.deadline_s(), 1e-3, 1e7);
+  check_range("train.deadline_floor_s", train.deadline_floor_s(), 1e-3, 1e7);
   check_range("train.straggler.factor", train.straggler().factor(), 1.0, 1e6);
   check_range("train.detect.memory_every", train.detect().memory_every(), 0, kMostSteps);
   check_range("train.detect.wire_every", train.detect().wire_every(), 0, 1'000'000);

@@ -24,20 +24,15 @@ std::string Planned::text() const {
          std::to_string(fault.step());
 }
 
-Plan::Plan(const config::FaultsConfig& faults, uint64_t seed, int ranks)
-    : faults_(faults), seed_(seed), ranks_(ranks) {}
-
-std::vector<Planned> Plan::listed() const {
-  std::vector<Planned> out;
+Plan::Plan(const config::FaultsConfig& faults, uint64_t seed, int ranks) : faults_(faults), ranks_(ranks) {
   for (int i = 0; i < faults_.fault_size(); ++i) {
     Planned planned;
     planned.id = "fault[" + std::to_string(i) + "]";
     planned.fault = faults_.fault(i);
     planned.rank = planned.fault.has_rank() ? planned.fault.rank()
-                                            : draw(seed_, planned.id, 0) % static_cast<uint32_t>(ranks_);
-    out.push_back(std::move(planned));
+                                            : draw(seed, planned.id, 0) % static_cast<uint32_t>(ranks_);
+    listed_.push_back(std::move(planned));
   }
-  return out;
 }
 
 Planned Plan::drawn(int64_t index, int64_t step) const {
@@ -53,8 +48,8 @@ Planned Plan::drawn(int64_t index, int64_t step) const {
 
 std::vector<Planned> Plan::at(int64_t step) {
   std::vector<Planned> out;
-  for (Planned& planned : listed()) {
-    if (planned.fault.step() == step) out.push_back(std::move(planned));
+  for (const Planned& planned : listed_) {
+    if (planned.fault.step() == step) out.push_back(planned);
   }
   if (!faults_.has_random()) return out;
   const uint64_t seed = faults_.random().has_seed() ? faults_.random().seed() : 1;

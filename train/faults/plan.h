@@ -28,7 +28,7 @@ class Plan {
 
   bool empty() const { return faults_.fault_size() == 0 && !faults_.has_random(); }
   // Those that the config lists, in its order.
-  std::vector<Planned> listed() const;
+  const std::vector<Planned>& listed() const { return listed_; }
   // All that belong to the step, counted from 1. Steps are asked about in rising order.
   std::vector<Planned> at(int64_t step);
   const config::RandomFaults& random() const { return faults_.random(); }
@@ -39,7 +39,7 @@ class Plan {
   Planned drawn(int64_t index, int64_t step) const;
 
   config::FaultsConfig faults_;
-  uint64_t seed_;
+  std::vector<Planned> listed_;
   int ranks_;
   int64_t next_ = 0;      // of the random ones: the first that was not handed out
   double next_step_ = 0;  // where it is, before it is rounded up

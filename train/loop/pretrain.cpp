@@ -483,6 +483,7 @@ ExitCode Pretrain::run_steps(const SignalGuard& signals, StepOrder& order) {
 ExitCode Pretrain::run() {
   const SignalGuard signals;
   start();
+  engine_.world->learn_deadlines(Seconds(config_.train().deadline_floor_s()));
   const int64_t steps = config_.train().steps();
   if (first_step_ >= steps) {
     log::info("the run has its {} steps already", steps);

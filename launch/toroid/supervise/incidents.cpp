@@ -23,6 +23,7 @@ std::string line(const Incident& incident) {
   Json out{{"time", at.time}, {"start", at.start}, {"code", at.code}, {"meaning", at.meaning}};
   out["rank"] = json(at.rank);
   out["said"] = at.said;
+  out["report"] = at.report.empty() ? Json() : Json(at.report);
   out["step"] = json(at.step);
   out["resumed"] = json(at.resumed);
   out["lost_steps"] = at.step && at.resumed ? Json(std::max<int64_t>(0, *at.step - *at.resumed)) : Json();

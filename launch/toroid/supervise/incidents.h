@@ -18,6 +18,7 @@ struct Incident {
   std::string meaning;              // in a few words
   std::optional<int> rank;          // that was named as the cause
   std::string said;                 // the sentence that names it, or why the supervisor ended the job
+  std::string report;               // the file that says what each rank did last; "": there is none
   std::optional<int64_t> step;      // that the run had come to
   std::optional<int64_t> resumed;   // that it went on from; 0: from the beginning
   std::optional<Seconds> recovery;  // from the end of the job to the first step after it

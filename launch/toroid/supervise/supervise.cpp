@@ -70,8 +70,9 @@ class Supervisor {
   Heartbeat heart_;
   Voice voice_;
   std::array<int64_t, 3> config_before_;
-  int64_t pods_ = 0;   // of the job that runs
-  std::string ended_;  // why the supervisor ended or stopped it; "": it did not
+  int64_t pods_ = 0;                    // of the job that runs
+  std::optional<FlightRecord> record_;  // of the job that ended
+  std::string ended_;                   // why the supervisor ended or stopped it; "": it did not
   bool recovered_ = true;
   bool grows_ = false;  // it was asked to save, for more pods
   int starts_ = 0;
@@ -165,6 +166,7 @@ int64_t Supervisor::verified_step() const {
 
 int Supervisor::run_job(const Start& start) {
   voice_ = Voice();
+  record_.reset();
   ended_.clear();
   grows_ = false;
   heart_.begin();
@@ -173,7 +175,9 @@ int Supervisor::run_job(const Start& start) {
   onlooker.heard = [this](std::string_view text) { voice_.hear(text); };
   onlooker.look = [this] { return look(); };
   try {
-    const Ended ended = run_ranks(start.job, start.arguments, signals_, onlooker);
+    JobEnded job_ended = run_ranks(start.job, start.arguments, signals_, onlooker);
+    record_ = std::move(job_ended.record);
+    const Ended& ended = job_ended.ended;
     if (ended.stopped_by_onlooker) return kLost;
     if (WIFSIGNALED(ended.status))
       ended_ = "mpirun was ended by signal " + std::to_string(WTERMSIG(ended.status));
@@ -237,6 +241,14 @@ void Supervisor::note_end(int code) {
   incident.said = ended_.empty() ? voice_.sentence() : ended_;
   incident.step = last_step(what_.run);
   incident.pods_before = pods_;
+  const bool lost = code == kLost || code == static_cast<int>(ExitCode::internal_error);
+  if (lost && record_) {
+    // What the ranks have found out themselves counts more.
+    if (!incident.rank && record_->late.size() == 1) incident.rank = record_->late.front();
+    const std::string how = "Start " + std::to_string(starts_) + " ended with " + std::to_string(code) +
+                            " (" + incident.meaning + ") at " + incident.time + ". " + incident.said;
+    incident.report = write_hang_report(what_.run, how, *record_);
+  }
   incidents_.add(std::move(incident));
   down_since_ = Clock::now();
 }
@@ -279,7 +291,8 @@ int Supervisor::run() {
     ++starts_;
     code = run_job(start);
     note_end(code);
-    if (signals_.received() != 0) return give_up(code, "");
+    // Before its first step a start has nothing to save: what was saved before is all there is.
+    if (signals_.received() != 0) return give_up(code > 128 && !heart_.step() ? kSaved : code, "");
     const bool saved = newest_step() > policy_.best();
     if (saved && policy_.exhausted()) policy_.resumes(verified_step());
     const RestartPolicy::Decision next = policy_.ended(code, voice_.in_use(), saved);

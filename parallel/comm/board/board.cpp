@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <span>
@@ -16,6 +17,13 @@ namespace toroid {
 namespace {
 
 using Words = std::span<std::atomic<uint64_t>>;
+
+constexpr uint64_t kStates = 256;  // of a call: its phase, and whether it is done
+
+uint64_t now_us() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+}
 
 void store_text(Words words, std::string_view text) {
   text = text.substr(0, words.size() * sizeof(uint64_t));
@@ -113,9 +121,12 @@ void Board::publish(int slot, int context, const Published& call) {
   const uint64_t version = entry.version.load(std::memory_order_relaxed);
   entry.version.store(version + 1, std::memory_order_relaxed);  // seen by whoever sees a word stored below
   const Words words(entry.words);
+  const bool begins = words[0].load(std::memory_order_relaxed) != call.sequence;
+  const uint64_t since = begins ? now_us() : words[2].load(std::memory_order_relaxed) / kStates;
   words[0].store(call.sequence, std::memory_order_release);
   words[1].store(static_cast<uint64_t>(call.bytes), std::memory_order_release);
-  words[2].store(2 * static_cast<uint64_t>(call.phase) + (call.done ? 1 : 0), std::memory_order_release);
+  words[2].store(kStates * since + 2 * static_cast<uint64_t>(call.phase) + (call.done ? 1 : 0),
+                 std::memory_order_release);
   store_text(words.subspan(3, Entry::kOperation), call.operation);
   store_text(words.subspan(3 + Entry::kOperation, Entry::kTensor), call.tensor);
   entry.version.store(version + 2, std::memory_order_release);
@@ -135,8 +146,9 @@ std::optional<Published> Board::find(int slot, int context, uint64_t sequence) c
     call.operation = load_text(words.subspan(3, Entry::kOperation));
     call.tensor = load_text(words.subspan(3 + Entry::kOperation, Entry::kTensor));
     if (version % 2 != 0 || entry.version.load(std::memory_order_relaxed) != version) continue;
-    call.phase = static_cast<Phase>(state / 2);
+    call.phase = static_cast<Phase>(state % kStates / 2);
     call.done = state % 2 != 0;
+    call.begun_us = static_cast<int64_t>(state / kStates);
     if (call.sequence != sequence) return std::nullopt;
     return call;
   }

@@ -21,8 +21,14 @@ struct Published {
   int64_t bytes = 0;
   Phase phase = Phase::forward;
   bool done = false;
+  int64_t begun_us = 0;  // when it began there, by the host's clock; as found on the board
   std::string operation, tensor;
 };
+
+// The variable by which a launcher names a directory in /dev/shm that the board is to stay in when its ranks
+// are gone, and the board's name there.
+inline constexpr const char* kJobDirectory = "TOROID_JOB_DIRECTORY";
+inline constexpr const char* kBoardFile = "board";
 
 class Board {
  public:

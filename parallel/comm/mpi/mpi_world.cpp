@@ -71,7 +71,7 @@ class Host {  // the processes of this host
 };
 
 // The table that the ranks of this host share. Its first rank makes it and takes its name away once all have
-// it.
+// it, or leaves it to the launcher.
 void share_board(Job& job, const Host& host) {
   std::array<char, 64> name{};
   const int64_t bytes = Board::bytes_for(host.size());
@@ -100,7 +100,10 @@ void share_board(Job& job, const Host& host) {
     }
   }
   const bool all = host.all(failure.empty());
-  if (host.slot() == 0) job.segment->unlink();
+  // A launcher that has asked for it reads there what the ranks did last (launch/toroid/flight_recorder.h).
+  const char* const kept = std::getenv(kJobDirectory);
+  if (host.slot() == 0 && !(all && kept != nullptr && job.segment->leave_in(kept, kBoardFile)))
+    job.segment->unlink();
   if (!all) throw SystemError(failure.empty() ? "another rank of this host has no shared memory" : failure);
   job.board.emplace(job.segment->data(), host.size());
   job.board->enter(host.slot(), ::getpid());

@@ -99,7 +99,26 @@ void Watch::check(const Call& call, Seconds waited) {
     throw PeerError(mismatch_between_hosts(call, ask(call)));
   }
   find_lost(call);
-  if (waited > deadline()) expired(call, waited);
+  if (waited > deadline(call)) expired(call, waited);
+}
+
+void Watch::waited(const Call& call, Seconds time) {
+  const auto phase = static_cast<size_t>(call.info->phase);
+  if (phase >= waits_.size()) return;
+  Waits& waits = waits_[phase];
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  if (time.count() > waits.longest.load(kRelaxed)) waits.longest.store(time.count(), kRelaxed);
+  waits.calls.store(waits.calls.load(kRelaxed) + 1, kRelaxed);
+}
+
+Seconds Watch::deadline(const Call& call) const {
+  const auto phase = static_cast<size_t>(call.info->phase);
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  const double floor = floor_.load(kRelaxed);
+  if (floor <= 0 || phase >= waits_.size() || waits_[phase].calls.load(kRelaxed) < kLearnedCalls)
+    return deadline_;
+  const double learned = kLearnedFactor * waits_[phase].longest.load(kRelaxed);
+  return std::min(deadline_, Seconds(std::max(floor, learned)));
 }
 
 // Every rank of the group makes the same calls in the same order: what the peers said of this one is

@@ -3,6 +3,8 @@
 // are looked at all the time, those of others are asked about once, when a wait is to end.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -36,6 +38,9 @@ class Watch {
   Watch(Board* board, int world_rank, int slot, Seconds deadline,
         std::shared_ptr<const SideChannel> others = nullptr);
 
+  static constexpr double kLearnedFactor = 20;
+  static constexpr uint64_t kLearnedCalls = 1000;
+
   // One call under way. `sequence` counts the group's calls from 1; 0 is a message between two ranks, which
   // the others know nothing of.
   struct Call {
@@ -59,7 +64,15 @@ class Watch {
   // For how long a mismatch waits for the other ranks' calls, which tell who is out of step.
   static Seconds patience(Seconds deadline);
 
+  // The longest that a call waits for its peers.
   Seconds deadline() const { return deadline_; }
+  // From now on a call of a step waits no longer than kLearnedFactor times the longest that one of its phase
+  // has waited, once kLearnedCalls have ended well; never less than `floor`, nor longer than deadline(). From
+  // any thread.
+  void learn(Seconds floor) { floor_.store(floor.count()); }
+  // A call has waited so long for its next bytes, and got them.
+  void waited(const Call& call, Seconds time);
+  Seconds deadline(const Call& call) const;
   Board* board() const { return board_; }
 
  private:
@@ -94,6 +107,13 @@ class Watch {
   Board* board_;
   int rank_, slot_;
   Seconds deadline_;
+  std::atomic<double> floor_{0};  // 0: nothing is learned
+  // By phase of a step; one thread writes.
+  struct Waits {
+    std::atomic<uint64_t> calls{0};
+    std::atomic<double> longest{0};  // seconds
+  };
+  std::array<Waits, static_cast<size_t>(Phase::setup)> waits_{};
   std::shared_ptr<const SideChannel> others_;
 };
 

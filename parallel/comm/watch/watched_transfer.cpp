@@ -22,7 +22,10 @@ bool WatchedTransfer::advance() {
   }
   switch (try_step()) {
     case Progress::done:
-      if (watch != nullptr) watch->finish(call());
+      if (watch != nullptr) {
+        watch->waited(call(), idle_.elapsed());
+        watch->finish(call());
+      }
       return true;
     case Progress::moved:
       idle_.restart();

@@ -101,6 +101,12 @@ SharedSegment::~SharedSegment() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
+bool SharedSegment::leave_in(const std::string& directory, const std::string& name) {
+  if (!named_ || ::rename(("/dev/shm" + name_).c_str(), (directory + "/" + name).c_str()) != 0) return false;
+  named_ = false;
+  return true;
+}
+
 void SharedSegment::unlink() {
   if (named_) ::shm_unlink(name_.c_str());
   named_ = false;

@@ -28,6 +28,9 @@ class SharedSegment {
   std::string path() const;
   // Takes the name away; the memory stays with those that have it.
   void unlink();
+  // Moves the name, of /dev/shm, into a directory there, where whoever has that finds the memory when the
+  // processes are gone and takes it away. False where that cannot be; the name is then as it was.
+  bool leave_in(const std::string& directory, const std::string& name);
   // Gives whole pages back to the system; they are zero when they are next touched.
   void forget(int64_t offset, int64_t bytes);
 

@@ -6,18 +6,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <thread>
 
 #include "core/base/error.h"
 #include "launch/toroid/command.h"
+#include "launch/toroid/flight_recorder.h"
 #include "launch/toroid/processes.h"
 #include "launch/toroid/supervise/incidents.h"
 #include "launch/toroid/supervise/places.h"
 #include "launch/toroid/supervise/policy.h"
 #include "launch/toroid/supervise/progress.h"
 #include "launch/toroid/supervise/voice.h"
+#include "parallel/comm/board/board.h"
 #include "tests/core/base/io/temporary_directory.h"
 
 namespace toroid::launch {
@@ -260,9 +264,89 @@ TEST(Incidents, are_lines_that_are_completed) {
       contents(file),
       "{\"of\":\"before\"}\n"
       R"({"time":"2026-01-31T12:00:00Z","start":1,"code":76,"meaning":"a deadline expired or a peer was )"
-      R"(lost","rank":3,"said":"\"quoted\" \ufffd","step":47,"resumed":40,"lost_steps":7,"recovery_s":)"
+      R"(lost","rank":3,"said":"\"quoted\" \ufffd","report":null,"step":47,"resumed":40,"lost_steps":7,"recovery_s":)"
       R"(1.235,"pods_before":2,"pods_after":null})"
       "\n");
+}
+
+// Memory of a board that starts at a cache line.
+struct alignas(64) Line {
+  std::byte bytes[64];
+};
+
+TEST(FlightRecorder, names_the_rank_that_did_not_come) {
+  const TemporaryDirectory directory;
+  EXPECT_FALSE(read_flight_record(directory.path()));
+  constexpr int kRanks = 3;
+  std::vector<Line> memory(static_cast<size_t>(Board::bytes_for(kRanks)) / sizeof(Line) + 1);
+  Board board(memory.data()->bytes, kRanks);
+  for (int rank = 0; rank < kRanks; ++rank) {
+    board.enter(rank, 100 + rank);
+    board.describe(rank, "rank " + std::to_string(rank) + " (data " + std::to_string(rank) + ")");
+    for (uint64_t sequence = 1; sequence <= 9; ++sequence) {
+      if (rank == 1 && sequence == 9) continue;
+      Published call;
+      call.sequence = sequence;
+      call.bytes = 4096;
+      call.operation = "all_gather";
+      call.tensor = "layer." + std::to_string(sequence) + " \x1b[31m";
+      call.done = sequence < 9;
+      board.publish(rank, 2, call);
+    }
+  }
+  const std::string bytes(reinterpret_cast<const char*>(memory.data()),
+                          static_cast<size_t>(Board::bytes_for(kRanks)));
+  write(directory.path() / kBoardFile, bytes);
+  const auto record = read_flight_record(directory.path());
+  ASSERT_TRUE(record);
+  EXPECT_EQ(record->late, std::vector<int>{1});
+  const std::string text = std::regex_replace(record->text, std::regex("[0-9]+\\.[0-9]{3} s before: "), "");
+  EXPECT_NE(text.find("rank 1 (data 1), process 101\n"
+                      "  group 2: call 8, all_gather of 'layer.8 \\x1b[31m' (4,096 bytes), forward, done\n"
+                      "  group 2: call 7, "),
+            std::string::npos)
+      << record->text;
+  EXPECT_NE(
+      text.find("  group 2: call 9, all_gather of 'layer.9 \\x1b[31m' (4,096 bytes), forward, under way\n"),
+      std::string::npos);
+  EXPECT_EQ(record->text.find("call 4,"), std::string::npos);  // the last four
+
+  const std::string name = write_hang_report(directory.path(), "It hung.", *record);
+  EXPECT_TRUE(name.starts_with("hang-report-")) << name;
+  EXPECT_NE(contents(directory.path() / name).find("Late for a collective that others waited in: rank 1."),
+            std::string::npos);
+  EXPECT_NE(write_hang_report(directory.path(), "Again.", *record), name);
+
+  // A rank that is late beside the steps, since it waits in one for somebody else, is not the cause.
+  Published beside;
+  beside.sequence = 4;
+  beside.done = false;
+  board.publish(0, 5, beside);
+  for (const int rank : {1, 2}) {
+    beside.sequence = 3;
+    beside.done = true;
+    board.publish(rank, 5, beside);
+  }
+  write(directory.path() / kBoardFile, {reinterpret_cast<const char*>(memory.data()), bytes.size()});
+  EXPECT_EQ(read_flight_record(directory.path())->late, std::vector<int>{1});
+  // One that was stopped, and woke when the job was ended, has begun it long after the others.
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  Published awake;
+  awake.sequence = 9;
+  board.publish(1, 2, awake);
+  write(directory.path() / kBoardFile, {reinterpret_cast<const char*>(memory.data()), bytes.size()});
+  EXPECT_EQ(read_flight_record(directory.path())->late, std::vector<int>{1});
+
+  // Of another size, or of bytes that nobody wrote: no record, or one of nonsense that is printable.
+  write(directory.path() / kBoardFile, bytes + "x");
+  EXPECT_FALSE(read_flight_record(directory.path()));
+  std::string noise(bytes.size(), '\0');
+  for (size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<char>((i * 2654435761u) >> 13);
+  write(directory.path() / kBoardFile, noise);
+  const auto nonsense = read_flight_record(directory.path());
+  ASSERT_TRUE(nonsense);
+  EXPECT_TRUE(std::none_of(nonsense->text.begin(), nonsense->text.end(),
+                           [](unsigned char c) { return (c < 0x20 && c != '\n') || c == 0x7f; }));
 }
 
 TEST(Places, hosts_are_read_and_written) {

@@ -37,7 +37,7 @@ class SmallBoard {
     }
     for (uint64_t sequence = 1; sequence <= 6; ++sequence) {
       board.publish(1, kGroup,
-                    {sequence, 4000, Phase::backward, sequence < 6, "all_reduce", "gradients of a layer"});
+                    {sequence, 4000, Phase::backward, sequence < 6, 0, "all_reduce", "gradients of a layer"});
     }
   }
   Board board() const { return {memory_.get(), 2}; }

@@ -219,9 +219,9 @@ TEST_F(FaultyRuns, a_damaged_checkpoint_is_passed_over) {
 TEST_F(FaultyRuns, other_faults_are_no_change_of_a_run) {
   ASSERT_EQ(train_with("other", {"optim.schedule={ constant { peak: 1e-3 } }", "train.steps=2"}),
             ExitCode::done);
-  train::TrainOptions more = options(
-      "other", {"optim.schedule={ constant { peak: 1e-3 } }", "train.steps=3",
-                "batch.on_fewer_pods=SCALE", "faults.random={ mean_steps: 1e9 kinds: [KILL] }"});
+  train::TrainOptions more =
+      options("other", {"optim.schedule={ constant { peak: 1e-3 } }", "train.steps=3",
+                        "batch.on_fewer_pods=SCALE", "faults.random={ mean_steps: 1e9 kinds: [KILL] }"});
   more.resume = root_ / "other";
   EXPECT_EQ(run(more), ExitCode::done);
   // With fewer pods the config itself says that the batch is another.
