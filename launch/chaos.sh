@@ -56,7 +56,7 @@ batch { tokens_per_sequence: 64  global_sequences: $((ranks < 4 ? 4 : ranks))  s
 optim { adamw {}  schedule { constant { peak: 1e-3  warmup: 20 } } }
 train {
   steps: 1000000000  seed: $seed  precision: FP32  threads: 1  deterministic: true  deadline_s: 4
-  checkpoint { every: 25  keep: 3 }  log { every: 1000 }
+  checkpoint { every: 25  keep: 3  async: true }  log { every: 1000 }
 }
 data {
   directory: "$work/data"  corpus: "$work/corpus"  validation_fraction: 0.05

@@ -601,8 +601,9 @@ void Zero::update_run(size_t u, size_t t, const Run& run, const StepScalars& sca
   if (held.ema.tensor) {
     op::Rounding average = stated.average;
     average.index.start += skipped;
-    launch(op::ema(of(held.master), scalars.control, of(held.ema), {options_.ema_decay, average}, scalars.state),
-           Phase::optimizer);
+    launch(
+        op::ema(of(held.master), scalars.control, of(held.ema), {options_.ema_decay, average}, scalars.state),
+        Phase::optimizer);
   }
 }
 

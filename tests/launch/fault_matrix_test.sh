@@ -21,7 +21,7 @@ complain() {
 }
 
 tiny_run "$work" 120
-sed -i 's/threads: 1  checkpoint.*/threads: 1  deterministic: true  deadline_s: 2\n checkpoint { every: 20  keep: 3 }  log { every: 1000 } }/' \
+sed -i 's/threads: 1  checkpoint.*/threads: 1  deterministic: true  deadline_s: 2\n checkpoint { every: 20  keep: 3  on_failure: STOP }  log { every: 1000 } }/' \
   "$work/run.textproto"
 config=(--config "$work/run.textproto")
 

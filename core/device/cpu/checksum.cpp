@@ -76,22 +76,22 @@ void checksum_arrays(const Call& call, const LaunchContext& context) {
   const size_t arrays = call.operands.size() - 1;
   const int64_t n = call[0].elements(), blocks = op::checksum_blocks(n);
   auto* const sums = call.operands.back().tensor.as<uint64_t>();
-  parallel_ranges(blocks, 1, static_cast<int64_t>(arrays) * call[0].bytes(), context.threads,
-                  [&](Range range) {
-                    for (size_t array = 0; array < arrays; ++array) {
-                      const std::span bytes(call[array].data(), static_cast<size_t>(call[array].bytes()));
-                      const int64_t size = bytes_of(call[array].type);
-                      for (int64_t block = range.first; block < range.last; ++block) {
-                        const int64_t first = block * op::kChecksumBlock;
-                        const int64_t count = std::min(op::kChecksumBlock, n - first);
-                        const Checksum found = checksum(
-                            bytes.subspan(static_cast<size_t>(size * first), static_cast<size_t>(size * count)));
-                        uint64_t* const to = sums + 2 * (static_cast<int64_t>(array) * blocks + block);
-                        to[0] = found.sum;
-                        to[1] = found.weighted;
-                      }
-                    }
-                  });
+  parallel_ranges(
+      blocks, 1, static_cast<int64_t>(arrays) * call[0].bytes(), context.threads, [&](Range range) {
+        for (size_t array = 0; array < arrays; ++array) {
+          const std::span bytes(call[array].data(), static_cast<size_t>(call[array].bytes()));
+          const int64_t size = bytes_of(call[array].type);
+          for (int64_t block = range.first; block < range.last; ++block) {
+            const int64_t first = block * op::kChecksumBlock;
+            const int64_t count = std::min(op::kChecksumBlock, n - first);
+            const Checksum found =
+                checksum(bytes.subspan(static_cast<size_t>(size * first), static_cast<size_t>(size * count)));
+            uint64_t* const to = sums + 2 * (static_cast<int64_t>(array) * blocks + block);
+            to[0] = found.sum;
+            to[1] = found.weighted;
+          }
+        }
+      });
 }
 
 // A pass over what is a thousandth of the arrays: the reference, in plain integers, is the kernel.

@@ -17,10 +17,10 @@ struct ChecksumArgs {
   int64_t n;
   uint64_t* sums;
 };
-TOROID_DEVICE inline uint64_t word_of(const uint32_t* x, int64_t, int i) {
+TOROID_DEVICE uint64_t word_of(const uint32_t* x, int64_t, int i) {
   return x[i];
 }
-TOROID_DEVICE inline uint64_t word_of(const uint16_t* x, int64_t left, int i) {
+TOROID_DEVICE uint64_t word_of(const uint16_t* x, int64_t left, int i) {
   const uint64_t high = 2 * int64_t{i} + 1 < left ? x[2 * i + 1] : 0;
   return x[2 * i] | high << 16;
 }
@@ -83,12 +83,10 @@ void checksum(const Call& call, const LaunchContext& context) {
     const auto* const x = call[array].data();
     if (bytes_of(call[array].type) == 4) {
       launch<ChecksumBlock<uint32_t>, kThreads>(
-          stream_of(context), blocks,
-          ChecksumArgs<uint32_t>{reinterpret_cast<const uint32_t*>(x), n, sums});
+          stream_of(context), blocks, ChecksumArgs<uint32_t>{reinterpret_cast<const uint32_t*>(x), n, sums});
     } else {
       launch<ChecksumBlock<uint16_t>, kThreads>(
-          stream_of(context), blocks,
-          ChecksumArgs<uint16_t>{reinterpret_cast<const uint16_t*>(x), n, sums});
+          stream_of(context), blocks, ChecksumArgs<uint16_t>{reinterpret_cast<const uint16_t*>(x), n, sums});
     }
   }
 }

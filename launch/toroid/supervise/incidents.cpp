@@ -4,6 +4,7 @@
 #include <cmath>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -13,6 +14,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int64_t kMostBytes = int64_t{64} << 20;
+
 template <class Value>
 Json json(const std::optional<Value>& value) {
   return value ? Json(*value) : Json();
@@ -20,7 +23,11 @@ Json json(const std::optional<Value>& value) {
 
 std::string line(const Incident& incident) {
   const Incident& at = incident;
-  Json out{{"time", at.time}, {"start", at.start}, {"code", at.code}, {"meaning", at.meaning}};
+  Json out{{"time", at.time},
+           {"kind", "job ended"},
+           {"start", at.start},
+           {"code", at.code},
+           {"meaning", at.meaning}};
   out["rank"] = json(at.rank);
   out["said"] = at.said;
   out["report"] = at.report.empty() ? Json() : Json(at.report);
@@ -43,21 +50,51 @@ std::string time_now() {
   return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
 
+std::set<std::string> spoiled_hosts(const Path& run) {
+  std::set<std::string> out;
+  try {
+    const Path file = run / Incidents::kName;
+    std::istringstream lines(is_present(file) ? read_file(file, kMostBytes) : "");
+    for (std::string each; std::getline(lines, each);) {
+      const Json row = Json::parse(each, nullptr, false);
+      if (!row.is_object() || !row.contains("lasting") || row["lasting"] != true) continue;
+      if (!row.contains("host") || !row["host"].is_string()) continue;
+      const auto host = row["host"].get<std::string>();
+      if (host.empty()) continue;
+      out.insert(host);
+      out.insert(host.substr(0, host.find('.')));
+    }
+  } catch (const Error& error) {
+    log::warn("supervise: {}", error.what());
+  }
+  return out;
+}
+
 void Incidents::add(Incident incident) {
   rows_.push_back(std::move(incident));
   write();
 }
 
 void Incidents::write() {
-  constexpr int64_t kMost = int64_t{64} << 20;
   try {
-    if (!before_) {
-      before_ = is_present(file_) ? read_file(file_, kMost) : "";
-      if (!before_->empty() && before_->back() != '\n') *before_ += '\n';
+    if (!is_present_directory(file_.parent_path())) return;
+    // Ranks write there too (train/report/incidents.h), and earlier supervisions did: only this one's own
+    // lines are replaced.
+    std::string text;
+    std::vector<bool> there(rows_.size());
+    std::istringstream before(is_present(file_) ? read_file(file_, kMostBytes) : "");
+    for (std::string each; std::getline(before, each);) {
+      const auto own = std::find(written_.begin(), written_.end(), each + "\n");
+      const auto row = static_cast<size_t>(own - written_.begin());
+      if (own != written_.end()) there[row] = true;
+      text += own != written_.end() ? line(rows_[row]) : each + "\n";
     }
-    std::string text = *before_;
-    for (const Incident& row : rows_) text += line(row);
-    if (is_present_directory(file_.parent_path())) write_file(file_, text);
+    for (size_t row = 0; row < rows_.size(); ++row) {
+      if (!there[row]) text += line(rows_[row]);
+    }
+    write_file(file_, text);
+    written_.clear();
+    for (const Incident& row : rows_) written_.push_back(line(row));
   } catch (const Error& error) {
     log::warn("supervise: {}", error.what());
   }

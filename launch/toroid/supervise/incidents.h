@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct Incident {
 // UTC, as in Incident.
 std::string time_now();
 
+// Hosts with a lasting fault, as ranks have written it to the run's incidents.jsonl: by their names and by
+// what comes before the first dot.
+std::set<std::string> spoiled_hosts(const Path& run);
+
 class Incidents {
  public:
   static constexpr const char* kName = "incidents.jsonl";
@@ -37,15 +42,16 @@ class Incidents {
   // The latest one, written as it stands now; nullptr where there is none. What is not known yet is null.
   Incident* latest() { return rows_.empty() ? nullptr : &rows_.back(); }
   void add(Incident incident);
-  // Writes what has become known of the latest. A failure is logged: the run matters more.
+  // Writes what has become known of the latest, beside what others wrote. A failure is logged: the run
+  // matters more.
   void write();
 
   const std::vector<Incident>& rows() const { return rows_; }
 
  private:
   Path file_;
-  std::optional<std::string> before_;  // what earlier supervisions wrote
   std::vector<Incident> rows_;
+  std::vector<std::string> written_;  // their lines, as the file has them
 };
 
 }  // namespace toroid::launch

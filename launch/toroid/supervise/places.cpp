@@ -121,7 +121,13 @@ Places PlaceFinder::find() const {
   if (hosts_.empty()) return out;
   std::vector<HostSlots> there;
   int64_t slots = 0;
+  const std::set<std::string> spoiled = sources_.spoiled ? sources_.spoiled() : std::set<std::string>();
   for (const HostSlots& host : hosts_) {
+    if (spoiled.contains(host.name) || spoiled.contains(host.name.substr(0, host.name.find('.')))) {
+      out.lacks.push_back("host " + printable(host.name) +
+                          " spoils what it computes or holds (incidents.jsonl) and is left out");
+      continue;
+    }
     if (!answers(host.name)) {
       out.lacks.push_back("host " + printable(host.name) + " does not answer");
       continue;

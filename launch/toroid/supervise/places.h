@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ class PlaceFinder {
     std::string command;  // --check-host, run by a shell with the host's name as its argument; "": ssh
     Path pods_file;       // --pods-file: holds how many pods may run; "": all
     bool elastic = true;  // false: neither is looked at
+    // Hosts that are left out though they answer; nothing: none.
+    std::function<std::set<std::string>()> spoiled = {};
   };
   // UserError where the sources do not go together.
   PlaceFinder(Sources sources, int64_t pods, int64_t chips_per_pod);

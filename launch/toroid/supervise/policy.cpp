@@ -23,6 +23,8 @@ std::string meaning_of(int code) {
       return "a deadline expired or a peer was lost";
     case static_cast<int>(ExitCode::too_many_skips):
       return "too many skipped steps";
+    case static_cast<int>(ExitCode::corrupted):
+      return "silent corruption was found";
     default:
       return code > 128 ? "ended by signal " + std::to_string(code - 128) : "unknown";
   }

@@ -94,7 +94,9 @@ RestartRules rules_of(const SuperviseFlags& flags) {
 Supervisor::Supervisor(const Supervised& what, const SuperviseFlags& flags)
     : what_(what),
       flags_(flags),
-      finder_({what.hosts, flags.check_host, flags.pods_file, what.pods > 1}, what.pods, what.chips_per_pod),
+      finder_({what.hosts, flags.check_host, flags.pods_file, what.pods > 1,
+               [run = what.run] { return spoiled_hosts(run); }},
+              what.pods, what.chips_per_pod),
       policy_(rules_of(flags)),
       incidents_(what.run),
       heart_(what.run, floor_of(what, flags), std::max(Seconds(600), 2 * floor_of(what, flags))),

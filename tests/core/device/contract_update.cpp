@@ -37,7 +37,8 @@ TEST_P(KernelContract, checksum) {
     for (const int64_t arrays : {1, 3}) {
       const auto build = [&](Workbench& bench) {
         std::vector<Tensor> of;
-        for (int64_t i = 0; i < arrays; ++i) of.push_back(bench.normal(i % 2 == 1 ? DType::bf16 : DType::f32, {n}));
+        for (int64_t i = 0; i < arrays; ++i)
+          of.push_back(bench.normal(i % 2 == 1 ? DType::bf16 : DType::f32, {n}));
         return op::checksum(of, bench.output(DType::i64, {arrays * op::checksum_blocks(n), 2}));
       };
       expect_agreement(build, {});

@@ -256,6 +256,7 @@ TEST(Incidents, are_lines_that_are_completed) {
   EXPECT_NE(contents(file).find("\"step\":47,\"resumed\":null,\"lost_steps\":null,\"recovery_s\":null,"),
             std::string::npos)
       << contents(file);
+  std::ofstream(file, std::ios::app) << "{\"kind\":\"corruption\"}\n";  // by a rank
   incidents.latest()->resumed = 40;
   incidents.latest()->recovery = Seconds(1.23456);
   incidents.latest()->rank = 3;
@@ -263,10 +264,23 @@ TEST(Incidents, are_lines_that_are_completed) {
   EXPECT_EQ(
       contents(file),
       "{\"of\":\"before\"}\n"
-      R"({"time":"2026-01-31T12:00:00Z","start":1,"code":76,"meaning":"a deadline expired or a peer was )"
+      R"({"time":"2026-01-31T12:00:00Z","kind":"job ended","start":1,"code":76,"meaning":"a deadline expired or a peer was )"
       R"(lost","rank":3,"said":"\"quoted\" \ufffd","report":null,"step":47,"resumed":40,"lost_steps":7,"recovery_s":)"
       R"(1.235,"pods_before":2,"pods_after":null})"
-      "\n");
+      "\n{\"kind\":\"corruption\"}\n");
+}
+
+TEST(Incidents, hosts_with_lasting_faults_are_known) {
+  const TemporaryDirectory directory;
+  EXPECT_TRUE(spoiled_hosts(directory.path()).empty());
+  write(directory.path() / Incidents::kName, R"({"kind":"corruption","host":"a.b.c","lasting":true})"
+                                             "\n"
+                                             R"({"kind":"corruption","host":"b","lasting":false})"
+                                             "\n[1]\nnot json\n"
+                                             R"({"kind":"corruption","host":"c","lasting":null}
+{"host":7,"lasting":true}
+{"host":"d","lasting":true})");
+  EXPECT_EQ(spoiled_hosts(directory.path()), (std::set<std::string>{"a", "a.b.c", "d"}));
 }
 
 // Memory of a board that starts at a cache line.
@@ -375,6 +389,12 @@ TEST(Places, as_many_whole_pods_as_the_hosts_carry) {
   EXPECT_EQ(places.lacks[0], "host b does not answer");
   write(gone, "a\nb\nc\n");
   EXPECT_EQ(finder.find().pods, 0);
+  write(gone, "");
+  sources.spoiled = [] { return std::set<std::string>{"a"}; };
+  places = PlaceFinder(sources, 4, 2).find();
+  EXPECT_EQ(places.pods, 2);
+  EXPECT_EQ(places.hosts, "b:3,c:1");
+  EXPECT_EQ(places.lacks.size(), 1u);
   sources.hosts.clear();
   EXPECT_THROW(PlaceFinder(sources, 4, 2), UserError);
 }
