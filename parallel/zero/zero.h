@@ -134,8 +134,8 @@ class Zero {
     bool whole = false;              // its owner keeps the states
     std::vector<std::string> names;  // of the states that are here
     std::vector<Tensor> states;      // [run], of the rule's type
-    size_t checksums = 0;            // the group of its master, states and average
     op::Rounding average = {};       // of the run of the average
+    size_t checksums = 0;            // the group of its master, states and average
   };
   struct Held {                  // this rank's shard of a unit
     int64_t begin = 0, end = 0;  // in the flat buffer

@@ -169,7 +169,8 @@ TEST_F(FaultyRuns, change_what_they_name_once) {
   const auto calm = hashes("calm");
   EXPECT_FALSE(fs::exists(root_ / "calm" / kRecord));
 
-  ASSERT_EQ(train_with("weight", {"faults.fault+={kind: WEIGHT step: 7 bit: 20}"}), ExitCode::done);
+  const std::string weight = "faults.fault+={kind: WEIGHT step: 7 bit: 20}";
+  ASSERT_EQ(train_with("weight", {weight, "train.detect.memory_every=0"}), ExitCode::done);
   EXPECT_NE(hashes("weight"), calm);
   EXPECT_EQ(recorded(root_ / "weight"), std::set<std::string>{"fault[0]"});
 
@@ -185,11 +186,35 @@ TEST_F(FaultyRuns, change_what_they_name_once) {
   EXPECT_EQ(hashes("harmless"), calm);
 }
 
+// A weight that changes behind a run's back is found, and once it has gone back to its last checkpoint the
+// run ends as if nothing had been.
+TEST_F(FaultyRuns, a_changed_weight_is_found) {
+  ASSERT_EQ(train_with("well", {}), ExitCode::done);
+  const std::vector<std::string> weight{"faults.fault+={kind: WEIGHT step: 7 bit: 20}"};
+  EXPECT_THROW((void)train_with("spoiled", weight), CorruptionError);
+  EXPECT_NE(contents("spoiled/incidents.jsonl").find("\"detector\":\"memory\""), std::string::npos);
+  train::TrainOptions again = options("spoiled", weight);
+  again.resume = root_ / "spoiled";
+  ASSERT_EQ(run(again), ExitCode::done);
+  EXPECT_EQ(hashes("spoiled"), hashes("well"));
+}
+
+TEST_F(FaultyRuns, a_save_that_fails_is_left_out) {
+  for (const std::string async : {"false", "true"}) {
+    const std::string name = "left_out_" + async;
+    ASSERT_EQ(
+        train_with(name, {"faults.fault+={kind: FAIL_SAVE step: 5}", "train.checkpoint.async=" + async}),
+        ExitCode::done);
+    EXPECT_EQ(checkpoint_steps(root_ / name), (std::vector<int64_t>{2, 4, 8}));
+  }
+}
+
 TEST_F(FaultyRuns, a_save_fails_and_the_run_goes_on_from_the_one_before) {
   ASSERT_EQ(train_with("steady", {}), ExitCode::done);
-  const std::vector<std::string> fails{"faults.fault+={kind: FAIL_SAVE step: 5}"};
+  const std::vector<std::string> fails{"faults.fault+={kind: FAIL_SAVE step: 5}",
+                                       "train.checkpoint.on_failure=STOP"};
   try {
-    (void)train_with("fails", {fails[0]});
+    (void)train_with("fails", fails);
     ADD_FAILURE() << "the save did not fail";
   } catch (const SystemError& error) {
     EXPECT_NE(std::string(error.what()).find("FAIL_SAVE of rank 0 at step 5"), std::string::npos);
