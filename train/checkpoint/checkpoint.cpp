@@ -120,11 +120,10 @@ Path Checkpoints::saving(int64_t step) const {
 }
 
 void Checkpoints::open(int64_t step, const SaveGroup& group) {
-  wait();
   leads_ = group.rank.rank == 0;
   together(group, [&] {
     if (leads_) may_write_();
-    if (leads_) begin_step(directory_, step);
+    if (leads_) begin_step(directory_, step, pruning_);
     return std::string();
   });
 }
@@ -145,9 +144,11 @@ void Checkpoints::committed(int64_t step) {
   if (!lineage_.run.empty()) lineage_.parent = CheckpointId{step, seal_};
   if (!leads_) return;
   wait();
+  pruning_ = true;
   background_ = std::thread([this, step] {
     lower_priority();
     verify_and_prune(step);
+    pruning_ = false;
   });
 }
 
@@ -167,6 +168,7 @@ void Checkpoints::abandon(int64_t step) {
 
 void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices,
                        const SaveGroup& group, int threads) {
+  wait();
   try {
     open(state.step, group);
     const auto reports = together(group, [&] {

@@ -7,6 +7,7 @@
 // So whatever stops a save, the step before it loads.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -112,7 +113,8 @@ class Checkpoints {
   bool leads_ = true;  // of the step that was opened last
   std::string seal_;   // of the step that was committed last, where it leads
   std::function<void()> may_write_;
-  bool verified_ = true;  // written by background_, read after it was joined
+  std::atomic<bool> pruning_{false};  // the step saved before may still be read back, and older ones go
+  bool verified_ = true;              // written by background_, read after it was joined
   std::thread background_;
 };
 

@@ -136,7 +136,7 @@ Path saving_directory(const Path& checkpoints, int64_t step) {
   return checkpoints / (".saving-" + step_name(step));
 }
 
-Path begin_step(const Path& checkpoints, int64_t step) {
+Path begin_step(const Path& checkpoints, int64_t step, bool removing) {
   if (!is_present_directory(checkpoints)) {
     make_directories(checkpoints);
     sync_directory(
@@ -145,7 +145,8 @@ Path begin_step(const Path& checkpoints, int64_t step) {
   std::error_code error;
   for (const Path& entry : list_directory(checkpoints)) {
     const std::string name = entry.filename().string();
-    if (name.starts_with(".saving-") || name.starts_with(".removing-")) fs::remove_all(entry, error);
+    const bool left = name.starts_with(".saving-") || (name.starts_with(".removing-") && !removing);
+    if (left) fs::remove_all(entry, error);
   }
   Path temporary = saving_directory(checkpoints, step);
   if (::mkdir(temporary.c_str(), 0755) != 0) {

@@ -20,8 +20,9 @@ std::string checkpoint_file_name(const std::string& part, const CheckpointRank& 
 // Where the files of `step` are written before it is whole.
 Path saving_directory(const Path& checkpoints, int64_t step);
 
-// Removes what an interrupted save left and creates the temporary directory of `step`.
-Path begin_step(const Path& checkpoints, int64_t step);
+// Removes what an interrupted save left, and what an interrupted removal did, unless one is `removing`; then
+// creates the temporary directory of `step`.
+Path begin_step(const Path& checkpoints, int64_t step, bool removing = false);
 
 // The slices of one part in the order in which they are written.
 struct PartSlices {

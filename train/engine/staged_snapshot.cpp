@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
 #include "train/checkpoint/step_writer.h"
 
@@ -30,6 +31,10 @@ SnapshotMemory::SnapshotMemory(Device& device, StepProgram& program, double shar
     on_device_ = device.array(DType::u8, {bytes}, "snapshot");
   } else {
     beside_.resize(static_cast<size_t>(bytes));
+  }
+  // Its pages are had now, and not while the steps wait for a copy.
+  if (std::byte* const memory = on_device_.tensor ? on_device_.tensor.data() : nullptr) {
+    std::memset(memory, 0, static_cast<size_t>(bytes));
   }
 }
 
