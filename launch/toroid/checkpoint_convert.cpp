@@ -29,8 +29,8 @@ struct ConvertFlags {
 
 // As ZeRO cuts the model's units over a data axis of `ranks`; tensors that the config does not know are cut
 // evenly.
-Cut cut_of(const CheckpointState& state, const std::string& origin, int ranks) {
-  const Cut even = even_cut(ranks);
+TensorCut tensor_cut_of(const CheckpointState& state, const std::string& origin, int ranks) {
+  const TensorCut even = even_cut(ranks);
   std::map<std::string, std::vector<std::vector<ElementRun>>> runs;
   try {
     const config::Resolved resolved = config::load_text(state.config, origin);
@@ -98,7 +98,7 @@ ExitCode run(const ConvertFlags& flags) {
       {.from = step,
        .out = flags.out,
        .ranks = ranks,
-       .cut = cut_of(from.manifest->state, (step / Manifest::kName).string() + " (config)", ranks),
+       .cut = tensor_cut_of(from.manifest->state, (step / Manifest::kName).string() + " (config)", ranks),
        .parts = flags.parts,
        .type = flags.type});
   copy_tokenizer(run_of_checkpoint(step), flags.out);

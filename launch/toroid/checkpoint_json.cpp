@@ -12,7 +12,7 @@ namespace toroid::launch {
 
 using Json = nlohmann::ordered_json;
 
-Json to_json(const Fault& fault) {
+Json fault_json(const Fault& fault) {
   Json json{{"what", fault.what}};
   if (!fault.file.empty()) json["file"] = fault.file;
   if (fault.rank >= 0) json["rank"] = fault.rank;
@@ -25,9 +25,9 @@ Json to_json(const Fault& fault) {
   return json;
 }
 
-Json to_json(const std::vector<Fault>& faults) {
+Json faults_json(const std::vector<Fault>& faults) {
   Json json = Json::array();
-  for (const Fault& fault : faults) json.push_back(to_json(fault));
+  for (const Fault& fault : faults) json.push_back(fault_json(fault));
   return json;
 }
 

@@ -10,8 +10,8 @@
 
 namespace toroid::launch {
 
-nlohmann::ordered_json to_json(const Fault& fault);
-nlohmann::ordered_json to_json(const std::vector<Fault>& faults);
+nlohmann::ordered_json fault_json(const Fault& fault);
+nlohmann::ordered_json faults_json(const std::vector<Fault>& faults);
 // A number, or null where it is not finite, which JSON has no word for.
 nlohmann::ordered_json number_json(double value);
 

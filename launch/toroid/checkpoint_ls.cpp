@@ -134,7 +134,7 @@ class Listing {
     }
     const auto loss = loss_of(step);
     json["validation_loss"] = loss ? Json(*loss) : Json(nullptr);
-    json["faults"] = to_json(step.check.faults);
+    json["faults"] = faults_json(step.check.faults);
     return json;
   }
 

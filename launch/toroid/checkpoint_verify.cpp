@@ -59,7 +59,7 @@ ExitCode run(const VerifyFlags& flags) {
                       {"directory", step.check.directory.string()},
                       {"whole", step.check.whole()},
                       {"bytes_read", step.check.bytes_read},
-                      {"faults", to_json(step.check.faults)}});
+                      {"faults", faults_json(step.check.faults)}});
   }
   if (steps.empty()) throw UserError(in_quotes(flags.path) + " has no checkpoints to verify");
   if (flags.json) {

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::optional<pid_t> number_of(const std::string& text) {
+std::optional<pid_t> process_id_of(const std::string& text) {
   pid_t out = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
@@ -30,7 +30,7 @@ std::vector<Stat> all_processes() {
   std::vector<Stat> out;
   std::error_code error;
   for (fs::directory_iterator each("/proc", error), end; !error && each != end; each.increment(error)) {
-    const auto process = number_of(each->path().filename().string());
+    const auto process = process_id_of(each->path().filename().string());
     if (!process) continue;
     std::ifstream file(each->path() / "stat");  // "pid (name) state parent ...", the name being anything
     std::string text;
@@ -49,7 +49,7 @@ std::optional<int> rank_of(pid_t process) {
   constexpr std::string_view kName = "OMPI_COMM_WORLD_RANK=";
   std::ifstream file("/proc/" + std::to_string(process) + "/environ", std::ios::binary);
   for (std::string variable; std::getline(file, variable, '\0');) {
-    if (variable.starts_with(kName)) return number_of(variable.substr(kName.size()));
+    if (variable.starts_with(kName)) return process_id_of(variable.substr(kName.size()));
   }
   return std::nullopt;
 }

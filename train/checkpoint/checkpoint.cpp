@@ -22,11 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A trailing slash would leave no file name.
-Path without_slash(const Path& path) {
-  return path.has_filename() ? path : path.parent_path();
-}
-
 bool is_there(const Path& path) {
   std::error_code error;
   const fs::file_type type = fs::symlink_status(path, error).type();

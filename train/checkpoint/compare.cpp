@@ -12,7 +12,7 @@
 namespace toroid {
 namespace {
 
-constexpr int64_t kPiece = int64_t{1} << 18;  // elements
+constexpr int64_t kCompared = int64_t{1} << 18;  // elements
 
 void compare_piece(std::span<const float> a, std::span<const float> b, int64_t first, TensorDifference& out,
                    double& squares_a, double& squares_b, double& squares) {
@@ -45,10 +45,10 @@ void compare_piece(std::span<const float> a, std::span<const float> b, int64_t f
 
 void compare_values(CheckpointReader& a, CheckpointReader& b, TensorDifference& out) {
   const int64_t elements = out.a->elements;
-  std::vector<float> left(static_cast<size_t>(std::min(elements, kPiece))), right(left.size());
+  std::vector<float> left(static_cast<size_t>(std::min(elements, kCompared))), right(left.size());
   double squares_a = 0, squares_b = 0, squares = 0;
-  for (int64_t first = 0; first < elements; first += kPiece) {
-    const auto size = static_cast<size_t>(std::min(kPiece, elements - first));
+  for (int64_t first = 0; first < elements; first += kCompared) {
+    const auto size = static_cast<size_t>(std::min(kCompared, elements - first));
     read_elements(a, *out.a, first, std::span(left).first(size));
     read_elements(b, *out.b, first, std::span(right).first(size));
     compare_piece(std::span(left).first(size), std::span(right).first(size), first, out, squares_a, squares_b,

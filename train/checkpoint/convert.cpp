@@ -61,7 +61,7 @@ std::vector<TensorSlice> slices_of(CheckpointReader& reader, const StepConversio
 
 }  // namespace
 
-Cut even_cut(int ranks) {
+TensorCut even_cut(int ranks) {
   return [ranks](const CheckpointTensor& tensor) {
     std::vector<std::vector<ElementRun>> runs(static_cast<size_t>(ranks));
     if (tensor.elements == 0) runs[0] = {{0, 0}};

@@ -16,16 +16,16 @@ struct ElementRun {
   int64_t first = 0, last = 0;  // elements [first, last) of a tensor
 };
 // What each rank writes of a tensor, its runs in order; all runs of all ranks cover the tensor once.
-using Cut = std::function<std::vector<std::vector<ElementRun>>(const CheckpointTensor& tensor)>;
+using TensorCut = std::function<std::vector<std::vector<ElementRun>>(const CheckpointTensor& tensor)>;
 
 // Each tensor in `ranks` even pieces.
-Cut even_cut(int ranks);
+TensorCut even_cut(int ranks);
 
 struct StepConversion {
   Path from;                             // one step
   Path out;                              // a run to create, which will hold the step
   int ranks = 0;                         // that the step is cut for
-  Cut cut;                               // for that many
+  TensorCut cut;                         // for that many
   std::vector<std::string> parts = {};   // whose type changes; empty: all
   std::optional<ElementType> type = {};  // f32 or bf16; nothing: as they are
 };

@@ -11,7 +11,7 @@
 namespace toroid {
 namespace {
 
-constexpr int64_t kPiece = int64_t{1} << 18;  // elements
+constexpr int64_t kRead = int64_t{1} << 18;  // elements
 
 }  // namespace
 
@@ -50,10 +50,10 @@ void write_elements(std::span<const float> values, ElementType type, std::span<s
 
 void for_each_piece(CheckpointReader& reader, const CheckpointTensor& tensor,
                     const std::function<void(int64_t first, std::span<const float>)>& piece) {
-  std::vector<float> buffer(static_cast<size_t>(std::min(tensor.elements, kPiece)));
-  for (int64_t first = 0; first < tensor.elements; first += kPiece) {
+  std::vector<float> buffer(static_cast<size_t>(std::min(tensor.elements, kRead)));
+  for (int64_t first = 0; first < tensor.elements; first += kRead) {
     const auto values =
-        std::span(buffer).first(static_cast<size_t>(std::min(kPiece, tensor.elements - first)));
+        std::span(buffer).first(static_cast<size_t>(std::min(kRead, tensor.elements - first)));
     read_elements(reader, tensor, first, values);
     piece(first, values);
   }

@@ -8,6 +8,7 @@
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "train/checkpoint/aside.h"
+#include "train/checkpoint/lineage.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -22,10 +23,6 @@ std::vector<int64_t> on_branch(const Path& checkpoints, const std::vector<int64_
   std::erase_if(
       out, [&](int64_t step) { return std::find(outside.begin(), outside.end(), step) != outside.end(); });
   return out;
-}
-
-Path without_slash(const Path& path) {
-  return path.has_filename() ? path : path.parent_path();
 }
 
 }  // namespace

@@ -35,6 +35,10 @@ struct KnownStep {
   std::optional<CheckpointId> parent;  // nothing: it follows the step before it
 };
 
+// As it names a run or a step: a trailing slash would leave no file name.
+inline Path without_slash(const Path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
 // N of ".../step-N" as a save spells it.
 std::optional<int64_t> step_of(const Path& directory);
 // By name alone, oldest first.

@@ -49,7 +49,7 @@ struct Gathered {
   };
   std::vector<Part> parts;
 };
-using Tensors = std::map<std::pair<std::string, std::string>, Gathered>;
+using GatheredTensors = std::map<std::pair<std::string, std::string>, Gathered>;
 
 class Step {
  public:
@@ -102,7 +102,7 @@ class Step {
       files[i] = check_file(out_.directory / manifest.files[i].name, &manifest.files[i], manifest.state.step,
                             manifest.world_size, options_);
     });
-    Tensors tensors;
+    GatheredTensors tensors;
     for (size_t i = 0; i < files.size(); ++i) {
       out_.bytes += files[i].bytes;
       out_.bytes_read += files[i].bytes_read;
