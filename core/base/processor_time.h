@@ -1,7 +1,7 @@
 // Processor time, which other programs' turns do not count in.
 #pragma once
 
-#include <time.h>
+#include <ctime>
 
 #include "core/base/clock.h"
 

@@ -147,7 +147,7 @@ std::optional<StateFault> StateChecksums::read(const Tensor& differing) {
   out.part = group.parts[array];
   out.first = piece.first + block * op::kChecksumBlock;
   out.last = std::min(piece.first + piece.count, out.first + op::kChecksumBlock);
-  const int64_t in_a_word = 4 / bytes_of(group.arrays[array].type);
+  const int64_t in_a_word = bytes_of(group.arrays[array].type) == 2 ? 2 : 1;
   out.element = changed_word({}, {values[op::Differing::sum], values[op::Differing::weighted]},
                              (out.last - out.first + in_a_word - 1) / in_a_word);
   if (out.element && in_a_word == 2) {
