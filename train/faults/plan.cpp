@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/base/random.h"
 
@@ -24,7 +25,8 @@ std::string Planned::text() const {
          std::to_string(fault.step());
 }
 
-Plan::Plan(const config::FaultsConfig& faults, uint64_t seed, int ranks) : faults_(faults), ranks_(ranks) {
+Plan::Plan(config::FaultsConfig faults, uint64_t seed, int ranks)
+    : faults_(std::move(faults)), ranks_(ranks) {
   for (int i = 0; i < faults_.fault_size(); ++i) {
     Planned planned;
     planned.id = "fault[" + std::to_string(i) + "]";

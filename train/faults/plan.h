@@ -24,7 +24,7 @@ struct Planned {
 class Plan {
  public:
   // `seed`: of the ranks that are drawn for faults without one.
-  Plan(const config::FaultsConfig& faults, uint64_t seed, int ranks);
+  Plan(config::FaultsConfig faults, uint64_t seed, int ranks);
 
   bool empty() const { return faults_.fault_size() == 0 && !faults_.has_random(); }
   // Those that the config lists, in its order.
