@@ -30,7 +30,7 @@ struct ConvertFlags {
 // As ZeRO cuts the model's units over a data axis of `ranks`; tensors that the config does not know are cut
 // evenly.
 TensorCut tensor_cut_of(const CheckpointState& state, const std::string& origin, int ranks) {
-  const TensorCut even = even_cut(ranks);
+  TensorCut even = even_cut(ranks);
   std::map<std::string, std::vector<std::vector<ElementRun>>> runs;
   try {
     const config::Resolved resolved = config::load_text(state.config, origin);
@@ -94,13 +94,15 @@ ExitCode run(const ConvertFlags& flags) {
   }
   check_range("--ranks", flags.ranks, int64_t{0}, int64_t{1} << 16);
   const int ranks = flags.ranks > 0 ? static_cast<int>(flags.ranks) : from.manifest->world_size;
-  const Path written = convert_step(
-      {.from = step,
-       .out = flags.out,
-       .ranks = ranks,
-       .cut = tensor_cut_of(from.manifest->state, (step / Manifest::kName).string() + " (config)", ranks),
-       .parts = flags.parts,
-       .type = flags.type});
+  StepConversion conversion;
+  conversion.from = step;
+  conversion.out = flags.out;
+  conversion.ranks = ranks;
+  conversion.cut =
+      tensor_cut_of(from.manifest->state, (step / Manifest::kName).string() + " (config)", ranks);
+  conversion.parts = flags.parts;
+  conversion.type = flags.type;
+  const Path written = convert_step(conversion);
   copy_tokenizer(run_of_checkpoint(step), flags.out);
   print_line("wrote " + in_quotes(written.string()) + " for " + std::to_string(ranks) +
              (ranks == 1 ? " rank" : " ranks"));
