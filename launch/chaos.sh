@@ -108,7 +108,7 @@ wait "$supervisor" || code=$?
 supervisor=''
 wall=$(awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { print b - a }')
 case $code in
-  75 | 1 | 3 | 76) ;;
+  75 | 1 | 3 | 76 | 143) ;;
   *) fail "the supervisor ended with $code" ;;
 esac
 steps=$(find "$work/chaos/checkpoints" -maxdepth 1 -name 'step-*' | sed 's/.*step-//' | sort -n)
