@@ -4,13 +4,13 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <memory>
 #include <new>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
+#include "core/base/utc_time.h"
 #include "parallel/comm/board/board.h"
 
 namespace toroid::launch {
@@ -129,11 +129,7 @@ std::optional<FlightRecord> read_flight_record(const Path& job_directory) {
 }
 
 std::string write_hang_report(const Path& run, const std::string& how, const FlightRecord& record) {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  char time[32];
-  (void)std::strftime(time, sizeof time, "%Y%m%dT%H%M%SZ", &parts);
+  const std::string time = utc_time("%Y%m%dT%H%M%SZ");
   std::string late;
   for (const int rank : record.late) late += (late.empty() ? "" : ", ") + std::to_string(rank);
   const std::string text =

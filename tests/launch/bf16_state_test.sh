@@ -9,15 +9,6 @@ trap 'rm -rf "$directory"' EXIT
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 log=$directory/log
 
-expect() {
-  local code=$1 got
-  shift
-  timeout 200 "$TOROID" "$@" >"$log" 2>&1
-  got=$?
-  [ $got -eq "$code" ] || fail "$*: exit code $got instead of $code: $(cat "$log")"
-}
-says() { grep -q -- "$1" "$log" || fail "nothing says '$1': $(cat "$log")"; }
-
 tiny_run "$directory" 12
 cd "$directory" || exit 1
 same="--config run.textproto --set train.deterministic=true --set train.checkpoint.every=6 --set optim.ema.decay=0.9

@@ -69,3 +69,13 @@ nothing_left() {  # DIRECTORY in which shared memory was; a daemon on another ho
   done
   fail "left behind: $processes $segments"
 }
+
+# expect CODE ARGUMENT...: what $TOROID ends with; output and errors are in $log.
+expect() {
+  local code=$1 got
+  shift
+  timeout 200 "$TOROID" "$@" >"$log" 2>&1
+  got=$?
+  [ $got -eq "$code" ] || fail "$*: exit code $got instead of $code: $(cat "$log")"
+}
+says() { grep -q -- "$1" "$log" || fail "nothing says '$1': $(cat "$log")"; }

@@ -45,23 +45,11 @@ Manifest checked_manifest(const Path& step) {
   return manifest;
 }
 
-// Removes a directory so that a stop half-way leaves no directory that looks like a step.
-void remove_step(const Path& checkpoints, int64_t step) {
-  const Path aside = checkpoints / (".removing-" + step_name(step));
-  std::error_code error;
-  fs::rename(checkpoints / step_name(step), aside, error);
-  if (!error) fs::remove_all(aside, error);
-  if (error) log::warn("cannot remove the old checkpoint {}: {}", step_name(step), error.message());
-}
-
 // Runs `work` on every rank and gives each all results. Where it fails on one, all throw: a rank that failed
 // says so of itself, the others name the first of those that did.
 std::vector<std::string> together(const SaveGroup& group, const std::function<std::string()>& work) {
   if (group.rank.world_size == 1) return {work()};
-  const auto failed = [](int rank, std::string_view why) {
-    return SystemError("rank " + std::to_string(rank) +
-                       " could not save its part of the checkpoint: " + printable(why, 1000));
-  };
+  const auto failed = [](int rank, std::string_view why) { return SystemError(could_not_save(rank, why)); };
   std::string text;
   std::optional<SystemError> own;
   try {
@@ -203,7 +191,13 @@ void Checkpoints::verify_and_prune(int64_t step) {
     return;
   }
   if (!is_ours()) return;  // which the run finds out by itself
-  for (const int64_t old : steps_to_remove(steps, keep_)) remove_step(directory_, old);
+  for (const int64_t old : steps_to_remove(steps, keep_)) {
+    try {
+      remove_step(directory_, old);
+    } catch (const SystemError& error) {
+      log::warn("the old checkpoint {} stays: {}", step_name(old), error.what());
+    }
+  }
 }
 
 void save_checkpoint(const Path& run, const CheckpointState& state, std::span<const TensorSlice> slices,

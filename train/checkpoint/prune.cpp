@@ -1,8 +1,6 @@
 #include "train/checkpoint/prune.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 
 #include "core/base/error.h"
 #include "core/base/range.h"
@@ -63,18 +61,7 @@ int64_t prune(const PrunePlan& plan, const std::function<void()>& may_write) {
   int64_t removed = 0;
   for (const int64_t step : plan.remove) {
     may_write();
-    const Path from = plan.checkpoints / step_name(step);
-    const Path to = plan.checkpoints / (".removing-" + step_name(step));
-    std::error_code error;
-    std::filesystem::remove_all(to, error);  // of a removal that was stopped
-    if (::rename(from.c_str(), to.c_str()) != 0) {
-      throw SystemError(
-          "cannot remove " + in_quotes(from.string()) + " after " + std::to_string(removed) + " others",
-          errno);
-    }
-    sync_directory(plan.checkpoints);
-    std::filesystem::remove_all(to, error);
-    if (error) throw SystemError("cannot remove " + in_quotes(to.string()), error.value());
+    remove_step(plan.checkpoints, step);
     ++removed;
   }
   return removed;

@@ -10,6 +10,11 @@ namespace toroid {
 
 using Json = nlohmann::json;
 
+std::string could_not_save(int rank, std::string_view why) {
+  return "rank " + std::to_string(rank) +
+         " could not save its part of the checkpoint: " + printable(why, 1000);
+}
+
 std::string report_text(const RankReport& report) {
   Json out{{"files", Json::array()}, {"tensors", Json::array()}};
   for (const ManifestFile& file : report.files) out["files"].push_back(to_json(file));

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/text.h"
 #include "train/checkpoint/low_priority.h"
 #include "train/checkpoint/report_text.h"
 
@@ -70,9 +69,7 @@ std::optional<SaveEnd> SaveBehind::hear(std::span<const double> all, const SaveG
     const auto why = group.rank.world_size == 1 ? std::vector<std::string>{failure_}
                                                 : group.exchange(failed_here ? failure_ : "");
     for (size_t rank = 0; rank < why.size(); ++rank) {
-      if (!why[rank].empty())
-        return end("rank " + std::to_string(rank) +
-                   " could not save its part of the checkpoint: " + printable(why[rank], 1000));
+      if (!why[rank].empty()) return end(could_not_save(static_cast<int>(rank), why[rank]));
     }
     return end("a rank could not save its part of the checkpoint");
   }

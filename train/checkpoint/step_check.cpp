@@ -1,45 +1,18 @@
 #include "train/checkpoint/step_check.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <functional>
 #include <iterator>
-#include <mutex>
 #include <set>
-#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "train/checkpoint/file_check.h"
 #include "train/checkpoint/manifest_json.h"
+#include "train/checkpoint/on_threads.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
 namespace {
-
-// work(0) to work(count - 1) on `threads` threads; what one throws is thrown.
-void for_each(size_t count, int threads, const std::function<void(size_t)>& work) {
-  std::atomic<size_t> next = 0;
-  std::mutex mutex;
-  std::exception_ptr thrown;
-  const auto take = [&] {
-    try {
-      for (size_t i = next++; i < count; i = next++) work(i);
-    } catch (...) {
-      next = count;
-      const std::lock_guard lock(mutex);
-      thrown = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    const size_t most = std::min(count, static_cast<size_t>(std::max(threads, 1)));
-    for (size_t i = 1; i < most; ++i) others.emplace_back(take);
-    take();
-  }
-  if (thrown) std::rethrow_exception(thrown);
-}
 
 // The slices of one tensor, from whichever files.
 struct Gathered {
@@ -98,7 +71,7 @@ class Step {
   void check_files() {
     const Manifest& manifest = *out_.manifest;
     std::vector<FileCheck> files(manifest.files.size());
-    for_each(files.size(), options_.threads, [&](size_t i) {
+    on_threads(files.size(), options_.threads, [&](size_t i) {
       files[i] = check_file(out_.directory / manifest.files[i].name, &manifest.files[i], manifest.state.step,
                             manifest.world_size, options_);
     });

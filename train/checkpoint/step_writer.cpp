@@ -5,19 +5,17 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <exception>
 #include <limits>
 #include <map>
 #include <mutex>
-#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/tensor_hash.h"
 #include "core/base/text.h"
+#include "train/checkpoint/on_threads.h"
 
 namespace toroid {
 namespace {
@@ -183,25 +181,10 @@ RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
   const std::vector<PartSlices> parts = parts_in_order(slices);
   RankReport report;
   report.files.resize(parts.size());
-  std::mutex one_asks, one_fails;
-  std::exception_ptr failure;
-  std::atomic<size_t> next{0};
-  const auto work = [&] {
-    for (size_t i = next++; i < parts.size(); i = next++) {
-      try {
-        report.files[i] = write_part(temporary, rank, step, parts[i], tensors, one_asks);
-      } catch (...) {
-        const std::lock_guard lock(one_fails);
-        if (!failure) failure = std::current_exception();
-        next = parts.size();
-      }
-    }
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < std::min(threads, static_cast<int>(parts.size())); ++i) others.emplace_back(work);
-  work();
-  for (std::thread& other : others) other.join();
-  if (failure) std::rethrow_exception(failure);
+  std::mutex one_asks;
+  on_threads(parts.size(), threads, [&](size_t i) {
+    report.files[i] = write_part(temporary, rank, step, parts[i], tensors, one_asks);
+  });
   for (auto& [key, tensor] : tensors) report.tensors.push_back(std::move(tensor));
   return report;
 }
@@ -256,6 +239,17 @@ std::string commit_step(const Path& temporary, const CheckpointState& state,
   }
   sync_directory(checkpoints);
   return manifest.seal;
+}
+
+void remove_step(const Path& checkpoints, int64_t step) {
+  const Path from = checkpoints / step_name(step), to = checkpoints / (".removing-" + step_name(step));
+  std::error_code error;
+  fs::remove_all(to, error);  // of a removal that was stopped
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    throw SystemError("cannot remove " + in_quotes(from.string()), errno);
+  sync_directory(checkpoints);
+  fs::remove_all(to, error);
+  if (error) throw SystemError("cannot remove " + in_quotes(to.string()), error.value());
 }
 
 }  // namespace toroid

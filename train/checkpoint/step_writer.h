@@ -42,6 +42,10 @@ RankReport write_rank(const Path& temporary, CheckpointRank rank, int64_t step,
 std::string commit_step(const Path& temporary, const CheckpointState& state,
                         std::span<const RankReport> reports);
 
+// Removes checkpoints/step-N; a stop half-way leaves no directory that looks like a step. SystemError where
+// it cannot.
+void remove_step(const Path& checkpoints, int64_t step);
+
 std::string step_name(int64_t step);  // "step-120"
 
 }  // namespace toroid

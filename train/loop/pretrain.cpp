@@ -29,6 +29,12 @@ BatchShape batch_shape(const config::RunConfig& run) {
 
 constexpr size_t kStepsOfMedian = 1000;  // steps whose median is compared with the prediction
 
+// 0 in older checkpoints, which do not count that.
+int64_t counter_of(const CheckpointState& state, const char* name) {
+  const auto found = state.counters.find(name);
+  return found == state.counters.end() ? 0 : found->second;
+}
+
 const char* reason_text(int reason) {
   static constexpr const char* kReasons[] = {"applied",
                                              "the loss is not finite",
@@ -169,7 +175,7 @@ bool Pretrain::go_back() {
   first_step_ = state.step;
   resumed_sequence_ = state.next_sequence;
   lineage_.parent = checkpoint.id();
-  skips_.resume(state.counters.at("skipped_total"), 0);
+  skips_.resume(counter_of(state, "skipped_total"), 0);
   validated_.reset();
   saver_.reset();
   first_rank_alone(*engine_.world, "the run directory", [this] {
@@ -202,11 +208,7 @@ void Pretrain::resume() {
   first_step_ = state.step;
   if (goes_on_in(directory_, options_.resume) && !state.lineage.run.empty()) lineage_.run = state.lineage.run;
   lineage_.parent = checkpoint.id();
-  const auto counter = [&](const char* name) {
-    const auto found = state.counters.find(name);
-    return found == state.counters.end() ? 0 : found->second;
-  };
-  skips_.resume(counter("skipped_total"), counter("skipped_in_a_row"));
+  skips_.resume(counter_of(state, "skipped_total"), counter_of(state, "skipped_in_a_row"));
   const int64_t pods = engine_.program->pods();
   const auto saved_pods = state.counters.find("pods");
   if (leads_ && engine_.program->zero().keeps_pods() && saved_pods != state.counters.end() &&

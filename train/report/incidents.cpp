@@ -3,24 +3,18 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/base/utc_time.h"
 
 namespace toroid::train {
 
 void append_incident(const Path& run_directory, const Incident& incident) {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  std::array<char, 32> time{};
-  const size_t length = std::strftime(time.data(), time.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
   nlohmann::ordered_json json;
-  json["time"] = std::string(time.data(), length);
+  json["time"] = utc_time();
   json["kind"] = incident.kind;
   json["detector"] = incident.detector;
   json["rank"] = incident.rank < 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(incident.rank);

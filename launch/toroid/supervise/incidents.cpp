@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -41,14 +40,6 @@ std::string line(const Incident& incident) {
 }
 
 }  // namespace
-
-std::string time_now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
-}
 
 std::set<std::string> spoiled_hosts(const Path& run) {
   std::set<std::string> out;

@@ -27,9 +27,6 @@ struct Incident {
   std::optional<int64_t> pods_after;
 };
 
-// UTC, as in Incident.
-std::string time_now();
-
 // Hosts with a lasting fault, as ranks have written it to the run's incidents.jsonl: by their names and by
 // what comes before the first dot.
 std::set<std::string> spoiled_hosts(const Path& run);

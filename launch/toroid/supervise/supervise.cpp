@@ -6,13 +6,13 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 
 #include "core/base/log.h"
 #include "core/base/text.h"
+#include "core/base/utc_time.h"
 #include "launch/toroid/processes.h"
 #include "launch/toroid/supervise/incidents.h"
 #include "launch/toroid/supervise/progress.h"
@@ -44,7 +44,6 @@ class Supervisor {
   int run();
 
  private:
-  using Clock = std::chrono::steady_clock;
   // Where to start now. Waits while there is no pod at all; nothing where a signal came.
   std::optional<Places> find_places();
   Start plan(Places& places, bool goes_on) const;
@@ -76,7 +75,7 @@ class Supervisor {
   bool recovered_ = true;
   bool grows_ = false;  // it was asked to save, for more pods
   int starts_ = 0;
-  Clock::time_point down_since_;
+  Stopwatch down_;  // since the last job ended
   Stopwatch looked_;
 };
 
@@ -217,7 +216,7 @@ void Supervisor::note_recovery() {
   if (recovered_ || !heart_.step()) return;
   recovered_ = true;
   Incident& incident = *incidents_.latest();
-  incident.recovery = Clock::now() - down_since_;
+  incident.recovery = down_.elapsed();
   incident.resumed = voice_.resumed().value_or(0);
   incidents_.write();
   const int64_t lost = std::max<int64_t>(0, incident.step.value_or(0) - *incident.resumed);
@@ -235,7 +234,7 @@ void Supervisor::note_end(int code) {
   if (starts_ == 1 || voice_.resumed()) policy_.resumes(voice_.resumed().value_or(0));
   if (code == static_cast<int>(ExitCode::done)) return;
   Incident incident;
-  incident.time = time_now();
+  incident.time = utc_time();
   incident.start = starts_;
   incident.code = code;
   incident.meaning = meaning_of(code);
@@ -252,7 +251,7 @@ void Supervisor::note_end(int code) {
     incident.report = write_hang_report(what_.run, how, *record_);
   }
   incidents_.add(std::move(incident));
-  down_since_ = Clock::now();
+  down_.restart();
 }
 
 void Supervisor::report() const {

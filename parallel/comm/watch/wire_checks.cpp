@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/processor_time.h"
+#include "core/base/tensor_hash.h"
 #include "core/base/text.h"
 #include "core/device/cpu/checksum.h"
 
@@ -17,10 +18,7 @@ int64_t thread_nanoseconds() {
 // Not every so many calls: a step makes about as many each time, and the same ones would never be taken.
 bool WireChecks::takes(uint64_t sequence) const {
   if (sequence == 0 || every_ <= 1) return true;
-  uint64_t mixed = sequence * 0x9e3779b97f4a7c15u;
-  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9u;
-  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebu;
-  return (mixed ^ (mixed >> 31)) % static_cast<uint64_t>(every_) == 0;
+  return hash_mix(sequence, 0) % static_cast<uint64_t>(every_) == 0;
 }
 
 Checksum WireChecks::of(std::span<const std::byte> bytes) {

@@ -14,6 +14,7 @@
 #include "tests/parallel/rank_threads.h"
 #include "tests/train/checkpoint/exchange.h"
 #include "tests/train/checkpoint/fixture.h"
+#include "tests/train/checkpoint/many_ranks.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
 #include "train/checkpoint/step_writer.h"
@@ -160,21 +161,7 @@ TEST(Checkpoint, SlicesOfManyRanksAddUp) {
   TemporaryDirectory directory;
   const SmallRun whole(4);
   for (const int world : {1, 3, 4}) {
-    const Path temporary = begin_step(directory / "checkpoints", 4);
-    std::vector<RankReport> reports;
-    for (int rank = 0; rank < world; ++rank) {
-      std::vector<TensorSlice> mine;
-      for (TensorSlice slice : whole.slices) {
-        const int64_t first = slice.elements * rank / world, last = slice.elements * (rank + 1) / world;
-        slice.offset = first;
-        slice.elements = last - first;
-        slice.data =
-            slice.data.subspan(static_cast<size_t>(first) * 4, static_cast<size_t>(last - first) * 4);
-        mine.push_back(slice);
-      }
-      reports.push_back(write_rank(temporary, {rank, world}, 4, mine));
-    }
-    commit_step(temporary, whole.state, reports);
+    save_on_ranks(directory.path(), whole, world);
     CheckpointReader reader(directory.path());
     EXPECT_TRUE(whole.matches(reader)) << world;
     // The hash does not depend on who wrote what, and reading in other pieces gives it too.

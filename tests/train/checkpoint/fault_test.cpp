@@ -1,7 +1,6 @@
 // Whatever stops a save, and wherever, the step before it loads: kill -9 at every call that changes the file
 // system, each of these calls failing, a disk that is really full and a file system that is really read-only.
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "tests/core/base/io/small_disk.h"
 #include "tests/core/base/io/temporary_directory.h"
 #include "tests/deadline.h"
 #include "tests/train/checkpoint/fixture.h"
@@ -129,31 +129,9 @@ TEST_P(CheckpointFaults, EveryCallFails) {
   }
 }
 
-// A mounted file system, unmounted at the end; `mounted()` is false without the right to mount.
-class Mount {
- public:
-  Mount(const Path& at, const std::string& options) : at_(at) {
-    fs::create_directory(at);
-    mounted_ = ::mount("tmpfs", at.c_str(), "tmpfs", 0, options.c_str()) == 0;
-  }
-  ~Mount() {
-    if (mounted_) ::umount2(at_.c_str(), MNT_DETACH);
-  }
-  Mount(const Mount&) = delete;
-  Mount& operator=(const Mount&) = delete;
-  bool mounted() const { return mounted_; }
-  bool make_read_only() const {
-    return ::mount("tmpfs", at_.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "") == 0;
-  }
-
- private:
-  Path at_;
-  bool mounted_;
-};
-
 TEST(CheckpointDisks, ADiskThatIsFull) {
   TemporaryDirectory directory;
-  const Mount mount(directory / "disk", "size=256k");
+  const SmallDisk mount(directory / "disk", "size=256k");
   if (!mount.mounted()) GTEST_SKIP() << "no right to mount";
   const Path run = directory / "disk/run";
   fs::create_directory(run);
@@ -173,7 +151,7 @@ TEST(CheckpointDisks, ADiskThatIsFull) {
 
 TEST(CheckpointDisks, AFileSystemThatIsReadOnly) {
   TemporaryDirectory directory;
-  const Mount mount(directory / "disk", "size=1m");
+  const SmallDisk mount(directory / "disk", "size=1m");
   if (!mount.mounted()) GTEST_SKIP() << "no right to mount";
   const Path run = directory / "disk/run";
   fs::create_directory(run);

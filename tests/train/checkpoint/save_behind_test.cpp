@@ -14,6 +14,7 @@
 #include "tests/parallel/rank_threads.h"
 #include "tests/train/checkpoint/exchange.h"
 #include "tests/train/checkpoint/fixture.h"
+#include "tests/train/checkpoint/many_ranks.h"
 #include "train/checkpoint/byte_ring.h"
 #include "train/checkpoint/keep.h"
 
@@ -36,18 +37,6 @@ SaveEnd end_of(SaveBehind& behind, const SaveGroup& group) {
   }
 }
 
-// The part of `whole` that is the rank's: every so many elements of each tensor.
-std::vector<TensorSlice> part_of(const SmallRun& whole, int rank, int ranks) {
-  std::vector<TensorSlice> out = whole.slices;
-  for (TensorSlice& slice : out) {
-    const int64_t first = slice.elements * rank / ranks, last = slice.elements * (rank + 1) / ranks;
-    slice.data = slice.data.subspan(static_cast<size_t>(4 * first), static_cast<size_t>(4 * (last - first)));
-    slice.offset = first;
-    slice.elements = last - first;
-  }
-  return out;
-}
-
 void expect_same_files(const Path& a, const Path& b) {
   int files = 0;
   for (const Path& path : list_directory(a)) {
@@ -63,7 +52,7 @@ TEST(SaveBehind, GivesTheBytesOfASaveAtOnce) {
     TemporaryDirectory at_once, behind;
     Exchange exchange(ranks);
     const std::string unexpected = testing::run_rank_threads(ranks, [&](int rank) {
-      const auto slices = part_of(whole, rank, ranks);
+      const auto slices = slices_of_rank(whole, rank, ranks);
       const SaveGroup group = exchange.group(rank);
       Checkpoints first(at_once.path(), {.newest = 2});
       first.save(whole.state, slices, group, 3);
@@ -93,7 +82,7 @@ TEST(SaveBehind, ARankThatFailsIsNamedOnAllAndTheNextSaveWorks) {
     const SaveGroup group = exchange.group(rank);
     Checkpoints checkpoints(run.path(), {.newest = 3});
     SaveBehind saving(checkpoints);
-    auto slices = part_of(now, rank, 3);
+    auto slices = slices_of_rank(now, rank, 3);
     std::atomic<bool> left{false};
     if (rank == 1)
       slices[2].fill = [](int64_t, std::span<std::byte>) { throw SystemError("the disk is full"); };
@@ -101,7 +90,7 @@ TEST(SaveBehind, ARankThatFailsIsNamedOnAllAndTheNextSaveWorks) {
     const SaveEnd end = end_of(saving, group);
     EXPECT_EQ(end.failure, "rank 1 could not save its part of the checkpoint: the disk is full");
     EXPECT_TRUE(left || rank != 1);
-    saving.begin(next.state, part_of(next, rank, 3), group);
+    saving.begin(next.state, slices_of_rank(next, rank, 3), group);
     EXPECT_EQ(end_of(saving, group).failure, "");
     EXPECT_TRUE(checkpoints.wait());
   });

@@ -1,13 +1,13 @@
 // Saves of a run that trains: resumed at each of its steps whichever way they were saved; a disk that fills
 // up and one that turns read-only under it; what is kept.
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <set>
 
 #include "core/base/error.h"
+#include "tests/core/base/io/small_disk.h"
 #include "tests/train/loop/runs.h"
 
 namespace toroid::train {
@@ -39,25 +39,6 @@ TEST_F(SavesTest, ResumedAtEveryStepTheLossesAreExactlyTheSame) {
     }
   }
 }
-
-// A mounted file system, unmounted at the end; `mounted()` is false without the right to mount.
-class SmallDisk {
- public:
-  SmallDisk(Path at, const std::string& options) : at_(std::move(at)) {
-    std::filesystem::create_directory(at_);
-    mounted_ = ::mount("tmpfs", at_.c_str(), "tmpfs", 0, options.c_str()) == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) ::umount2(at_.c_str(), MNT_DETACH);
-  }
-  SmallDisk(const SmallDisk&) = delete;  // one owner of the mount
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  bool mounted() const { return mounted_; }
-
- private:
-  Path at_;
-  bool mounted_ = false;
-};
 
 int64_t rows(const std::string& text) {
   return std::count(text.begin(), text.end(), '\n');
