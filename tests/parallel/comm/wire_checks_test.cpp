@@ -82,6 +82,7 @@ Found run(LocalJob& job, Kind kind, const GroupOptions& options, int64_t rows, i
   Found out;
   std::mutex mutex;
   std::atomic<bool> stop{false};
+  std::latch ended(job.size());
   std::vector<std::thread> ranks;
   for (int rank = 0; rank < job.size(); ++rank) {
     ranks.emplace_back([&, rank] {
@@ -112,6 +113,7 @@ Found run(LocalJob& job, Kind kind, const GroupOptions& options, int64_t rows, i
         stop = true;
       }
       world->transfers()->end();
+      ended.arrive_and_wait();  // the others read this rank's memory until theirs have ended
       keep.clear();
     });
   }
