@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -11,7 +10,7 @@
 #include "launch/toroid/checkpoint_json.h"
 #include "launch/toroid/verb.h"
 #include "train/checkpoint/inventory.h"
-#include "train/report/validation_rows.h"
+#include "train/checkpoint/keep.h"
 
 namespace toroid::launch {
 namespace {
@@ -46,7 +45,6 @@ class Listing {
     } else {
       inventory_ = list_run(flags.run, options);
     }
-    losses_ = train::validation_losses(inventory_.run / "metrics.jsonl");
   }
 
   void print_json() const {
@@ -98,11 +96,9 @@ class Listing {
   }
 
  private:
-  // Of those set aside nothing is in the run's own metrics.
-  std::optional<double> loss_of(const ListedStep& step) const {
-    const auto found = losses_.find(step.step);
-    if (step.branch != Branch::current || found == losses_.end()) return std::nullopt;
-    return found->second;
+  static std::optional<double> loss_of(const ListedStep& step) {
+    if (!step.check.manifest) return std::nullopt;
+    return validation_loss(step.check.manifest->state);
   }
 
   std::string run_text() const {
@@ -140,7 +136,6 @@ class Listing {
 
   const LsFlags& flags_;
   Inventory inventory_;
-  std::map<int64_t, double> losses_;
 };
 
 ExitCode run(const LsFlags& flags) {

@@ -59,6 +59,7 @@ void add_checkpoint_prune(Verbs& verbs) {
   app.add_option("RUN", flags->run, "The run")->required();
   app.add_option("--keep", flags->options.keep, "The newest so many whole checkpoints stay")->required();
   app.add_option("--every", flags->options.every, "Those of a step that is a multiple of this stay too");
+  app.add_option("--best", flags->options.best, "As many with the lowest validation loss stay too");
   app.add_flag("--dry-run", flags->dry_run, "Only say what would go");
 }
 

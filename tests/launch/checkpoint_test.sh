@@ -99,6 +99,8 @@ expect 2 checkpoint prune bad --keep 1 --every 2
 says 'nothing was removed, since step-'
 [ "$(ls bad/checkpoints | wc -l)" -eq 4 ] || fail "prune has removed something"
 
+expect 0 checkpoint prune run --keep 1 --best 2 --dry-run
+says 'would be removed: 2, 6 '    # 4 and 8 alone were validated
 expect 0 checkpoint prune run --keep 1 --every 4 --dry-run
 says 'would be removed: 2, 6 '
 expect 0 checkpoint prune run --keep 1 --every 4

@@ -1,11 +1,12 @@
 #include "train/checkpoint/prune.h"
 
-#include <algorithm>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/base/range.h"
 #include "core/base/text.h"
 #include "train/checkpoint/inventory.h"
+#include "train/checkpoint/keep.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -13,12 +14,19 @@ namespace toroid {
 PrunePlan plan_prune(const Path& run, const PruneOptions& options) {
   check_range("--keep", options.keep, int64_t{1}, int64_t{1} << 40);
   check_range("--every", options.every, int64_t{0}, int64_t{1} << 40);
+  check_range("--best", options.best, int64_t{0}, int64_t{1} << 40);
   if (is_checkpoint(run)) {
     throw UserError(in_quotes(run.string()) + " is one checkpoint; give the run whose older ones are to go");
   }
   PrunePlan plan;
   plan.checkpoints = checkpoints_of(run);
   const Inventory inventory = list_run(run, {.depth = Depth::lengths});
+  std::vector<KeptStep> measured;
+  for (const ListedStep& listed : inventory.steps) {
+    if (listed.branch == Branch::current && listed.check.manifest)
+      measured.push_back({listed.step, validation_loss(listed.check.manifest->state)});
+  }
+  const std::set<int64_t> best = best_steps(measured, options.best);
   int64_t whole = 0;
   for (auto listed = inventory.steps.rbegin(); listed != inventory.steps.rend(); ++listed) {
     const std::string name = step_name(listed->step);
@@ -30,8 +38,9 @@ PrunePlan plan_prune(const Path& run, const PruneOptions& options) {
       plan.notes.push_back(name + " is of a branch that the run has left and stays");
       continue;
     }
-    const bool wanted = whole<options.keep, regular = options.every> 0 && listed->step % options.every == 0;
-    if (!wanted && !regular) {
+    const bool wanted = whole < options.keep;
+    const bool regular = options.every > 0 && listed->step % options.every == 0;
+    if (!wanted && !regular && !best.contains(listed->step)) {
       plan.remove.insert(plan.remove.begin(), listed->step);
       plan.bytes_freed += listed->check.bytes;
       continue;
@@ -45,9 +54,11 @@ PrunePlan plan_prune(const Path& run, const PruneOptions& options) {
     } else if (wanted) {
       plan.notes.push_back(name + " is damaged, is not counted and stays: " + to_text(check.faults.front()));
     } else {
+      const std::string rule =
+          regular ? "--every " + std::to_string(options.every) : "--best " + std::to_string(options.best);
       throw UserError(
-          "nothing was removed, since " + name + ", which --every " + std::to_string(options.every) +
-          " keeps, is damaged; move it away, or prune without --every: " + to_text(check.faults.front()));
+          "nothing was removed, since " + name + ", which " + rule +
+          " keeps, is damaged; move it away, or prune without this rule: " + to_text(check.faults.front()));
     }
   }
   if (whole == 0) {

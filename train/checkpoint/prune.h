@@ -13,6 +13,7 @@ namespace toroid {
 struct PruneOptions {
   int64_t keep = 1;   // the newest so many whole steps stay
   int64_t every = 0;  // and those whose number is a multiple of it; 0: no others
+  int64_t best = 0;   // and as many with the lowest validation loss
   int threads = 1;    // that read files
 };
 
@@ -25,7 +26,7 @@ struct PrunePlan {
 
 // Reads every step that is to stay. Of the branch that the run goes on with; steps of other branches and
 // those set aside stay too, as do damaged ones that are newer than what is kept. UserError where no step is
-// whole, or one that `every` keeps is damaged.
+// whole, or one that `every` or `best` keeps is damaged.
 PrunePlan plan_prune(const Path& run, const PruneOptions& options);
 
 // Removes, oldest first, each by a rename before its files go, so that half a removal never looks like a

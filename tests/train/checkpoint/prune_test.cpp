@@ -10,6 +10,7 @@
 #include "tests/train/checkpoint/fixture.h"
 #include "train/checkpoint/aside.h"
 #include "train/checkpoint/inventory.h"
+#include "train/checkpoint/keep.h"
 
 namespace toroid {
 namespace {
@@ -21,7 +22,9 @@ class PrunedRun : public ::testing::Test {
   void SetUp() override {
     Checkpoints checkpoints(run_.path(), {.newest = 100}, {new_run_id(), {}});
     for (const int64_t step : {2, 4, 6, 8, 10}) {
-      const SmallRun saved(step);
+      SmallRun saved(step);
+      if (step != 10)
+        saved.state.scalars[kValidationLoss] = 5.0 + static_cast<double>((step - 6) * (step - 6));
       checkpoints.save(saved.state, saved.slices);
     }
     EXPECT_TRUE(checkpoints.wait());
@@ -68,6 +71,18 @@ TEST_F(PrunedRun, DamagedStepsAreNotCounted) {
   EXPECT_NE(plan.notes[0].find("step-10 is damaged, is not counted and stays"), std::string::npos);
   damage(4);
   EXPECT_THROW(plan_prune(run_.path(), {.keep = 1, .every = 4}), UserError);
+}
+
+TEST_F(PrunedRun, TheBestStay) {
+  EXPECT_EQ(plan_prune(run_.path(), {.keep = 1, .best = 1}).keep, (std::vector<int64_t>{6, 10}));
+  // Of 4 and 8, which are as good, the newer.
+  const PrunePlan plan = plan_prune(run_.path(), {.keep = 1, .best = 2});
+  EXPECT_EQ(plan.keep, (std::vector<int64_t>{6, 8, 10}));
+  EXPECT_EQ(plan.remove, (std::vector<int64_t>{2, 4}));
+  EXPECT_TRUE(plan_prune(run_.path(), {.keep = 1, .best = 100}).remove.empty());
+  damage(6);
+  EXPECT_THROW(plan_prune(run_.path(), {.keep = 1, .best = 1}), UserError);
+  EXPECT_THROW(plan_prune(run_.path(), {.keep = 1, .best = -1}), UserError);
 }
 
 TEST_F(PrunedRun, TheLastWholeOneStays) {
