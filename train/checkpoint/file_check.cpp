@@ -11,7 +11,6 @@ namespace toroid {
 namespace {
 
 constexpr int64_t kReadBytes = int64_t{1} << 20;  // stays in the second cache while it is hashed
-constexpr int64_t kAhead = int64_t{32} << 20;     // that the disk reads meanwhile
 
 class Checker {
  public:
@@ -24,7 +23,7 @@ class Checker {
       if (expected_ != nullptr) check_length();
       read_header(file, step, world_size);
       if (expected_ != nullptr && options.depth == Depth::contents) {
-        if (options.from_disk) file.drop_cache();
+        if (options.from_disk) file.read_from_disk();
         read_contents(file);
       }
     } catch (const Error& error) {  // a disk that cannot be read is damage too
@@ -95,11 +94,10 @@ class Checker {
   void read_contents(const InputFile& file) {
     FileHasher hasher;
     const int64_t bytes = std::min(out_.bytes, expected_->digest.bytes);
-    std::vector<std::byte> buffer(static_cast<size_t>(std::min(bytes, kReadBytes)));
+    PageBuffer buffer(static_cast<size_t>(std::min(bytes, kReadBytes)));
     size_t next = 0;  // the first slice that does not end before the piece
     for (int64_t at = 0; at < bytes;) {
-      const auto piece = std::span(buffer).first(static_cast<size_t>(std::min(kReadBytes, bytes - at)));
-      if (at % kAhead == 0) file.will_read(at == 0 ? 0 : at + kAhead, at == 0 ? 2 * kAhead : kAhead);
+      const auto piece = buffer.bytes().first(static_cast<size_t>(std::min(kReadBytes, bytes - at)));
       file.read_at(at, piece);
       hasher.add(piece);
       next = hash_slices(next, at, piece);

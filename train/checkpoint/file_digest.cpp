@@ -83,12 +83,12 @@ void verify_file(const Path& path, const FileDigest& expected, bool from_disk) {
     throw UserError(where + " is damaged: it has " + std::to_string(file.size()) +
                     " bytes, but the manifest says " + std::to_string(expected.bytes));
   }
-  if (from_disk) file.drop_cache();
+  if (from_disk) file.read_from_disk();
   FileHasher hasher;
-  std::vector<std::byte> piece(static_cast<size_t>(std::min(expected.bytes, int64_t{1} << 20)));
+  PageBuffer piece(static_cast<size_t>(std::min(expected.bytes, int64_t{1} << 20)));
   for (int64_t at = 0; at < expected.bytes;) {
-    const auto part = std::span(piece).first(
-        static_cast<size_t>(std::min(static_cast<int64_t>(piece.size()), expected.bytes - at)));
+    const auto part = piece.bytes().first(
+        static_cast<size_t>(std::min(static_cast<int64_t>(piece.bytes().size()), expected.bytes - at)));
     file.read_at(at, part);
     hasher.add(part);
     at += static_cast<int64_t>(part.size());

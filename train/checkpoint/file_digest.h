@@ -43,7 +43,7 @@ uint64_t block_hash(std::span<const std::byte> block);  // as FileDigest::blocks
 std::string xxh3_hex(std::string_view text);  // 128 bits, 32 digits
 
 // Reads all of the file and compares. UserError that names file and byte range where it differs. With
-// `from_disk` the kernel's cached pages are dropped first, so that the disk's own copy is read.
+// `from_disk` it is the disk's own copy that is read, and not the kernel's.
 void verify_file(const Path& path, const FileDigest& expected, bool from_disk = false);
 
 }  // namespace toroid

@@ -48,6 +48,10 @@ int open_regular(const Path& path, int64_t* size, Symlinks symlinks = Symlinks::
   return descriptor;
 }
 
+bool reads_past_cache(int descriptor) {
+  return (::fcntl(descriptor, F_GETFL) & O_DIRECT) != 0;
+}
+
 }  // namespace
 
 InputFile::InputFile(const Path& path, Symlinks symlinks) : path_(path) {
@@ -67,6 +71,10 @@ void InputFile::read_at(int64_t offset, std::span<std::byte> out) const {
     const ssize_t n =
         ::pread(descriptor_, out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EINVAL && reads_past_cache(descriptor_)) {  // not whole pages, or not there
+      (void)::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) & ~O_DIRECT);
+      continue;
+    }
     if (n < 0) throw SystemError("cannot read " + quoted(path_), errno);
     if (n == 0) {
       throw UserError(quoted(path_) + " ends at byte " + std::to_string(offset + static_cast<int64_t>(done)) +
@@ -81,8 +89,9 @@ void InputFile::drop_cache() const {
   ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-void InputFile::will_read(int64_t offset, int64_t bytes) const {
-  ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+void InputFile::read_from_disk() const {
+  drop_cache();
+  (void)::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) | O_DIRECT);
 }
 
 std::string read_file(const Path& path, int64_t limit) {

@@ -1,4 +1,4 @@
-// Questions about names of files, answered or refused with a sentence of ours.
+// Files read from the disk; questions about their names, answered or refused with a sentence of ours.
 #include "core/base/io/file.h"
 
 #include <gtest/gtest.h>
@@ -32,6 +32,33 @@ TEST(Files, links_are_followed_and_one_that_leads_nowhere_is_not_there) {
     EXPECT_FALSE(is_present_directory(directory / name)) << name;
   }
   EXPECT_TRUE(is_present_directory(directory.path()));
+}
+
+TEST(Files, what_is_read_from_the_disk_is_what_was_written) {
+  TemporaryDirectory directory;
+  for (const size_t size : {size_t{0}, size_t{1}, InputFile::kPage, size_t{3} * InputFile::kPage + 5}) {
+    std::string text(size, ' ');
+    for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i * i % 26);
+    write_file(directory / "file", text);
+    // In pieces of whole pages but for the last, and in pieces that are none.
+    for (const size_t most : {InputFile::kPage, size_t{1000}}) {
+      const InputFile file(directory / "file");
+      file.read_from_disk();
+      PageBuffer buffer(most);
+      std::string read;
+      while (read.size() < size) {
+        const auto piece = buffer.bytes().first(std::min(most, size - read.size()));
+        file.read_at(static_cast<int64_t>(read.size()), piece);
+        read.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+      }
+      EXPECT_EQ(read, text);
+      EXPECT_THROW(file.read_at(static_cast<int64_t>(size), buffer.bytes().first(1)), UserError);
+      EXPECT_THROW(
+          file.read_at(static_cast<int64_t>((size + InputFile::kPage) / InputFile::kPage * InputFile::kPage),
+                       buffer.bytes()),
+          UserError);
+    }
+  }
 }
 
 TEST(Files, a_directory_is_listed_by_name) {
