@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What a save behind the steps costs them: a run of 40 M parameters on one rank that saves every 25 steps, and the median
+# What a save behind the steps costs them: a run of 40 M parameters on one rank that saves every 60 steps, and the median
 # step with a save under way over the median of the others. Also how long the run waited for the copy of its state, beside
 # what such a copy takes at the machine's copy rate. A quiet machine is assumed.
 #
-#   bench/async_save.sh [STEPS] [TOROID TRAIN FLAGS...]      100 steps if not given
+#   bench/async_save.sh [STEPS] [TOROID TRAIN FLAGS...]      240 steps if not given
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-steps=${1:-100}
+steps=${1:-240}
 toroid=${TOROID:-build/release/bin/toroid}
 work=$(mktemp -d "${TMPDIR:-/tmp}/async_save.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -27,7 +27,7 @@ cat >"$work/run.textproto" <<CONFIG
 model { d_model: 768  layers: 6  heads: 6  kv_heads: 1  head_dim: 128  ffn: 2304  vocab: 2048 }
 batch { tokens_per_sequence: 256  global_sequences: 2  sequences_per_replica: 1 }
 optim { adamw {}  schedule { constant { peak: 1e-4 } } }
-train { steps: $steps  checkpoint { every: 25  keep: 2  async: true } }
+train { steps: $steps  checkpoint { every: 60  keep: 2  async: true } }
 data { directory: "$work/data"  corpus: "$work/corpus"  tokenizer { train { vocab: 2048 } }
        source { name: "text"  path: "."  format: TEXT } }
 CONFIG

@@ -11,7 +11,6 @@
 #include "core/base/tensor_hash.h"
 #include "core/base/text.h"
 #include "train/checkpoint/aside.h"
-#include "train/checkpoint/low_priority.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/report_text.h"
 #include "train/checkpoint/slice_name.h"
@@ -94,7 +93,7 @@ bool Checkpoints::is_ours() const noexcept {
 }
 
 bool Checkpoints::wait() {
-  if (background_.joinable()) background_.join();
+  background_.join();
   return verified_;
 }
 
@@ -128,8 +127,7 @@ void Checkpoints::committed(int64_t step) {
   if (!leads_) return;
   wait();
   pruning_ = true;
-  background_ = std::thread([this, step] {
-    lower_priority();
+  background_.start([this, step] {
     verify_and_prune(step);
     pruning_ = false;
   });
@@ -143,10 +141,7 @@ void Checkpoints::remove_saving(int64_t step) const {
 void Checkpoints::abandon(int64_t step) {
   if (!leads_) return;
   wait();
-  background_ = std::thread([this, step] {
-    lower_priority();
-    remove_saving(step);
-  });
+  background_.start([this, step] { remove_saving(step); });
 }
 
 void Checkpoints::save(const CheckpointState& state, std::span<const TensorSlice> slices,

@@ -17,11 +17,11 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "core/base/io/file.h"
 #include "core/base/io/safetensors.h"
+#include "train/checkpoint/background_thread.h"
 #include "train/checkpoint/keep.h"
 #include "train/checkpoint/lineage.h"
 
@@ -115,7 +115,7 @@ class Checkpoints {
   std::function<void()> may_write_;
   std::atomic<bool> pruning_{false};  // the step saved before may still be read back, and older ones go
   bool verified_ = true;              // written by background_, read after it was joined
-  std::thread background_;
+  BackgroundThread background_;
 };
 
 // Checkpoints(run, the newest `keep`).save(state, slices) and wait().

@@ -5,20 +5,17 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "train/checkpoint/low_priority.h"
 #include "train/checkpoint/report_text.h"
 
 namespace toroid {
 
 SaveBehind::~SaveBehind() {
   given_up_ = true;
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
 }
 
 void SaveBehind::start(void (SaveBehind::*work)()) {
-  if (thread_.joinable()) thread_.join();
-  thread_ = std::thread([this, work] {
-    lower_priority();
+  thread_.start([this, work] {
     try {
       (this->*work)();
     } catch (const std::exception& error) {
@@ -88,7 +85,7 @@ std::optional<SaveEnd> SaveBehind::hear(std::span<const double> all, const SaveG
 
 SaveEnd SaveBehind::end(std::string failure) {
   given_up_ = true;  // what is still written here comes to nothing
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
   stage_ = Stage::idle;
   slices_.clear();
   reports_.clear();

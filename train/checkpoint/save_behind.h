@@ -8,9 +8,9 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "train/checkpoint/background_thread.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/step_writer.h"
 
@@ -30,6 +30,7 @@ class SaveBehind {
   SaveBehind(const SaveBehind&) = delete;  // a thread works on it
   SaveBehind& operator=(const SaveBehind&) = delete;
 
+  void hurry() { thread_.hurry(); }  // somebody waits for what is under way
   bool under_way() const { return stage_ != Stage::idle; }
   // Opens the step on all ranks together, and begins to write: `slices` are asked for their bytes from the
   // thread, in the order of parts_in_order(), and `on_failure` is called from it where it stops asking. None
@@ -66,7 +67,7 @@ class SaveBehind {
   std::string failure_;
   std::atomic<double> told_{kNothing};
   std::atomic<bool> given_up_{false};
-  std::thread thread_;
+  BackgroundThread thread_;
 };
 
 }  // namespace toroid

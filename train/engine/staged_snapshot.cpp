@@ -74,6 +74,7 @@ void stage(std::span<const TensorSlice> slices, ByteRing& ring) {
       }
     }
   }
+  ring.hand_over();
 }
 
 }  // namespace toroid::train

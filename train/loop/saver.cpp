@@ -97,6 +97,7 @@ void Saver::hear(std::span<const double> all) {
 }
 
 void Saver::finish() {
+  behind_.hurry();
   while (behind_.under_way()) {
     const Stopwatch since;
     const double mine = told();

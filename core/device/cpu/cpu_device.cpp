@@ -20,6 +20,13 @@ bool is_communication(Queue queue) {
 
 using Clock = std::chrono::steady_clock;
 
+void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes, int threads) {
+  if (bytes == 0) return;
+  cpu::parallel_ranges(bytes, 4096, 2 * bytes, threads, [=](cpu::Range range) {
+    std::memcpy(to + range.first, from + range.first, static_cast<size_t>(range.size()));
+  });
+}
+
 // Reports the transfer in it.
 class ObservedTransfer final : public Transfer {
  public:
@@ -162,10 +169,7 @@ void CpuDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchCo
 void CpuDevice::on_copy(const Tensor& to, const Tensor& from, Event ticket) {
   require(!is_communication(ticket.queue), "the CPU copies on its calling thread");
   const Clock::time_point begin = observer_ == nullptr ? Clock::time_point() : Clock::now();
-  std::byte *const target = to.data(), *const source = from.data();
-  cpu::parallel_ranges(from.bytes(), 4096, 2 * from.bytes(), traits().threads, [=](cpu::Range range) {
-    std::memcpy(target + range.first, source + range.first, static_cast<size_t>(range.size()));
-  });
+  copy_bytes(to.data(), from.data(), from.bytes(), traits().threads);
   if (observer_ == nullptr) return;
   const Clock::time_point end = Clock::now();
   observer_->copy(to, Queue::compute)({begin, end});
@@ -176,7 +180,8 @@ void CpuDevice::on_write(const Tensor& to, std::span<const std::byte> from, Even
 }
 
 void CpuDevice::on_read(const Tensor& from, std::span<std::byte> to, Event) {
-  if (!to.empty()) std::memcpy(to.data(), from.data(), to.size());
+  const bool team = std::this_thread::get_id() == launcher_;
+  copy_bytes(to.data(), from.data(), from.bytes(), team ? traits().threads : 1);
 }
 
 }  // namespace toroid

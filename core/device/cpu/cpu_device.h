@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "core/device/cpu/allocator.h"
@@ -69,7 +70,8 @@ class CpuDevice final : public Device {
   // Ends before the memory that a transfer still writes into; none where there are no peers.
   std::optional<cpu::TransferQueues> transfers_;
   int64_t memory_;  // bytes that were available when the device was made; 0 where the system does not say
-  std::map<uint64_t, Moment> recorded_;  // by mark
+  std::thread::id launcher_ = std::this_thread::get_id();  // has the team; others that read have none
+  std::map<uint64_t, Moment> recorded_;                    // by mark
   Seconds exposed_{0};
   std::shared_ptr<Observer> observer_;
 };

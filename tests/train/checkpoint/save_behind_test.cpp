@@ -152,6 +152,7 @@ TEST(ByteRing, HandsBytesOnInTheirOrder) {
         for (std::byte& byte : room) byte = static_cast<std::byte>(next++ % 251);
         ring.put(room.size());
       }
+      ring.hand_over();
     });
     std::vector<std::byte> out;
     while (out.size() < kBytes) {
@@ -162,6 +163,25 @@ TEST(ByteRing, HandsBytesOnInTheirOrder) {
     puts.join();
     for (size_t i = 0; i < kBytes; ++i) ASSERT_EQ(out[i], static_cast<std::byte>(i % 251)) << i;
   }
+}
+
+TEST(ByteRing, HandsOverAtTheEndAndWhereItIsFull) {
+  std::vector<std::byte> memory(8), two(2);
+  ByteRing ring(memory);
+  std::atomic<bool> taken{false};
+  std::thread takes([&] {
+    ring.take(two);
+    taken = true;
+    ring.take(two);
+  });
+  ring.put(ring.room(4).size());
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(taken);
+  ring.put(ring.room(4).size());
+  ring.put(ring.room(1).size());  // hands the first eight over, and waits until some are taken
+  ring.hand_over();
+  takes.join();
+  EXPECT_TRUE(taken);
 }
 
 TEST(ByteRing, EndsTheWaitsOfBothSides) {

@@ -1,0 +1,48 @@
+#include "train/checkpoint/background_thread.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <chrono>
+
+namespace toroid {
+namespace {
+
+TEST(BackgroundThread, HasWhatIsLeftOverUntilSomebodyWaitsForIt) {
+  BackgroundThread thread;
+  thread.join();  // there is none
+  EXPECT_FALSE(thread.joinable());
+  const auto mine = [] { return ::sched_getscheduler(0); };
+  const int others = mine();
+  for (int again = 0; again < 2; ++again) {
+    std::atomic<int> first{-1};
+    std::atomic<bool> hurried{false};
+    int last = -1;
+    thread.start([&] {
+      first = mine();
+      while (!hurried) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      last = mine();
+    });
+    EXPECT_TRUE(thread.joinable());
+    while (first < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(first, SCHED_IDLE);
+    thread.hurry();
+    hurried = true;
+    thread.join();
+    EXPECT_FALSE(thread.joinable());
+    if (::geteuid() == 0) EXPECT_EQ(last, SCHED_OTHER);
+    EXPECT_EQ(mine(), others);
+  }
+  // One that is waited for at once, and one whose work is over, are no special cases.
+  for (int again = 0; again < 100; ++again) {
+    bool done = false;
+    thread.start([&] { done = true; });
+    if (again % 2 == 0) thread.hurry();
+    thread.join();
+    EXPECT_TRUE(done);
+  }
+}
+
+}  // namespace
+}  // namespace toroid
