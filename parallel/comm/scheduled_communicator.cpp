@@ -229,7 +229,7 @@ bool ScheduledCommunicator::serves(const Method& method, Operation operation, in
       return transports_.every_host_reads && spans_hosts(members()) &&
              (operation == Operation::all_gather || sums(operation));
     case Method::By::library:
-      return !given && group_->checks == nullptr && transports_.has_library &&
+      return !given && checks() == nullptr && transports_.has_library &&
              (transports_.library == nullptr ||
               transports_.library->serves(operation, type, how, bytes / bytes_of(type)));
   }

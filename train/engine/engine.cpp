@@ -32,6 +32,11 @@ std::string host_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? printable(name.data()) : "";
 }
 
+// Chips that only keep the clock have nothing that changes unseen.
+bool detects(const config::RunConfig& run) {
+  return run.device() != config::RunConfig::SIM;
+}
+
 }  // namespace
 
 int compute_threads(const config::TrainConfig& train, size_t host_ranks) {
@@ -107,10 +112,8 @@ StepOptions step_options(const config::RunConfig& run) {
       out.zero.pods.wire = pathways::PodWire::int8;
       break;
   }
-  // Chips that only keep the clock have no memory that changes.
-  const bool simulated = run.device() == config::RunConfig::SIM;
-  out.zero.checksums_every = simulated ? 0 : run.train().detect().memory_every();
-  out.zero.replays = run.train().detect().replay_every() > 0;
+  out.zero.checksums_every = detects(run) ? run.train().detect().memory_every() : 0;
+  out.zero.replays = detects(run) && run.train().detect().replay_every() > 0;
   out.decide.clip_norm = run.optim().clip_norm();
   out.decide.z_threshold = run.optim().skip().zscore();
   out.decide.z_decay = run.optim().skip().decay();
@@ -131,9 +134,8 @@ Engine make_engine(const config::RunConfig& run, const mesh::Mesh& mesh, std::un
   check_kernels(*engine.device);
   engine.layout = std::make_unique<RankLayout>(mesh, *engine.world);
   engine.hosts = engine.world->exchange().texts(host_name(), "the hosts");
-  if (const int64_t every = run.train().detect().wire_every(); every > 0) {
-    engine.world->check_wire(every, engine.hosts);
-  }
+  const int64_t every = run.train().detect().wire_every();
+  if (detects(run) && every > 0) engine.world->check_wire(every, engine.hosts);
   engine.groups = engine.layout->groups(*engine.world, *engine.device, run.train().deterministic(),
                                         cut_of(run.mesh()), agreed_choices(*engine.world, run.mesh()));
   if (adapt) engine.groups = adapt(std::move(engine.groups), *engine.device);
