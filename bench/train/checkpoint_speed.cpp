@@ -19,6 +19,7 @@
 #include "core/base/median.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/manifest.h"
+#include "train/checkpoint/step_check.h"
 #include "train/checkpoint/step_writer.h"
 
 namespace toroid {
@@ -107,9 +108,10 @@ int run(int argc, char** argv) {
     for (const ManifestFile& file : files()) drop_cache(directory / "checkpoints/step-1" / file.name);
     drop_cache(directory / "plain");
   };
-  const auto verify_all = [&](bool from_disk) {
-    for (const ManifestFile& file : files())
-      verify_file(directory / "checkpoints/step-1" / file.name, file.digest, from_disk);
+  const auto verify_with = [&](bool from_disk, int count) {  // as `toroid checkpoint verify` does
+    const StepCheck check =
+        check_step(directory / "checkpoints/step-1", {.from_disk = from_disk, .threads = count});
+    require(check.whole(), "what was just saved is whole");
   };
   for (int round = 0; round < rounds; ++round) {
     std::filesystem::remove_all(directory);  // not what is measured
@@ -122,11 +124,12 @@ int run(int argc, char** argv) {
       state_of_run.step = 1;
       save.push_back(seconds_of([&] { checkpoints.save(state_of_run, slices, {}, threads); }));
     }
-    cached.push_back(seconds_of([&] { verify_all(false); }));
+    verify_with(false, threads);  // into the cache
+    cached.push_back(seconds_of([&] { verify_with(false, 1); }));
     forget();
     plain_read.push_back(seconds_of([&] { read_plainly(directory / "plain"); }));
     forget();
-    verify.push_back(seconds_of([&] { verify_all(true); }));
+    verify.push_back(seconds_of([&] { verify_with(true, threads); }));
     forget();
     load_it.push_back(seconds_of([&] { load(directory); }));
   }

@@ -52,7 +52,8 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 }
 
 int reading_threads() {
-  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
+  // More than the cores where these are few: some wait for the disk.
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 4u, 16u));
 }
 
 void print_line(const std::string& text) {

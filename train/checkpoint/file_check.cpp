@@ -23,7 +23,7 @@ class Checker {
       if (expected_ != nullptr) check_length();
       read_header(file, step, world_size);
       if (expected_ != nullptr && options.depth == Depth::contents) {
-        if (options.from_disk) file.read_from_disk();
+        if (options.from_disk) file.drop_cache();
         read_contents(file);
       }
     } catch (const Error& error) {  // a disk that cannot be read is damage too
@@ -94,10 +94,11 @@ class Checker {
   void read_contents(const InputFile& file) {
     FileHasher hasher;
     const int64_t bytes = std::min(out_.bytes, expected_->digest.bytes);
-    PageBuffer buffer(static_cast<size_t>(std::min(bytes, kReadBytes)));
+    std::vector<std::byte> buffer(static_cast<size_t>(std::min(bytes, kReadBytes)));
     size_t next = 0;  // the first slice that does not end before the piece
     for (int64_t at = 0; at < bytes;) {
-      const auto piece = buffer.bytes().first(static_cast<size_t>(std::min(kReadBytes, bytes - at)));
+      const auto piece = std::span(buffer).first(static_cast<size_t>(std::min(kReadBytes, bytes - at)));
+      file.reads_on(at);
       file.read_at(at, piece);
       hasher.add(piece);
       next = hash_slices(next, at, piece);

@@ -43,7 +43,7 @@ enum class Depth : uint8_t {
 
 struct CheckOptions {
   Depth depth = Depth::contents;
-  bool from_disk = true;  // and not out of the kernel's cache
+  bool from_disk = true;  // the kernel's cached pages are dropped first
   int threads = 1;        // files are read by as many at once
 };
 

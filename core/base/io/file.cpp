@@ -89,6 +89,13 @@ void InputFile::drop_cache() const {
   ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
 }
 
+void InputFile::reads_on(int64_t offset) const {
+  constexpr int64_t kAhead = int64_t{32} << 20;
+  if (offset % kAhead != 0) return;
+  const int64_t first = offset == 0 ? 0 : offset + kAhead;
+  ::posix_fadvise(descriptor_, first, offset + 2 * kAhead - first, POSIX_FADV_WILLNEED);
+}
+
 void InputFile::read_from_disk() const {
   drop_cache();
   (void)::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) | O_DIRECT);

@@ -41,9 +41,12 @@ class InputFile {
   // Asks the kernel to forget the file's cached pages, so that the next read comes from the disk where that
   // is possible.
   void drop_cache() const;
+  // Before a piece at `offset` of a file that is read from its beginning to its end: asks the kernel to begin
+  // reading what follows, so that a disk which serves requests side by side has some.
+  void reads_on(int64_t offset) const;
   // Reads come from the disk from now on, past the kernel's cache, where the file system can and for as long
   // as offset, length and address are multiples of kPage; then through the cache, which is dropped. It spares
-  // the processor a copy, which costs more than a hash of the bytes.
+  // the processor a copy, which costs more than a hash of the bytes; but the disk has one request at a time.
   void read_from_disk() const;
   static constexpr size_t kPage = 4096;
 
