@@ -42,11 +42,10 @@ void BackgroundThread::start(std::function<void()> work) {
   });
 }
 
-Seconds BackgroundThread::spent() const {
+Seconds BackgroundThread::spent() {
   clockid_t clock{};
   timespec time{};
-  auto& thread = const_cast<std::thread&>(thread_);
-  if (!thread.joinable() || ::pthread_getcpuclockid(thread.native_handle(), &clock) != 0) return Seconds(0);
+  if (!joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0) return Seconds(0);
   if (::clock_gettime(clock, &time) != 0) return Seconds(0);
   return Seconds(static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec));
 }

@@ -32,7 +32,7 @@ class BackgroundThread {
   void join();  // hurries it; at once where there is none
 
  private:
-  Seconds spent() const;  // processor time; 0 where it has ended
+  Seconds spent();  // processor time; 0 where it has ended
 
   std::thread thread_;
   Stopwatch since_;               // the last look at it
