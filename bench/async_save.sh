@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a save behind the steps costs them: a run of 40 M parameters on one rank that saves every 60 steps, and the median
 # step with a save under way over the median of the others. Also how long the run waited for the copy of its state, beside
-# what such a copy takes at the machine's copy rate. A quiet machine is assumed.
+# what such a copy takes at the machine's copy rate, and what detectors cost. A quiet machine is assumed.
 #
 #   bench/async_save.sh [STEPS] [TOROID TRAIN FLAGS...]      240 steps if not given
 set -euo pipefail
@@ -33,7 +33,7 @@ data { directory: "$work/data"  corpus: "$work/corpus"  tokenizer { train { voca
 CONFIG
 "$toroid" prepare --config "$work/run.textproto" >"$work/log" 2>&1 || { cat "$work/log"; exit 3; }
 "$toroid" train --config "$work/run.textproto" --out "$work/run" "${@:2}" >"$work/log" 2>&1 || { cat "$work/log"; exit 3; }
-grep -o "saved step.*" "$work/log" | sed "s|$work/||"
+grep -oE "(saved step|detectors,).*" "$work/log" | sed "s|$work/||"
 grep '"step_s"' "$work/run/metrics.jsonl" | tail -n +4 |
   sed -E 's/.*"step_s":([0-9.e+-]+).*"saving":(true|false).*/\2 \1/' | sort -k1,1 -k2,2g | awk '
     { value[$1, ++count[$1]] = $2 }

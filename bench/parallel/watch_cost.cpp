@@ -6,15 +6,14 @@
 //   watch_cost [ranks] [collectives a step] [step, ms]
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/base/io/file.h"
 #include "core/base/median.h"
 #include "core/base/processor_time.h"
 #include "parallel/comm/watch/watch.h"
@@ -31,12 +30,8 @@ struct Cost {
 
 // Rank 0 is measured; the others have made the same calls before it.
 Cost cost_of(int ranks) {
-  const auto bytes = static_cast<size_t>(Board::bytes_for(ranks));
-  const std::unique_ptr<std::byte, void (*)(std::byte*)> memory(
-      static_cast<std::byte*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)),
-      [](std::byte* block) { std::free(block); });
-  std::fill_n(memory.get(), bytes, std::byte{0});
-  Board board(memory.get(), ranks);
+  PageBuffer memory(static_cast<size_t>(Board::bytes_for(ranks)));
+  Board board(memory.bytes().data(), ranks);
   GroupMembers group;
   for (int rank = 0; rank < ranks; ++rank) {
     board.enter(rank, ::getpid());

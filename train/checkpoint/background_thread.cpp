@@ -1,11 +1,9 @@
 #include "train/checkpoint/background_thread.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <ctime>
 #include <utility>
 
 namespace toroid {
@@ -28,8 +26,6 @@ void BackgroundThread::start(std::function<void()> work) {
   join();
   number_ = 0;
   hurried_ = false;
-  since_.restart();
-  had_ = Seconds(0);
   thread_ = std::thread([this, work = std::move(work)] {
     lower_share_of_disk();
     const auto self = static_cast<pid_t>(::syscall(SYS_gettid));
@@ -40,22 +36,6 @@ void BackgroundThread::start(std::function<void()> work) {
     work();
     number_ = 0;
   });
-}
-
-Seconds BackgroundThread::spent() {
-  clockid_t clock{};
-  timespec time{};
-  if (!joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0) return Seconds(0);
-  if (::clock_gettime(clock, &time) != 0) return Seconds(0);
-  return Seconds(static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec));
-}
-
-void BackgroundThread::leave_time(double share) {
-  if (number_ == 0) return;  // over, or about to begin
-  const Seconds had = spent(), lacks = share * since_.elapsed() - (had - had_);
-  if (lacks.count() > 0) std::this_thread::sleep_for(lacks);
-  since_.restart();
-  had_ = had;
 }
 
 void BackgroundThread::hurry() {

@@ -7,8 +7,6 @@
 #include <functional>
 #include <thread>
 
-#include "core/base/clock.h"
-
 namespace toroid {
 
 // It has what the processors have left over, and the lowest share of a disk whose scheduler knows priorities;
@@ -23,20 +21,13 @@ class BackgroundThread {
 
   void start(std::function<void()> work);  // waits for the work before, if it has not been joined
   bool joinable() const { return thread_.joinable(); }
-  // Where all processors are busy little is left over. Sleeps, so that this thread's is free, for as long as
-  // the work has had less of a processor than `share` of the time since the last call, or since it began.
-  void leave_time(double share);
   // Somebody waits for it: from now on it has a share like others, where the system lets us (Linux lets root,
   // or who may raise priorities); the waiting thread leaves its own processor to it in any case.
   void hurry();
   void join();  // hurries it; at once where there is none
 
  private:
-  Seconds spent();  // processor time; 0 where it has ended
-
   std::thread thread_;
-  Stopwatch since_;               // the last look at it
-  Seconds had_{0};                // by then
   std::atomic<pid_t> number_{0};  // the system's, once it has begun
   std::atomic<bool> hurried_{false};
 };

@@ -30,8 +30,7 @@ class SaveBehind {
   SaveBehind(const SaveBehind&) = delete;  // a thread works on it
   SaveBehind& operator=(const SaveBehind&) = delete;
 
-  void hurry() { thread_.hurry(); }                             // somebody waits for what is under way
-  void leave_time(double share) { thread_.leave_time(share); }  // for it, where processors are busy
+  void hurry() { thread_.hurry(); }  // somebody waits for what is under way
   bool under_way() const { return stage_ != Stage::idle; }
   // Opens the step on all ranks together, and begins to write: `slices` are asked for their bytes from the
   // thread, in the order of parts_in_order(), and `on_failure` is called from it where it stops asking. None

@@ -86,12 +86,7 @@ void Saver::begin(CheckpointState state) {
 
 void Saver::hear(std::span<const double> all) {
   const auto end = behind_.hear(all, group());
-  if (!end) {
-    // What a save costs the steps at most where nothing is left over; without it one might never be done.
-    constexpr double kShare = 0.01;
-    behind_.leave_time(kShare);
-    return;
-  }
+  if (!end) return;
   hooks_.after();
   const UnderWay ended = *std::exchange(under_way_, std::nullopt);
   if (end->failure.empty()) {

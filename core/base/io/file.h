@@ -56,7 +56,7 @@ class InputFile {
   int64_t size_ = 0;
 };
 
-// Memory for read_at() of an InputFile that reads from the disk.
+// Zero bytes that begin with a page: memory for read_at() of an InputFile that reads from the disk.
 class PageBuffer {
  public:
   explicit PageBuffer(size_t bytes)

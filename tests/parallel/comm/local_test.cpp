@@ -238,13 +238,18 @@ class FaultsBesideWork : public ::testing::Test {
                                                 [](const Tensor&, int64_t) {}, {tensor, "test"});
     device.synchronize(device.record(Queue::model), Seconds(60));
   }
-  // Each rank's failure says `expected`.
+  // With a deadline of a second.
   template <class Work>
-  static void expect_failures(const std::string& expected, const Work& work) {
+  static std::vector<std::string> failures_of_four(const Work& work) {
     LocalJob::Options options;
     options.deadline = Seconds(1);
     LocalJob job(4, options);
-    for (const std::string& failure : failures_of(job, work))
+    return failures_of(job, work);
+  }
+  // Each rank's failure says `expected`.
+  template <class Work>
+  static void expect_failures(const std::string& expected, const Work& work) {
+    for (const std::string& failure : failures_of_four(work))
       EXPECT_NE(failure.find(expected), std::string::npos) << failure;
   }
 };
@@ -272,12 +277,20 @@ TEST_F(FaultsBesideWork, ARankThatIsOneCollectiveAheadIsNamed) {
 TEST_F(FaultsBesideWork, RoundsInAnotherOrderAndRoundsLeftOutEndTheCall) {
   for (const bool left_out : {false, true}) {
     SCOPED_TRACE(left_out);
-    expect_failures(" s in all_gather of 'input, round ", [&](World& world, Device& right) {
+    const auto failures = failures_of_four([&](World& world, Device& right) {
       OutOfOrder wrong(left_out);
       Device& device = world.rank() == 3 ? wrong : right;
       const auto group = ring_of_four(world, device, Cut::always);
       gather(*group, device, "input");
     });
+    for (const std::string& failure : failures) {
+      const size_t waited = failure.find("has waited "),
+                   where = failure.find(" s in all_gather of 'input, round ");
+      ASSERT_NE(waited, std::string::npos) << failure;
+      ASSERT_NE(where, std::string::npos) << failure;
+      // The deadline, and what a loaded machine adds.
+      EXPECT_GE(std::stod(failure.substr(waited + std::string("has waited ").size())), 1.0) << failure;
+    }
   }
 }
 

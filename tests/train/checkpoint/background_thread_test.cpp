@@ -56,35 +56,5 @@ TEST(BackgroundThread, HasWhatIsLeftOverUntilSomebodyWaitsForIt) {
   }
 }
 
-TEST(BackgroundThread, IsLeftTimeForWhatItLacks) {
-  BackgroundThread thread;
-  thread.leave_time(1000);  // there is none
-  std::atomic<bool> begun{false}, end{false};
-  thread.start([&] {
-    begun = true;
-    while (!end) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  });
-  while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  constexpr auto kWhile = std::chrono::milliseconds(20);
-  std::this_thread::sleep_for(kWhile);
-  const Stopwatch since;
-  thread.leave_time(2);  // it sleeps, so that it lacks nearly all of them
-  EXPECT_GT(since.elapsed(), 1.5 * Seconds(kWhile));
-  end = true;
-  thread.join();
-  // What works all the time lacks nothing.
-  end = false;
-  std::atomic<int> turns{0};
-  thread.start([&] {
-    while (!end) ++turns;
-  });
-  thread.hurry();
-  while (turns < 1000000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  const Stopwatch again;
-  thread.leave_time(1e-9);
-  EXPECT_LT(again.elapsed(), Seconds(1));
-  end = true;
-}
-
 }  // namespace
 }  // namespace toroid
