@@ -80,7 +80,8 @@ class Layer::Pass {
             config.head_dim,
             config.attention_scale,
             layer_.local_ ? config.window : 0,
-            config.attention_softcap};
+            config.attention_softcap,
+            !config.attend_across_documents};
   }
   const Tensor& rope_table() const { return layer_.local_ ? batch.rope_local : batch.rope_global; }
   Tensor own_rope_table() const { return c.model.own(rope_table()); }

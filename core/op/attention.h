@@ -15,8 +15,9 @@ extern const OpKind attention_kind, attention_grad_kind;
 struct AttentionSpec {
   int64_t sequences = 1, heads = 1, kv_heads = 1, head_dim = 1;
   double scale = 1;
-  int64_t window = 0;  // 0: none
-  double softcap = 0;  // 0: none
+  int64_t window = 0;     // 0: none
+  double softcap = 0;     // 0: none
+  bool documents = true;  // false: all starts are 0, and need not be read
 };
 
 // q[B T, N H], k and v[B S, K H] (rows may be strided: views into qkv), starts i32[B T] -> o[B T, N H],

@@ -144,7 +144,9 @@ struct AttentionForward {
   }
 };
 
-void attention(const Call& call, const LaunchContext& context) {
+}  // namespace
+
+void own_attention(const Call& call, const LaunchContext& context) {
   const Tensor &q = call[0], &k = call[1], &v = call[2], &o = call[4], &lse = call[5];
   const auto& spec = call.get<op::AttentionSpec>();
   if (q.rows() == 0) return;
@@ -160,12 +162,6 @@ void attention(const Call& call, const LaunchContext& context) {
                          k.row_stride, v.row_stride, o.row_stride, blocks});
     });
   });
-}
-
-}  // namespace
-
-void add_attention_kernels(KernelRegistry& registry) {
-  registry.add(op::attention_kind, {attention});
 }
 
 }  // namespace toroid::cuda

@@ -157,18 +157,14 @@ class Plan {
   int parts_ = 1, blocks_ = 0;
 };
 
-void attention_grad(const Call& call, const LaunchContext& context) {
+}  // namespace
+
+void own_attention_grad(const Call& call, const LaunchContext& context) {
   if (call[1].rows() > 0) Plan(call).run(call, context);
 }
 
-int64_t attention_grad_workspace(const Call& call, const LaunchContext&) {
+int64_t own_attention_grad_workspace(const Call& call, const LaunchContext&) {
   return call[1].rows() == 0 ? 0 : Plan(call).workspace_bytes();
-}
-
-}  // namespace
-
-void add_attention_grad_kernels(KernelRegistry& registry) {
-  registry.add(op::attention_grad_kind, {attention_grad, attention_grad_workspace});
 }
 
 }  // namespace toroid::cuda

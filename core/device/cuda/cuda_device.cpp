@@ -64,7 +64,7 @@ void CudaDevice::start() {
     }
   }
   staging_ = std::make_unique<cuda::PinnedRing>(calls_, options_.staging_bytes);
-  libraries_ = std::make_unique<cuda::Libraries>(options_.gpu);
+  libraries_ = std::make_unique<cuda::Libraries>(options_.gpu, options_.fused_attention);
   timeline_ = std::make_unique<cuda::Timeline>(calls_);
   align();
 }

@@ -22,15 +22,14 @@ void add_vector_kernels(KernelRegistry& registry) {
 
 }  // namespace cuda
 
-std::shared_ptr<DeviceKernels> make_cuda_kernels() {
+std::shared_ptr<DeviceKernels> make_cuda_kernels(bool fused_attention) {
   auto kernels = std::make_shared<DeviceKernels>();
   kernels->traits.packs = false;  // products read one plain copy of a weight, forward and backward
   kernels->traits.memory_unit = 512;
   // Products of fewer tokens than some 2000 leave a GPU waiting for its memory.
   kernels->traits.logits_at_once = int64_t{1} << 29;
   cuda::add_vector_kernels(*kernels);
-  cuda::add_attention_kernels(*kernels);
-  cuda::add_attention_grad_kernels(*kernels);
+  cuda::add_attention_kernels(*kernels, fused_attention);
   cuda::add_loss_product_kernels(*kernels);
   cuda::add_matmul_kernels(*kernels);
   cuda::add_symmetric_product_kernel(*kernels);

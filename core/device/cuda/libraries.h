@@ -1,15 +1,20 @@
 // What kernels need beside a stream: CUDA's libraries, started once, which live as long as the device.
 #pragma once
 
+#include <memory>
+
 #include "core/base/error.h"
 #include "core/device/cuda/cublas.h"
+#include "core/device/cuda/sdpa.h"
 #include "core/op/op.h"
 
 namespace toroid::cuda {
 
 struct Libraries {
-  explicit Libraries(int gpu) : products(gpu) {}
+  // `fused`: with cuDNN, for attention.
+  Libraries(int gpu, bool fused) : products(gpu), attention(fused ? std::make_unique<Sdpa>(gpu) : nullptr) {}
   CublasProducts products;
+  std::unique_ptr<Sdpa> attention;
 };
 
 // Those of the device that runs the kernel.

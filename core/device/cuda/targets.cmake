@@ -10,6 +10,13 @@ target_compile_options(toroid_cuda_kernels PRIVATE
   "SHELL:-Xcompiler -Wall,-Wextra,-Wshadow,-Wno-psabi,-fvisibility=hidden,-fvisibility-inlines-hidden"
   $<$<BOOL:${TOROID_WERROR}>:-Werror=all-warnings>)
 
-toroid_library(toroid_cuda SOURCES ${toroid_cuda_sources} ${CMAKE_CURRENT_LIST_DIR}/cublas_loader.cpp
+set(toroid_cudnn ${CMAKE_CURRENT_LIST_DIR}/without_cudnn.cpp)
+if(TOROID_CUDNN_BUILT)
+  set(toroid_cudnn ${toroid_cudnn_sources} ${CMAKE_CURRENT_LIST_DIR}/cudnn_loader.cpp)
+endif()
+toroid_library(toroid_cuda SOURCES ${toroid_cuda_sources} ${toroid_cudnn} ${CMAKE_CURRENT_LIST_DIR}/cublas_loader.cpp
                PUBLIC toroid_core PRIVATE toroid_cuda_kernels ${CMAKE_DL_LIBS})
 target_include_directories(toroid_cuda SYSTEM PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+if(TOROID_CUDNN_BUILT)
+  target_include_directories(toroid_cuda SYSTEM PUBLIC ${TOROID_CUDNN_INCLUDE})
+endif()

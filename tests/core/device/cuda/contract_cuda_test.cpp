@@ -3,11 +3,9 @@
 #include <cstdlib>
 #include <optional>
 
-#include "core/device/cuda/cuda_device.h"
-#include "core/device/cuda/cuda_kernels.h"
 #include "core/op/kinds.h"
+#include "tests/core/device/cuda/gpu_source.h"
 #include "tests/core/device/cuda/stand_in/stand_in.h"
-#include "tests/core/device/kernel_contract.h"
 
 namespace toroid::testing {
 namespace {
@@ -32,19 +30,13 @@ class StandIn final : public ::testing::Environment {
 [[maybe_unused]] ::testing::Environment* const kStandIn =
     ::testing::AddGlobalTestEnvironment(new StandIn);  // NOLINT: gtest owns it
 
-DeviceSource cuda() {
-  return {.name = "cuda", .make = [](int) {
-            CudaDevice::Options options;
-            options.bytes = int64_t{64} << 20;
-            options.staging_bytes = int64_t{1} << 20;
-            return std::make_unique<CudaDevice>(make_cuda_kernels(), options);
-          }};
-}
+constexpr int64_t kBytes = int64_t{64} << 20;
 
-INSTANTIATE_TEST_SUITE_P(devices, KernelContract, ::testing::Values(cuda()),
+INSTANTIATE_TEST_SUITE_P(devices, KernelContract,
+                         ::testing::Values(gpu_source("cuda", kBytes), attention_source("cudnn", kBytes)),
                          [](const auto& source) { return source.param.name; });
 
-INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(cuda()),
+INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(gpu_source("cuda", kBytes)),
                          [](const auto& source) { return source.param.name; });
 
 // Fused kinds too: none is left to its expansion, which would compute the logits of a loss twice.

@@ -1,9 +1,7 @@
 // The contract of kernels on a real GPU. Without one all of it is skipped: bench/gpu.sh runs it where there
 // is one.
-#include "core/device/cuda/cuda_device.h"
-#include "core/device/cuda/cuda_kernels.h"
 #include "core/device/cuda/gpus.h"
-#include "tests/core/device/kernel_contract.h"
+#include "tests/core/device/cuda/gpu_source.h"
 
 namespace toroid::testing {
 namespace {
@@ -18,18 +16,12 @@ class OnAGpu final : public ::testing::Environment {
 [[maybe_unused]] ::testing::Environment* const kOnAGpu =
     ::testing::AddGlobalTestEnvironment(new OnAGpu);  // NOLINT: gtest owns it
 
-DeviceSource gpu() {
-  return {.name = "gpu", .make = [](int) {
-            CudaDevice::Options options;
-            options.bytes = int64_t{256} << 20;
-            options.staging_bytes = int64_t{4} << 20;
-            return std::make_unique<CudaDevice>(make_cuda_kernels(), options);
-          }};
-}
+constexpr int64_t kBytes = int64_t{256} << 20;
 
-INSTANTIATE_TEST_SUITE_P(devices, KernelContract, ::testing::Values(gpu()),
+INSTANTIATE_TEST_SUITE_P(devices, KernelContract,
+                         ::testing::Values(gpu_source("gpu", kBytes), attention_source("cudnn", kBytes)),
                          [](const auto& source) { return source.param.name; });
-INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(gpu()),
+INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(gpu_source("gpu", kBytes)),
                          [](const auto& source) { return source.param.name; });
 
 }  // namespace

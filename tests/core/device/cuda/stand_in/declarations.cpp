@@ -38,6 +38,8 @@ EXPECT_CALL(cudaEventRecord, Code(cudaEvent_t, cudaStream_t));
 EXPECT_CALL(cudaEventQuery, Code(cudaEvent_t));
 EXPECT_CALL(cudaEventElapsedTime, Code(float*, cudaEvent_t, cudaEvent_t));
 EXPECT_CALL(cudaMemcpyAsync, Code(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t));
+EXPECT_CALL(cudaMemcpy2DAsync,
+            Code(void*, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind, cudaStream_t));
 // Overloaded in C++.
 [[maybe_unused]] constexpr Code (*kMalloc)(void**, size_t) = &cudaMalloc;
 [[maybe_unused]] constexpr Code (*kHostAlloc)(void**, size_t, unsigned) = &cudaHostAlloc;

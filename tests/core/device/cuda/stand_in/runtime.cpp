@@ -403,6 +403,19 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   });
   return cudaSuccess;
 }
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind, cudaStream_t stream) {
+  ENTER();
+  if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+  stand_in::append(stream, [=] {
+    for (size_t row = 0; row < height; ++row) {
+      std::memmove(static_cast<std::byte*>(to) + row * to_pitch,
+                   static_cast<const std::byte*>(from) + row * from_pitch, width);
+    }
+    return cudaSuccess;
+  });
+  return cudaSuccess;
+}
 }
 
 cudaError_t launch_on_host(cudaStream_t stream, std::function<void()> kernel) {
