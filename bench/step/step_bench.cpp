@@ -185,8 +185,11 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   out.peak_rss_gb = static_cast<double>(usage.ru_maxrss) * 1024 / 1e9;
-  if (options.with_floor && out.ranks == 1)
+  if (options.with_floor && out.ranks == 1) {
+    // A recorder has numbered what was issued to that device: what follows goes to one of its own.
+    cpu = alone(plugins.device(run), out.threads, products);
     out.floor = measure_floor(*cpu, out.threads, decoder, step_options);
+  }
   return out;
 }
 

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Puts what bench/gpu.sh needs into one file, for a machine with a GPU on which nothing is built or installed: the programs
+# of this build without their symbols, their libraries but for the C library's and NVIDIA's, configs and golden cases.
+#
+#   bench/gpu_pack.sh FILE.tar.gz             here, after a build with CUDA's toolkit
+#   tar -xzf FILE.tar.gz; toroid_gpu/run      there: bench/gpu.sh's table, and toroid_gpu/gpu_report.json
+#
+# `run COMMAND...` runs another command in its place, with the libraries found: run build/release/bin/toroid doctor. There,
+# NVIDIA's libraries are looked for where the system's loader looks and among python3's packages; where python3 has torch and
+# transformers, they are what gpu.sh compares with.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ $# != 1 ]; then
+  sed -n 's/^#   //p' "$0" >&2
+  exit 2
+fi
+file=$1
+build=${TOROID_BUILD:-build/release}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/toroid_gpu
+mkdir -p "$root/build/release/bin" "$root/build/release/tests" "$root/lib"
+
+programs=("$build/bin/toroid")
+for test in cuda_link_test contract_gpu_test golden_gpu_test; do programs+=("$build/tests/$test"); done
+for program in "${programs[@]}"; do
+  if [ ! -x "$program" ]; then
+    echo "$program is not built; build the preset release with CUDA's toolkit" >&2
+    exit 2
+  fi
+  strip -o "$root/build/release/${program#"$build"/}" "$program"
+done
+# Those of the C library fit the system's own loader, those of NVIDIA its driver.
+ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
+  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libgcc_s|libstdc\+\+|libcuda|libnccl|libcudnn.*|libcublas.*)\.so' |
+  xargs -I{} cp -L {} "$root/lib/"
+cp -r --parents bench/gpu.sh bench/peers configs tests/golden "$root/"
+find "$root/tests/golden" \( -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt \) -delete
+
+cat > "$root/run" <<'RUN'
+#!/usr/bin/env bash
+# Runs bench/gpu.sh, or the command that is given, with the libraries beside this file and NVIDIA's.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+folders=$PWD/lib
+if command -v python3 > /dev/null; then
+  for name in libcublasLt.so.13 libcudnn.so.9 libnccl.so.2; do
+    found=$(python3 -c 'import sys; print("\n".join(p for p in sys.path if p.endswith("site-packages")))' |
+      xargs -I{} find {}/nvidia -name "$name" 2> /dev/null | head -1 || true)
+    if [ -n "$found" ]; then folders=$folders:$(dirname "$found"); fi
+  done
+  if python3 -c 'import torch, transformers' 2> /dev/null; then
+    TOROID_BENCH_VENV=${TOROID_BENCH_VENV:-$(python3 -c 'import sys; print(sys.prefix)')}
+    export TOROID_BENCH_VENV
+  fi
+fi
+export LD_LIBRARY_PATH=$folders${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+if [ $# -gt 0 ]; then exec "$@"; fi
+exec bench/gpu.sh
+RUN
+chmod +x "$root/run"
+tar -C "$work" -czf "$file" toroid_gpu
+echo "$file: $(du -m "$file" | cut -f1) MB"
