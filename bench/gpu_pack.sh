@@ -2,8 +2,8 @@
 # Puts what bench/gpu.sh needs into one file, for a machine with a GPU on which nothing is built or installed: the programs
 # of this build without their symbols, their libraries but for the C library's and NVIDIA's, configs and golden cases.
 #
-#   bench/gpu_pack.sh FILE.tar.gz             here, after a build with CUDA's toolkit
-#   tar -xzf FILE.tar.gz; toroid_gpu/run      there: bench/gpu.sh's table, and toroid_gpu/gpu_report.json
+#   bench/gpu_pack.sh FILE.tar.xz             here, after a build with CUDA's toolkit
+#   tar -xf FILE.tar.xz; toroid_gpu/run      there: bench/gpu.sh's table, and toroid_gpu/gpu_report.json
 #
 # `run COMMAND...` runs another command in its place, with the libraries found: run build/release/bin/toroid doctor. There,
 # NVIDIA's libraries are looked for where the system's loader looks and among python3's packages; where python3 has torch and
@@ -59,5 +59,5 @@ if [ $# -gt 0 ]; then exec "$@"; fi
 exec bench/gpu.sh
 RUN
 chmod +x "$root/run"
-tar -C "$work" -czf "$file" toroid_gpu
+XZ_OPT=-T0 tar -C "$work" -cJf "$file" toroid_gpu
 echo "$file: $(du -m "$file" | cut -f1) MB"
