@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -24,7 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 struct State {
   std::mutex mutex;  // of all that is not atomic
-  Machine machine;
+  Machine machine = machine_of_environment();
   std::map<std::string, std::pair<int, int>, std::less<>> failures;  // by call: which one, and its code
   std::map<void*, size_t> blocks;                                    // of device memory
   int64_t used = 0;
@@ -94,7 +95,19 @@ class Mark {
   Clock::time_point at_;
 };
 
+int number_of(const char* variable, int otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::atoi(text);
+}
+
 }  // namespace
+
+Machine machine_of_environment() {
+  Machine out;
+  out.gpus = number_of("TOROID_STAND_IN_GPUS", 8);
+  out.bytes = int64_t{number_of("TOROID_STAND_IN_GPU_MIB", 2048)} << 20;
+  return out;
+}
 
 int failure_of(std::string_view call) {
   State& all = state();
@@ -191,7 +204,7 @@ Scope::Scope(const Machine& machine) {
 Scope::~Scope() {
   State& all = state();
   const std::lock_guard lock(all.mutex);
-  all.machine = Machine();
+  all.machine = machine_of_environment();
   all.failures.clear();
   all.closed = false;
   all.longest_delay = 0;

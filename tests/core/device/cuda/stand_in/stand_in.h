@@ -19,6 +19,10 @@ struct Machine {
   int64_t bytes = int64_t{1} << 30;
 };
 
+// Outside of any scope, as a whole program that is linked with the stand-in sees it: TOROID_STAND_IN_GPUS of
+// them (8), each with TOROID_STAND_IN_GPU_MIB (2048) of memory.
+Machine machine_of_environment();
+
 // What is set here lasts until the end of the scope, of which there is one at a time; all devices of a test
 // are made and end in it. Afterwards no fault is left.
 class Scope {
