@@ -68,10 +68,10 @@ int exit_code(ExitCode code) {
 }
 
 // What is wrong with a config is wrong for every rank: the first one says so, and its end ends the others
-// while they wait. What is wrong on another rank alone is said by that one.
+// while they wait, which mpirun does after a second. What is wrong on another rank alone is said by that one.
 void let_the_first_rank_speak() {
   const char* const rank = rank_of_mpirun();
-  if (rank != nullptr && std::strcmp(rank, "0") != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  if (rank != nullptr && std::strcmp(rank, "0") != 0) std::this_thread::sleep_for(std::chrono::seconds(2));
 }
 
 int fail(ExitCode code, const std::string& message) {

@@ -28,6 +28,13 @@ std::optional<int64_t> rank_before(std::string_view text, std::string_view words
   return begin == std::string_view::npos ? std::nullopt : number_after(text.substr(begin), "rank ");
 }
 
+// That of "process 7 (rank N (data 1, model 0)) is stopped by a signal".
+std::optional<int64_t> stopped_rank(std::string_view text) {
+  const size_t words = text.find(" is stopped by a signal"), begin = text.rfind(" process ", words);
+  if (words == std::string_view::npos || begin == std::string_view::npos) return std::nullopt;
+  return number_after(text.substr(begin, words - begin), " (rank ");
+}
+
 }  // namespace
 
 void Voice::hear(std::string_view text) {
@@ -53,6 +60,8 @@ void Voice::line(std::string_view text) {
   names(number_after(text, "process rank "), 4);
   names(rank_before(text, ") is gone"), 3);
   names(number_after(text, "not arrived: rank "), 3);
+  // Who has begun a call ahead of its device, as with GPUs, is not late for it.
+  names(stopped_rank(text), 3);
   // Of two ranks that do different things neither is named: one of several is.
   if (text.find("mismatched collectives") != std::string_view::npos &&
       text.find(" where ranks ") != std::string_view::npos)

@@ -149,6 +149,13 @@ TEST(Voice, understands_who_is_the_cause) {
        2,
        "mismatched collectives on axis data, sequence number 5: rank 2 issued a where ranks 0, 1, 3 issued "
        "b"},
+      {"toroid: a deadline expired: rank 0 (data 0) has waited 2.0 s; every peer has begun it; on this host "
+       "process 7 (rank 2 (pod 0, data 2)) is stopped by a signal\n"
+       "toroid: rank 0 (rank 0 (data 0)) is gone (its process 6 has ended)\n",
+       2,
+       "a deadline expired: rank 0 (data 0) has waited 2.0 s; every peer has begun it; on this host process "
+       "7 "
+       "(rank 2 (pod 0, data 2)) is stopped by a signal"},
       // Of two that differ nobody knows which one is wrong.
       {"toroid: mismatched collectives on axis data, sequence number 5: rank 0 issued a where rank 1 issued "
        "b\n",
