@@ -25,9 +25,16 @@ std::string version_text(int code) {
          std::to_string(code % 100);
 }
 
+// UserError where NCCL is not found, which no other call says: it is asked for first.
 int version_code() {
   int code = 0;
-  check_nccl(ncclGetVersion(&code), "ncclGetVersion");
+  const ncclResult_t result = ncclGetVersion(&code);
+  if (result != ncclSuccess && code == 0) {
+    throw UserError(
+        "device is CUDA and there are several ranks, for which GPUs talk to each other by NCCL, and its "
+        "libnccl.so.2 is not found; install NCCL, set NCCL_HOME to its folder, or start one rank");
+  }
+  check_nccl(result, "ncclGetVersion");
   return code;
 }
 

@@ -28,7 +28,7 @@ class NcclGroups final : public DeviceGroups {
     Seconds deadline{600};  // for ranks that have all come to find each other
   };
   // All ranks of `world`, which outlives this, make it together, on the thread that issues. UserError where
-  // two ranks of a host share a GPU, or where ranks have different versions of NCCL.
+  // several ranks find no NCCL, two ranks of a host share a GPU, or ranks have different versions of NCCL.
   NcclGroups(World& world, const Options& options);
   ~NcclGroups() override;
   NcclGroups(const NcclGroups&) = delete;  // owns communicators
@@ -56,7 +56,7 @@ class NcclGroups final : public DeviceGroups {
   std::shared_ptr<NcclHandle> all_;
 };
 
-// The version of NCCL that is linked: "2.28.9".
+// The version of NCCL that is found: "2.28.9". UserError where none is.
 std::string nccl_version();
 
 }  // namespace toroid

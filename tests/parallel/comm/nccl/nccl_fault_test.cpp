@@ -44,6 +44,19 @@ class NcclFaults : public ::testing::Test {
   Stopwatch since_start_;
 };
 
+TEST_F(NcclFaults, where_there_is_no_library_a_sentence_says_so) {
+  nccl_.fail("ncclGetVersion", 1, ncclSystemError);
+  NcclJob job{.ranks = 2};
+  job.options.deadline = job.nccl_deadline = Seconds(1);
+  int told = 0;
+  for (const RankFailure& failure : run_on_gpus(job, [](World&, CudaDevice&) {})) {
+    if (failure.text.find("its libnccl.so.2 is not found; install NCCL") == std::string::npos) continue;
+    EXPECT_EQ(failure.code, ExitCode::bad_input);
+    ++told;
+  }
+  EXPECT_EQ(told, 1);
+}
+
 // Whether sums are NCCL's or ours.
 class NcclFaultsOfSums : public NcclFaults, public ::testing::WithParamInterface<bool> {};
 

@@ -242,8 +242,9 @@ const char* ncclGetLastError(ncclComm_t) {
   return "";
 }
 ncclResult_t ncclGetVersion(int* version) {
+  if (const ncclResult_t code = begin_call(__func__); code != ncclSuccess) return code;
   *version = NCCL_VERSION_CODE;
-  return begin_call(__func__);
+  return ncclSuccess;
 }
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   if (const ncclResult_t code = begin_call(__func__); code != ncclSuccess) return code;
