@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bench/step/issue_clock.h"
 #include "core/base/clock.h"
 #include "core/base/median.h"
 #include "core/base/processor_time.h"
@@ -85,8 +86,9 @@ void add_communication(StepBench& bench, const Engine& engine, const std::vector
 }  // namespace
 
 std::optional<double> StepBench::mfu() const {
-  if (!(floor.best_flops > 0) || flops_per_s() > floor.best_flops) return std::nullopt;
-  return flops_per_s() / floor.best_flops;
+  const double peak = peak_flops_per_s.value_or(floor.best_flops);
+  if (!(peak > 0) || flops_per_s() > peak) return std::nullopt;
+  return flops_per_s() / peak;
 }
 
 std::optional<double> StepBench::floor_s() const {
@@ -125,8 +127,12 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     std::optional<Tracer> tracer;
     if (!options.trace.empty()) tracer.emplace(options.trace, run.train().trace(), *cpu, engine, mesh);
     StepMeter meter(*cpu, *engine.world, mesh);
+    if (const auto peak = cpu->peak_flops_per_s(step_options.compute))
+      out.peak_flops_per_s = *peak * out.ranks;
+    std::optional<IssueClock> issue;
+    if (run.device() != config::RunConfig::CPU && !options.with_operators) issue.emplace(*recorder);
     std::vector<StepShare> shares;
-    std::vector<double> seconds, forward, backward, optimizer;
+    std::vector<double> seconds, issued, forward, backward, optimizer;
     OperatorTable table;
     Seconds memory_before{0}, wire_before{0}, own_before{0};
     const auto memory_checks = [&] {
@@ -144,7 +150,9 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
       if (tracer) tracer->begin_step(s);
       meter.begin();
       const Stopwatch watch;
+      if (issue) issue->begin();
       program.step();
+      const double issuing = issue ? issue->end().count() : 0;
       engine.device->synchronize(program.marks().end, Seconds(3600));
       const double took = watch.elapsed().count();
       StepShare share = meter.end();
@@ -159,6 +167,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
       }
       const StepPhases parts = phases_of(*engine.device, program.marks());
       seconds.push_back(took);
+      issued.push_back(issuing);
       shares.push_back(share);
       forward.push_back(parts.forward_s);
       backward.push_back(parts.backward_s);
@@ -172,6 +181,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     add_communication(out, engine, shares);
     out.loss = program.result(0).loss;
     out.median_s = median(seconds);
+    if (issue) out.issue_s = median(issued);
     out.min_s = *std::min_element(seconds.begin(), seconds.end());
     out.forward_s = median(forward);
     out.backward_s = median(backward);

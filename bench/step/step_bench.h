@@ -29,6 +29,9 @@ struct StepBench {
   int threads = 1;                                                                 // of each rank
   double median_s = 0, min_s = 0, forward_s = 0, backward_s = 0, optimizer_s = 0;  // medians but min_s
   double first_step_s = 0;
+  // Of a device that runs behind its host, what the host takes to issue a step's work when it waits for
+  // nothing (issue_clock.h); nothing where operators were timed, for which it waits.
+  std::optional<double> issue_s;
   // As in metrics.jsonl, means over the ranks; medians over the steps.
   double exposed_s = 0, communication_s = 0;
   std::optional<double> overlap;
@@ -42,11 +45,13 @@ struct StepBench {
   double model_flops = 0;
   std::string bf16_products;  // NATIVE or WIDENED; empty where products are fp32
   Floor floor;
-  std::vector<OperatorTime> operators;  // with `with_operators`: slowest first
+  std::optional<double> peak_flops_per_s;  // of all ranks' devices, by their data sheets
+  std::vector<OperatorTime> operators;     // with `with_operators`: slowest first
   double tokens_per_s() const { return static_cast<double>(tokens) / median_s; }
   double flops_per_s() const { return model_flops / median_s; }
-  // Nothing where the step was faster than the peak, or than the floor: other programs ran while that was
-  // measured, and it is none.
+  // Of the data sheet's peak, or of the best product that was measured. Nothing where neither is known, and
+  // where the step was faster than the peak, or than the floor: other programs ran while that was measured,
+  // and it is none.
   std::optional<double> mfu() const;
   std::optional<double> floor_s() const;
 };

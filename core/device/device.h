@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/device/block.h"
 #include "core/device/device_kernels.h"
+#include "core/device/product_ways.h"
 #include "core/device/transfer.h"
 #include "core/op/op.h"
 
@@ -70,12 +72,16 @@ class Device {
   void reset_peak();
   // Of memory, that it hands out in all; 0: what the host has.
   virtual int64_t memory_bytes() const { return 0; }
+  // FLOP/s of its products by its maker's data sheet; nothing where that is not known of it.
+  virtual std::optional<double> peak_flops_per_s(DType) const { return std::nullopt; }
   virtual std::string_view name() const = 0;
   // Between two recorded events; waits until both have passed.
   virtual CommunicationTime communication_time(Event, Event) const { return {}; }
   // Tells `observer` of what is issued from now on; nullptr: nobody. What has passed when synchronize()
   // returns has been reported. A device that cannot tell tells nothing.
   virtual void observe(const std::shared_ptr<Observer>&) {}
+  // Of the library that computes its products; nullptr: there is none, or one way of each.
+  virtual ProductWays* product_ways() { return nullptr; }
 
  protected:
   friend class Buffer;

@@ -48,12 +48,13 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
   out["backward_s"] = bench.backward_s;
   out["optimizer_s"] = bench.optimizer_s;
   out["first_step_s"] = bench.first_step_s;
-  out["exposed_s"] = bench.exposed_s;
-  out["communication_s"] = bench.communication_s;
-  out["overlap"] = bench.overlap ? nlohmann::ordered_json(*bench.overlap) : nlohmann::ordered_json(nullptr);
   const auto known = [](std::optional<double> value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
+  out["issue_s"] = known(bench.issue_s);
+  out["exposed_s"] = bench.exposed_s;
+  out["communication_s"] = bench.communication_s;
+  out["overlap"] = known(bench.overlap);
   out["memory_checks"] = bench.memory_checks;
   out["wire_checks"] = bench.wire_checks;
   out["mfu"] = known(bench.mfu());
@@ -76,6 +77,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
     out["simulated_s"] = comparison->predicted.time.step_s();
     out["simulated_gb"] = comparison->predicted.bytes / 1e9;
   }
+  if (bench.peak_flops_per_s) out["peak_flops_per_s"] = *bench.peak_flops_per_s;
   if (!floor) return out;
   out["peak_flops_per_s"] = bench.floor.best_flops;
   out["bandwidth_bytes_per_s"] = bench.floor.bandwidth;
@@ -144,6 +146,15 @@ void print_text(const train::StepBench& bench, bool floor) {
     std::printf("  batch.ramp: %s; steps of the last phase are timed\n", bench.ramp.c_str());
   std::printf("  median %.3f s (min %.3f): forward %.3f, backward %.3f, optimizer %.3f\n", bench.median_s,
               bench.min_s, bench.forward_s, bench.backward_s, bench.optimizer_s);
+  if (bench.issue_s) {
+    std::printf("  the host issues a step in %.4f s, %.1f %% of it\n", *bench.issue_s,
+                100 * *bench.issue_s / bench.median_s);
+  }
+  if (bench.peak_flops_per_s) {
+    const double peak = *bench.peak_flops_per_s;
+    std::printf("  MFU %.1f %% of %.1f TFLOP/s, by the data sheet\n", 100 * bench.flops_per_s() / peak,
+                peak / 1e12);
+  }
   if (bench.ranks > 1) {
     std::printf("  communication %.3f s, %.3f s of it exposed", bench.communication_s, bench.exposed_s);
     std::printf(bench.overlap ? ", overlap %.1f %%\n" : "\n", 100 * bench.overlap.value_or(0));

@@ -55,6 +55,7 @@ void add_verbs(launch::Verbs& verbs, const train::Plugins& plugins) {
   launch::add_doctor(verbs);
   launch::add_bench(verbs, plugins);
   launch::add_bench_collectives(verbs, plugins);
+  launch::add_bench_kernels(verbs, plugins);
 }
 
 // One of the ranks that mpirun started: its number; nullptr: not one of several processes.

@@ -66,6 +66,7 @@ void add_import(Verbs&);
 void add_export(Verbs&);
 void add_bench(Verbs&, const train::Plugins&);
 void add_bench_collectives(Verbs&, const train::Plugins&);
+void add_bench_kernels(Verbs&, const train::Plugins&);
 void add_doctor(Verbs&);
 
 }  // namespace toroid::launch

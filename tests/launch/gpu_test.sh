@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # `device: CUDA` on a machine without a GPU: everything that needs none works, and all else is one sentence and exit
-# code 2. usage: gpu_test.sh TOROID
+# code 2. Then a dry run of bench/gpu.sh. usage: gpu_test.sh TOROID TOROID_WITH_STAND_INS
 set -euo pipefail
-toroid=$1
+toroid=$1 stand_in=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if [ -e /proc/driver/nvidia ]; then
@@ -46,4 +46,37 @@ says "$why"
 TOROID=$toroid ends 2 bench/gpu.sh "$work/report.json"
 says "$why"
 if [ -e "$work/report.json" ]; then fail "a report of nothing"; fi
+
+# The whole script on the stand-ins, with a stub for PyTorch: each row has its figure, and none is held against a bar.
+mkdir -p "$work/venv/bin"
+cat > "$work/venv/bin/python" << 'END'
+#!/usr/bin/env bash
+case $1 in
+  *torch_sdpa.py) echo '{"forward_s": 0.001, "backward_s": 0.002}' ;;
+  *) echo '{"median_s": 1.0, "tokens_per_s": 1000}' ;;
+esac
+END
+chmod +x "$work/venv/bin/python"
+dry=(TOROID_GPU_STAND_IN=1 TOROID="$stand_in" TOROID_BENCH_VENV="$work/venv" TOROID_GPU_CONFIG=configs/tiny_gemma.textproto
+  TOROID_GPU_BATCH=2 TOROID_GPU_AT_ONCE=1 TOROID_GPU_TOKENS=32 TOROID_GPU_CACHES=0.01 TOROID_STAND_IN_GPUS=1
+  OMP_NUM_THREADS=1)
+ends 0 env "${dry[@]}" bench/gpu.sh "$work/report.json"
+for name in "certificate on 1x1" MFU "rate beside torch.compile" "host time to issue a step" "memory-bound kernels, worst" "  rms_norm" \
+  "products, worst" "attention, forward" "attention, backward" "compute-sanitizer racecheck"; do
+  grep -q "^$name  *\(stand-in\|pass\)" "$work/out" || fail "no figure of '$name'"
+done
+if grep -q ' \(MISS\|open\) ' "$work/out"; then fail "a bar is held against a stand-in, or a row is open"; fi
+if command -v python3 > /dev/null; then
+  python3 - "$work/report.json" << 'END' || fail "the report is not what it should be"
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert all(row["found"] for row in report["rows"]), report["rows"]
+assert {kernel["class"] for kernel in report["kernels"]["kernels"]} == {"memory", "product", "attention", "fused"}
+assert report["step"]["issue_s"] > 0 and report["sdpa"]["forward_s"] == 0.001
+END
+fi
+# What breaks is a row, and the rest goes on.
+ends 1 env "${dry[@]}" TOROID_BENCH_VENV="$work/nowhere" bench/gpu.sh "$work/report.json"
+grep -q '^sdpa  *MISS' "$work/out" || fail "a peer that does not start is not told"
+grep -q '^products, worst  *stand-in' "$work/out" || fail "a peer that does not start ends the rest"
 echo "passed"

@@ -76,9 +76,13 @@ Pretrain::Pretrain(const TrainOptions& options, const Plugins& plugins)
   const StepOptions& step = engine_.program->options();
   engine_.program->mark_microbatches(options.predict != nullptr);
   // What `toroid doctor` measured is the processor's.
-  const bool on_cpu = config_.device() == config::RunConfig::CPU;
-  if (leads_ && on_cpu)
+  if (leads_ && config_.device() == config::RunConfig::CPU) {
     peak_ = RunPeak(peak_asked(step.compute, *engine_.world, engine_.device->traits().threads));
+  } else if (leads_) {
+    std::optional<double> peak = engine_.device->peak_flops_per_s(step.compute);
+    if (peak) *peak *= engine_.world->size();
+    peak_ = RunPeak::of_data_sheet(peak);
+  }
   log::info("{} ranks of {} threads, {} microbatches of {} x {} tokens a step on each", engine_.world->size(),
             engine_.device->traits().threads, engine_.program->microbatches(),
             engine_.program->sequences_per_microbatch(), step.tokens_per_sequence);

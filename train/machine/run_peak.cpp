@@ -83,6 +83,7 @@ RunPeak::RunPeak(const PeakOf& run) : run_(run) {
 std::optional<double> RunPeak::share(double flops_per_s) {
   if (!peak_) return std::nullopt;
   if (flops_per_s <= *peak_) return flops_per_s / *peak_;
+  if (fixed_) return std::nullopt;
   const double before = *peak_;
   peak_ = flops_per_s;
   if (*peak_ <= kWorthWriting * written_) return std::nullopt;

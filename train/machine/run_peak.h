@@ -34,6 +34,13 @@ class RunPeak {
   RunPeak() = default;                  // none is known, and none is told
   explicit RunPeak(const PeakOf& run);  // from the machine's figures; tells the log what it finds wrong
   RunPeak(const PeakOf& run, double flops_per_s) : run_(run), peak_(flops_per_s) {}
+  // By the data sheet of the run's devices, which no run raises; nothing: as if none were known.
+  static RunPeak of_data_sheet(std::optional<double> flops_per_s) {
+    RunPeak out;
+    out.peak_ = flops_per_s;
+    out.fixed_ = true;
+    return out;
+  }
 
   // The share that `flops_per_s` of the run are of the peak. Nothing where no peak is known, and where the
   // run is faster: the peak was measured too low then, and is the run's own rate from here on. The log says
@@ -44,6 +51,7 @@ class RunPeak {
  private:
   PeakOf run_;
   std::optional<double> peak_;
+  bool fixed_ = false;
   double written_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "core/device/cuda/cublas.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "core/base/error.h"
@@ -8,6 +9,7 @@
 namespace toroid::cuda {
 namespace {
 
+constexpr int kMostWays = 32;           // of a product that measurements ask for
 constexpr uint32_t kMostAligned = 256;  // what the library takes for granted where it is told nothing
 
 // As far as it may decide. Blocks begin at more, so it follows from the place in a block: the same on every
@@ -63,7 +65,7 @@ CublasProducts::Layout CublasProducts::make_layout(const Shape& shape, DType typ
 
 // The library counts by columns: what it sees is the result turned, out^T = b a^T, so that b is its first
 // factor. A row of memory is a column to it.
-CublasProducts::Plan CublasProducts::make_plan(const Shape& s) const {
+CublasProducts::Plan CublasProducts::make_plan(const Shape& s) {
   Plan plan;
   cublasLtMatmulDesc_t operation = nullptr;
   check(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate", s);
@@ -91,28 +93,35 @@ CublasProducts::Plan CublasProducts::make_plan(const Shape& s) const {
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes});
   // A sum that is cut is put together in the workspace, in fp32 and in one order: neither in place, in the
   // order of arrival, nor from parts that were rounded to the result's type.
-  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         uint32_t{nth_ ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s.b_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s.a_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s.out_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s.out_alignment);
 
-  cublasLtMatmulHeuristicResult_t found{};
+  std::array<cublasLtMatmulHeuristicResult_t, kMostWays> found{};
   int count = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), operation, plan.b.get(), plan.a.get(), plan.out.get(),
-                                       plan.out.get(), preference, 1, &found, &count),
+  check(
+      cublasLtMatmulAlgoGetHeuristic(handle_.get(), operation, plan.b.get(), plan.a.get(), plan.out.get(),
+                                     plan.out.get(), preference, nth_ ? kMostWays : 1, found.data(), &count),
+      "cublasLtMatmulAlgoGetHeuristic", s);
+  const auto which = static_cast<size_t>(nth_.value_or(0));
+  check(which < static_cast<size_t>(count) ? found[which].state : CUBLAS_STATUS_NOT_SUPPORTED,
         "cublasLtMatmulAlgoGetHeuristic", s);
-  check(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", s);
-  plan.algorithm = found.algo;
+  plan.algorithm = found[which].algo;
+  plan.ways = count;
   return plan;
 }
 
 const CublasProducts::Plan& CublasProducts::plan_of(const Shape& shape) {
-  const auto found = plans_.find(shape);
-  return found != plans_.end() ? found->second : plans_.emplace(shape, make_plan(shape)).first->second;
+  const std::pair key(shape, nth_);
+  const auto found = plans_.find(key);
+  return found != plans_.end() ? found->second : plans_.emplace(key, make_plan(shape)).first->second;
 }
 
 void CublasProducts::multiply(cudaStream_t stream, const MatrixProduct& p, std::byte* workspace) {
+  if (left_out_) return;
   const Shape shape{.rows = p.rows,
                     .columns = p.columns,
                     .depth = p.depth,
@@ -127,6 +136,7 @@ void CublasProducts::multiply(cudaStream_t stream, const MatrixProduct& p, std::
                     .b_alignment = alignment_of(p.b.data),
                     .out_alignment = alignment_of(p.out)};
   const Plan& plan = plan_of(shape);
+  ways_ = plan.ways;
   const float alpha = 1, beta = p.accumulate ? 1.0f : 0.0f;
   check(cublasLtMatmul(handle_.get(), plan.operation.get(), &alpha, p.b.data, plan.b.get(), p.a.data,
                        plan.a.get(), &beta, p.out, plan.out.get(), p.out, plan.out.get(), &plan.algorithm,

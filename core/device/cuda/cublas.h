@@ -9,13 +9,16 @@
 #include <compare>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "core/device/cuda/matrix_product.h"
+#include "core/device/product_ways.h"
 
 namespace toroid::cuda {
 
-class CublasProducts {
+class CublasProducts final : public ProductWays {
  public:
   // Any product may use so much, whatever its shape: what a step needs is then known without a GPU. As many
   // as NVIDIA recommends for Hopper.
@@ -27,6 +30,12 @@ class CublasProducts {
   // Neither rows, columns nor depth are zero. `workspace`: kWorkspaceBytes on the device, which nobody else
   // uses in this entry of the stream. SystemError, which names call and shape, where the library refuses.
   void multiply(cudaStream_t stream, const MatrixProduct& product, std::byte* workspace);
+
+  // Measurements know more ways than the program has: all answers of the heuristic, whatever the order of
+  // their sums, the first of them first.
+  int count() const override { return ways_; }
+  void take(std::optional<int> nth) override { nth_ = nth; }
+  void leave_out(bool out) override { left_out_ = out; }
 
  private:
   // What decides how a product is computed, and all that its descriptors say.
@@ -53,15 +62,19 @@ class CublasProducts {
     Operation operation;
     Layout a, b, out;
     cublasLtMatmulAlgo_t algorithm{};
+    int ways = 1;
   };
   const Plan& plan_of(const Shape& shape);
-  Plan make_plan(const Shape& shape) const;
+  Plan make_plan(const Shape& shape);
   Layout make_layout(const Shape& shape, DType type, int64_t rows, int64_t columns, int64_t stride) const;
   void check(cublasStatus_t code, std::string_view call, const Shape& shape) const;
 
   int gpu_;
   Handle handle_;
-  std::map<Shape, Plan> plans_;
+  std::map<std::pair<Shape, std::optional<int>>, Plan> plans_;  // the program's, and those of ways
+  std::optional<int> nth_;
+  int ways_ = 1;
+  bool left_out_ = false;
 };
 
 }  // namespace toroid::cuda

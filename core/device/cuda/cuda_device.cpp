@@ -167,6 +167,14 @@ Seconds CudaDevice::elapsed(Event from, Event to) const {
   return Seconds(1e-3 * static_cast<double>(milliseconds));
 }
 
+std::optional<double> CudaDevice::peak_flops_per_s(DType type) const {
+  return cuda::peak_flops_per_s(cuda::gpu_info(options_.gpu), type);
+}
+
+ProductWays* CudaDevice::product_ways() {
+  return &libraries_->products;
+}
+
 CommunicationTime CudaDevice::communication_time(Event from, Event to) const {
   const Mark *const first = mark_of(from), *const last = mark_of(to);
   require(first != nullptr && last != nullptr,

@@ -9,6 +9,7 @@
 #include <array>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,8 @@ class CudaDevice final : public Device {
   CommunicationTime communication_time(Event from, Event to) const override;
   // With one, each entry has two events more.
   void observe(const std::shared_ptr<Observer>& observer) override;
+  std::optional<double> peak_flops_per_s(DType type) const override;
+  ProductWays* product_ways() override;
   std::string_view name() const override { return "cuda"; }
   int64_t memory_bytes() const override { return arena_.bytes(); }
   const DeviceArena& arena() const { return arena_; }

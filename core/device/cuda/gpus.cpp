@@ -7,6 +7,7 @@
 #include <cctype>
 #include <fstream>
 #include <string>
+#include <string_view>
 
 #include "core/base/error.h"
 
@@ -72,8 +73,33 @@ Gpu gpu_info(int gpu) {
   int major = 0, minor = 0;
   (void)cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu);
   (void)cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu);
+  int multiprocessors = 0;
+  (void)cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu);
   const std::string bus = bus_of(gpu);
-  return {bus.empty() ? "" : model_at(bus), bus, std::to_string(major) + "." + std::to_string(minor)};
+  return {bus.empty() ? "" : model_at(bus), bus, std::to_string(major) + "." + std::to_string(minor),
+          multiprocessors};
+}
+
+std::optional<double> peak_flops_per_s(const Gpu& gpu, DType type) {
+  struct Row {
+    std::string_view model;  // what its name begins with; the first that fits
+    int multiprocessors;
+    double bf16, fp32;  // TFLOP/s
+  };
+  // The names of cards come before those of modules that theirs begin with.
+  static constexpr std::array kRows{
+      Row{"NVIDIA H200 NVL", 132, 835.5, 60}, Row{"NVIDIA H200", 132, 989.4, 66.9},
+      Row{"NVIDIA GH200", 132, 989.4, 66.9},  Row{"NVIDIA H100 NVL", 132, 835.5, 60},
+      Row{"NVIDIA H100 PCIe", 114, 756, 51},  Row{"NVIDIA H100 80GB HBM3", 132, 989.4, 66.9},
+      Row{"NVIDIA A100", 108, 312, 19.5}};
+  constexpr double kTera = 1e12;
+  for (const Row& row : kRows) {
+    if (gpu.model.rfind(row.model, 0) != 0) continue;
+    if (gpu.multiprocessors != row.multiprocessors) return std::nullopt;
+    if (type == DType::bf16) return row.bf16 * kTera;
+    return type == DType::f32 ? std::optional(row.fp32 * kTera) : std::nullopt;
+  }
+  return std::nullopt;
 }
 
 int gpu_count() {

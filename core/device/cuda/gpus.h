@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+
+#include "core/tensor/dtype.h"
 
 namespace toroid::cuda {
 
@@ -32,8 +35,13 @@ struct Gpu {
   std::string model;       // "NVIDIA H200"; empty where the driver does not say
   std::string bus;         // bus_of()
   std::string capability;  // "9.0"
+  int multiprocessors = 0;
 };
 Gpu gpu_info(int gpu);
+// FLOP/s of matrix products by NVIDIA's data sheets: bf16 on tensor cores without sparsity, fp32 without
+// TF32. Nothing for a GPU that is not in the table, or is there with other multiprocessors, as a part of one
+// is.
+std::optional<double> peak_flops_per_s(const Gpu& gpu, DType type);
 // What the driver serves at most, and what this program is built with: "13.0". Of a driver that is not there,
 // empty.
 std::string driver_version();

@@ -100,6 +100,17 @@ void RecordingDevice::on_free(const Block& block) {
   if (block.offset >= 0) arena_->free(block.offset, block.last_use());
 }
 
+void RecordingDevice::run(const Call& call, const Kernel& kernel, const LaunchContext& context,
+                          Event ticket) {
+  if (inner_ == nullptr) return;
+  const auto once = [&] { inner_->on_launch(call, kernel, context, ticket); };
+  if (around_) {
+    around_(call, ticket.queue, once);
+  } else {
+    once();
+  }
+}
+
 void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const LaunchContext& context,
                                 Event ticket) {
   if (following_ && call.phase == until_) end_following();
@@ -110,10 +121,7 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const La
       mix(static_cast<uint64_t>(tensor ? tensor.extent_bytes() : 0), static_cast<uint64_t>(tensor.type));
     }
   }
-  if (!keeps()) {
-    if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
-    return;
-  }
+  if (!keeps()) return run(call, kernel, context, ticket);
   Record& record = keep(Record::Kind::launch, 0, ticket.queue);
   if (!keep_waits_) record.text = describe(call);
   record.op = call.kind->name;
@@ -121,7 +129,7 @@ void RecordingDevice::on_launch(const Call& call, const Kernel& kernel, const La
   record.phase = call.phase;
   record.ticket = ticket.ticket;
   const Event before = timed_ ? this->record(ticket.queue) : Event{};
-  if (inner_ != nullptr) inner_->on_launch(call, kernel, context, ticket);
+  run(call, kernel, context, ticket);
   if (timed_) record.time = elapsed(before, this->record(ticket.queue));
 }
 

@@ -3,6 +3,7 @@
 // never ran.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,7 +45,16 @@ class RecordingDevice final : public Device {
   CommunicationTime communication_time(Event from, Event to) const override;
   void observe(const std::shared_ptr<Observer>& observer) override;
   int64_t memory_bytes() const override { return inner_ == nullptr ? 0 : inner_->memory_bytes(); }
+  std::optional<double> peak_flops_per_s(DType type) const override {
+    return inner_ == nullptr ? std::nullopt : inner_->peak_flops_per_s(type);
+  }
+  ProductWays* product_ways() override { return inner_ == nullptr ? nullptr : inner_->product_ways(); }
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
+
+  // What is done about each launch from now on, in place of one on the device behind this one: `run` launches
+  // there, as often as it is called, which is at least once. It may record and time events of this device.
+  using Around = std::function<void(const Call& call, Queue queue, const std::function<void()>& run)>;
+  void around_launches(Around around) { around_ = std::move(around); }
 
   // Whether there is a device behind it.
   bool computes() const { return inner_ != nullptr; }
@@ -99,8 +109,10 @@ class RecordingDevice final : public Device {
   void mix(uint64_t first, uint64_t second);
   void end_following();
   Record& keep(Record::Kind kind, int64_t bytes, Queue queue);
+  void run(const Call& call, const Kernel& kernel, const LaunchContext& context, Event ticket);
 
   Device* inner_;
+  Around around_;
   bool timed_ = false, keep_ = true, keep_waits_ = false;
   bool following_ = false, then_keep_ = false;
   Phase until_{};

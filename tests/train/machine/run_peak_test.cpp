@@ -128,6 +128,19 @@ TEST_F(RaisedPeak, FiguresThatCannotBeWrittenDoNotStopARun) {
   EXPECT_DOUBLE_EQ(peak.share(1e9).value(), 0.5);
 }
 
+TEST_F(RaisedPeak, ADataSheetIsNotRaised) {
+  RunPeak peak = RunPeak::of_data_sheet(200e9), unknown = RunPeak::of_data_sheet(std::nullopt);
+  EXPECT_DOUBLE_EQ(peak.share(100e9).value(), 0.5);
+  EXPECT_FALSE(peak.share(300e9));
+  EXPECT_DOUBLE_EQ(peak.share(100e9).value(), 0.5);
+  EXPECT_FALSE(unknown.share(1e9));
+  StepBench bench;
+  bench.median_s = 2;
+  bench.model_flops = 300e9;
+  bench.peak_flops_per_s = 200e9;
+  EXPECT_DOUBLE_EQ(bench.mfu().value(), 0.75);
+}
+
 TEST(StepBenchShares, AreNoneWhereTheStepIsFasterThanWhatWasMeasuredAfterIt) {
   StepBench bench;
   bench.median_s = 2;

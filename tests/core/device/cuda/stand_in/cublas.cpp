@@ -266,19 +266,22 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   if (!problem.is_supported()) return CUBLAS_STATUS_NOT_SUPPORTED;
   const uint64_t* const likes = preference->data;
   const uint64_t elements = problem.d.rows * problem.d.columns, needs = 2 * elements * sizeof(float);
-  const bool cut = elements <= stand_in::kSmall && problem.depth() > 1 &&
-                   needs <= likes[stand_in::kMostWorkspace] &&
-                   (likes[stand_in::kReduction] & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0;
-  results[0] = {};
-  uint64_t* const chosen = results[0].algo.data;
-  chosen[stand_in::kMagic] = stand_in::kChosen;
-  chosen[stand_in::kProblem] = problem.hash();
-  chosen[stand_in::kNeeds] = cut ? needs : 0;
-  chosen[stand_in::kParts] = cut ? 2 : 1;
-  std::copy_n(likes + stand_in::kAligned, 4, chosen + stand_in::kNeedsAligned);
-  results[0].workspaceSize = chosen[stand_in::kNeeds];
-  results[0].state = CUBLAS_STATUS_SUCCESS;
-  *count = 1;
+  const bool can_cut = problem.depth() > 1 && needs <= likes[stand_in::kMostWorkspace] &&
+                       (likes[stand_in::kReduction] & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0;
+  const bool cut_first = can_cut && elements <= stand_in::kSmall;
+  *count = std::min(wanted, can_cut ? 2 : 1);
+  for (int i = 0; i < *count; ++i) {
+    const bool cut = cut_first == (i == 0);
+    results[i] = {};
+    uint64_t* const chosen = results[i].algo.data;
+    chosen[stand_in::kMagic] = stand_in::kChosen;
+    chosen[stand_in::kProblem] = problem.hash();
+    chosen[stand_in::kNeeds] = cut ? needs : 0;
+    chosen[stand_in::kParts] = cut ? 2 : 1;
+    std::copy_n(likes + stand_in::kAligned, 4, chosen + stand_in::kNeedsAligned);
+    results[i].workspaceSize = chosen[stand_in::kNeeds];
+    results[i].state = CUBLAS_STATUS_SUCCESS;
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -24,6 +24,7 @@ EXPECT_CALL(cudaDriverGetVersion, Code(int*));
 EXPECT_CALL(cudaRuntimeGetVersion, Code(int*));
 EXPECT_CALL(cudaGetDeviceCount, Code(int*));
 EXPECT_CALL(cudaDeviceGetAttribute, Code(int*, cudaDeviceAttr, int));
+EXPECT_CALL(cudaDeviceCanAccessPeer, Code(int*, int, int));
 EXPECT_CALL(cudaDeviceGetPCIBusId, Code(char*, int, int));
 EXPECT_CALL(cudaSetDevice, Code(int));
 EXPECT_CALL(cudaMemGetInfo, Code(size_t*, size_t*));
@@ -52,7 +53,8 @@ static_assert(cudaSuccess == 0 && cudaErrorInvalidValue == 1 && cudaErrorMemoryA
               cudaErrorInvalidDevice == 101 && cudaErrorNotReady == 600 && cudaErrorIllegalAddress == 700 &&
               cudaErrorLaunchFailure == 719);
 static_assert(cudaMemcpyHostToDevice == 1 && cudaMemcpyDeviceToHost == 2 && cudaMemcpyDeviceToDevice == 3);
-static_assert(cudaDevAttrComputeCapabilityMajor == 75 && cudaDevAttrComputeCapabilityMinor == 76);
+static_assert(cudaDevAttrMultiProcessorCount == 16 && cudaDevAttrComputeCapabilityMajor == 75 &&
+              cudaDevAttrComputeCapabilityMinor == 76);
 static_assert(cudaEventDefault == 0 && cudaEventDisableTiming == 2 && cudaStreamNonBlocking == 1 &&
               cudaHostAllocDefault == 0);
 

@@ -299,8 +299,21 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   ENTER();
+  if (attribute == cudaDevAttrMultiProcessorCount) {
+    *value = 132;
+    return cudaSuccess;
+  }
   const int capability = stand_in::state().machine.capability;
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  ENTER();
+  const stand_in::Machine& machine = stand_in::state().machine;
+  if (device < 0 || peer < 0 || device >= machine.gpus || peer >= machine.gpus) {
+    return stand_in::last_error = cudaErrorInvalidDevice;
+  }
+  *can = device != peer && device / machine.linked == peer / machine.linked ? 1 : 0;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {

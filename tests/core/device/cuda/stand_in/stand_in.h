@@ -15,6 +15,7 @@ namespace toroid::testing::stand_in {
 // The machine that is stood in for.
 struct Machine {
   int gpus = 1, capability = 90;  // ten times the version
+  int linked = 1 << 16;           // so many in a row reach each other's memory
   int driver = 13000, runtime = 13000;
   int64_t bytes = int64_t{1} << 30;
 };
