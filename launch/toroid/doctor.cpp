@@ -106,6 +106,15 @@ void look_at_gpus() {
     std::printf("     %-18s products bf16 %.1f, fp32 %.1f TFLOP/s; copies read and write %.2f TB/s\n", "",
                 gpu.bf16_flops_per_s / 1e12, gpu.fp32_flops_per_s / 1e12, gpu.copy_bytes_per_s / 1e12);
   }
+  if (!report.peers.empty()) line("between GPUs", report.peers, true, "");
+  const bool several = report.gpus.size() > 1;
+  if (!report.nccl.empty() || several)
+    line("NCCL", report.nccl.empty() ? "none" : report.nccl, report.why_not_nccl.empty() || !several,
+         printable(report.why_not_nccl, 500));
+  if (report.gather_bytes_per_s > 0) {
+    std::printf("     %-18s over each GPU's links: all_gather %.1f, reduce_scatter %.1f GB/s\n", "",
+                report.gather_bytes_per_s / 1e9, report.reduce_bytes_per_s / 1e9);
+  }
 }
 
 // How bf16 operands are multiplied here, and why.

@@ -130,6 +130,13 @@ std::string bus_of(int gpu) {
   return text.data();
 }
 
+bool reaches(int gpu, int peer) {
+  int can = 0;
+  if (cudaDeviceCanAccessPeer(&can, gpu, peer) == cudaSuccess) return can != 0;
+  (void)cudaGetLastError();  // or the next call would report it
+  return false;
+}
+
 void use_gpu(int gpu) {
   const int count = require_gpus();
   if (gpu < 0 || gpu >= count) {

@@ -20,6 +20,9 @@ int require_gpus();
 // Empty where CUDA does not say.
 std::string bus_of(int gpu);
 
+// Whether the first reads and writes the other's memory by itself, over NVLink or PCIe.
+bool reaches(int gpu, int peer);
+
 // Makes the GPU the one that this thread's calls go to. UserError, which says what to do, where there is none
 // or not that many, where the driver is older than this program's CUDA, or the GPU older than its kernels
 // (8.0).

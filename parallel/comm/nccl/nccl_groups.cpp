@@ -38,16 +38,16 @@ int version_code() {
   return code;
 }
 
+}  // namespace
+
 // Sums are to have the same bits on every run: those inside the switch (NVLS) have not, and the others' order
 // follows the algorithm. A process's communicators from several streams are put in the order in which it
 // issues. Read by NCCL when the first communicator is made.
-void fix_algorithms() {
+void fix_nccl_algorithms() {
   ::setenv("NCCL_NVLS_ENABLE", "0", 1);
   ::setenv("NCCL_ALGO", "Ring", 1);
   ::setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 1);
 }
-
-}  // namespace
 
 std::string nccl_version() {
   return version_text(version_code());
@@ -61,7 +61,7 @@ NcclGroups::NcclGroups(World& world, const Options& options) : world_(world), op
     throw UserError("this program runs with NCCL " + version_text(version) + ", and takes " +
                     version_text(kOldestVersion) + " or newer; install a newer one");
   }
-  fix_algorithms();
+  fix_nccl_algorithms();
   meet_ranks();
   watch_queues_ = std::make_shared<NcclWatchQueues>(world_.transfers());
   world_.transfers()->call([gpu = options_.gpu] { (void)cudaSetDevice(gpu); });

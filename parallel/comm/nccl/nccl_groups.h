@@ -58,5 +58,8 @@ class NcclGroups final : public DeviceGroups {
 
 // The version of NCCL that is found: "2.28.9". UserError where none is.
 std::string nccl_version();
+// In this process's environment, before its first communicator is made: whose order sums have, and that of
+// what is issued to several communicators.
+void fix_nccl_algorithms();
 
 }  // namespace toroid

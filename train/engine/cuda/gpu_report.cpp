@@ -12,6 +12,7 @@
 #include "core/device/cuda/gpus.h"
 #include "core/op/elementwise.h"
 #include "core/op/matmul.h"
+#include "train/engine/cuda/device_groups.h"
 
 namespace toroid::train {
 namespace {
@@ -68,9 +69,49 @@ void measure(GpuReport::One& out, int gpu, int64_t side) {
   out.copy_bytes_per_s = copy_rate(device, options.bytes / 4);
 }
 
+// "all reach each other's memory", or which pairs do not.
+std::string peers_of(int count) {
+  if (count < 2) return "";
+  std::string apart;
+  for (int gpu = 0; gpu < count; ++gpu) {
+    for (int peer = gpu + 1; peer < count; ++peer) {
+      if (cuda::reaches(gpu, peer) && cuda::reaches(peer, gpu)) continue;
+      apart += (apart.empty() ? "" : ", ") + std::to_string(gpu) + "-" + std::to_string(peer);
+    }
+  }
+  return apart.empty() ? "all reach each other's memory" : "these pairs go by the host's memory: " + apart;
+}
+
+void measure_links(GpuReport& out, int count, const GpuReportOptions& options) {
+  try {
+    out.nccl = device_library_version();
+  } catch (const Error& error) {
+    out.why_not_nccl = error.what();
+    return;
+  }
+  if (out.nccl.empty()) {
+    out.why_not_nccl = "this build has no NCCL, by which GPUs talk to each other";
+    return;
+  }
+  if (count < 2) return;
+  for (const GpuReport::One& gpu : out.gpus) {
+    if (!gpu.why_not.empty()) {
+      out.why_not_nccl = "NCCL is not measured: a GPU cannot be used";
+      return;
+    }
+  }
+  try {
+    const DeviceLinkRates rates = device_link_rates(count, options.collective_bytes, options.deadline);
+    out.gather_bytes_per_s = rates.gather_bytes_per_s;
+    out.reduce_bytes_per_s = rates.reduce_bytes_per_s;
+  } catch (const Error& error) {
+    out.why_not_nccl = error.what();
+  }
+}
+
 }  // namespace
 
-GpuReport look_at_gpus(int64_t side) {
+GpuReport look_at_gpus(const GpuReportOptions& options) {
   GpuReport out;
   const std::string driver = cuda::driver_version();
   out.versions =
@@ -97,13 +138,15 @@ GpuReport look_at_gpus(int64_t side) {
       const cuda::GpuMemory memory = cuda::gpu_memory();
       one.free = memory.free;
       one.total = memory.total;
-      measure(one, gpu, side);
+      measure(one, gpu, options.side);
     } catch (const UserError& error) {
       one.why_not = error.what();
     } catch (const SystemError& error) {
       one.why_not = error.what();
     }
   }
+  out.peers = peers_of(count);
+  measure_links(out, count, options);
   return out;
 }
 

@@ -1,4 +1,5 @@
 #include "parallel/comm/nccl/nccl_groups.h"
+#include "parallel/comm/nccl/nccl_rates.h"
 #include "train/engine/cuda/device_groups.h"
 
 namespace toroid::train {
@@ -9,6 +10,15 @@ std::shared_ptr<DeviceGroups> make_device_groups(World& world, const CudaDevice&
   options.memory = device.memory();
   options.deadline = world.deadline();
   return std::make_shared<NcclGroups>(world, options);
+}
+
+std::string device_library_version() {
+  return nccl_version();
+}
+
+DeviceLinkRates device_link_rates(int gpus, int64_t bytes, Seconds deadline) {
+  const NcclRates rates = measure_nccl(gpus, bytes, deadline);
+  return {rates.gather_bytes_per_s, rates.reduce_bytes_per_s};
 }
 
 }  // namespace toroid::train

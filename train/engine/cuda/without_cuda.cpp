@@ -14,7 +14,7 @@ namespace {
 
 }  // namespace
 
-GpuReport look_at_gpus(int64_t) {
+GpuReport look_at_gpus(const GpuReportOptions&) {
   GpuReport out;
   out.versions = "this build has no CUDA";
   out.why_none = "GPUs are not looked for; install CUDA's toolkit and build again (docs/gpu.md)";

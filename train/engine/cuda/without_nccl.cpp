@@ -12,4 +12,12 @@ std::shared_ptr<DeviceGroups> make_device_groups(World& world, const CudaDevice&
                   "CUDA and build again, or start one rank");
 }
 
+std::string device_library_version() {
+  return "";
+}
+
+DeviceLinkRates device_link_rates(int, int64_t, Seconds) {
+  throw UserError("this build has no NCCL");
+}
+
 }  // namespace toroid::train

@@ -315,6 +315,23 @@ Outcome run_program(unsigned seed, int delay, bool closed) {
   return out;
 }
 
+TEST(CudaDevice, knows_the_peak_of_gpus_that_it_knows) {
+  const auto peak = [](const char* model, int multiprocessors, DType type) {
+    return cuda::peak_flops_per_s({model, "0000:10:00.0", "9.0", multiprocessors}, type).value_or(0);
+  };
+  EXPECT_EQ(peak("NVIDIA H200", 132, DType::bf16), 989.4e12);
+  EXPECT_EQ(peak("NVIDIA H200", 132, DType::f32), 66.9e12);
+  EXPECT_EQ(peak("NVIDIA H200 NVL", 132, DType::bf16), 835.5e12) << "not that of the module";
+  EXPECT_EQ(peak("NVIDIA H100 80GB HBM3", 132, DType::bf16), 989.4e12);
+  EXPECT_EQ(peak("NVIDIA A100-SXM4-80GB", 108, DType::bf16), 312e12);
+  EXPECT_EQ(peak("NVIDIA H200", 16, DType::bf16), 0) << "a part of one";
+  EXPECT_EQ(peak("NVIDIA H200", 132, DType::f64), 0);
+  EXPECT_EQ(peak("NVIDIA RTX 6000", 142, DType::bf16), 0);
+  EXPECT_EQ(peak("", 132, DType::bf16), 0);
+  const Scope scope;
+  EXPECT_FALSE(CudaDevice(make_cuda_kernels(), small_gpu()).peak_flops_per_s(DType::bf16));
+}
+
 TEST(CudaDevice, bits_and_addresses_do_not_depend_on_time) {
   const Outcome first = run_program(1, 0, false);
   EXPECT_GT(first.values.back() * first.values.back(), 0);
