@@ -319,11 +319,11 @@ TEST(CudaDevice, knows_the_peak_of_gpus_that_it_knows) {
   const auto peak = [](const char* model, int multiprocessors, DType type) {
     return cuda::peak_flops_per_s({model, "0000:10:00.0", "9.0", multiprocessors}, type).value_or(0);
   };
-  EXPECT_EQ(peak("NVIDIA H200", 132, DType::bf16), 989.4e12);
-  EXPECT_EQ(peak("NVIDIA H200", 132, DType::f32), 66.9e12);
-  EXPECT_EQ(peak("NVIDIA H200 NVL", 132, DType::bf16), 835.5e12) << "not that of the module";
-  EXPECT_EQ(peak("NVIDIA H100 80GB HBM3", 132, DType::bf16), 989.4e12);
-  EXPECT_EQ(peak("NVIDIA A100-SXM4-80GB", 108, DType::bf16), 312e12);
+  EXPECT_DOUBLE_EQ(peak("NVIDIA H200", 132, DType::bf16), 989.4e12);
+  EXPECT_DOUBLE_EQ(peak("NVIDIA H200", 132, DType::f32), 66.9e12);
+  EXPECT_DOUBLE_EQ(peak("NVIDIA H200 NVL", 132, DType::bf16), 835.5e12) << "not that of the module";
+  EXPECT_DOUBLE_EQ(peak("NVIDIA H100 80GB HBM3", 132, DType::bf16), 989.4e12);
+  EXPECT_DOUBLE_EQ(peak("NVIDIA A100-SXM4-80GB", 108, DType::bf16), 312e12);
   EXPECT_EQ(peak("NVIDIA H200", 16, DType::bf16), 0) << "a part of one";
   EXPECT_EQ(peak("NVIDIA H200", 132, DType::f64), 0);
   EXPECT_EQ(peak("NVIDIA RTX 6000", 142, DType::bf16), 0);
