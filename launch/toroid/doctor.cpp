@@ -106,6 +106,7 @@ void look_at_gpus() {
     std::printf("     %-18s products bf16 %.1f, fp32 %.1f TFLOP/s; copies read and write %.2f TB/s\n", "",
                 gpu.bf16_flops_per_s / 1e12, gpu.fp32_flops_per_s / 1e12, gpu.copy_bytes_per_s / 1e12);
   }
+  line("attention on GPUs", report.attention, true, "");
   if (!report.peers.empty()) line("between GPUs", report.peers, true, "");
   const bool several = report.gpus.size() > 1;
   if (!report.nccl.empty() || several)

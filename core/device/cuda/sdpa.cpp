@@ -66,7 +66,7 @@ AttentionLibrary attention_library() {
 
 struct Sdpa::Plans {
   struct Destroy {
-    void operator()(cudnnContext* handle) const { (void)cudnnDestroy(handle); }
+    void operator()(cudnnContext* one) const { (void)cudnnDestroy(one); }
   };
   std::unique_ptr<cudnnContext, Destroy> handle;
   std::map<SdpaShape, Plan> of;

@@ -10,6 +10,7 @@
 #include "core/device/cuda/cuda_device.h"
 #include "core/device/cuda/cuda_kernels.h"
 #include "core/device/cuda/gpus.h"
+#include "core/device/cuda/sdpa.h"
 #include "core/op/elementwise.h"
 #include "core/op/matmul.h"
 #include "train/engine/cuda/device_groups.h"
@@ -128,6 +129,7 @@ GpuReport look_at_gpus(const GpuReportOptions& options) {
     out.why_none = error.what();
     return out;
   }
+  out.attention = cuda::attention_library().text;
   for (int gpu = 0; gpu < count; ++gpu) {
     GpuReport::One& one = out.gpus.emplace_back();
     const cuda::Gpu info = cuda::gpu_info(gpu);

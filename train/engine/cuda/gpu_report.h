@@ -20,8 +20,9 @@ struct GpuReport {
   };
   std::string versions;  // "driver up to CUDA 13.1, program 13.0"
   std::vector<One> gpus;
-  std::string peers;  // whose memory they reach; empty where there is one GPU
-  std::string nccl;   // its version; empty where `why_not_nccl` says why
+  std::string attention;  // "cuDNN 9.19.0", or why it goes by Toroid's own kernels
+  std::string peers;      // whose memory they reach; empty where there is one GPU
+  std::string nccl;       // its version; empty where `why_not_nccl` says why
   double gather_bytes_per_s = 0, reduce_bytes_per_s = 0;  // of each GPU's links, by NCCL's all_gather and
                                                           // reduce_scatter; 0 where `why_not_nccl` says why
   std::string why_not_nccl;

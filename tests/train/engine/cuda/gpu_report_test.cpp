@@ -34,6 +34,7 @@ TEST(GpuReport, measures_each_gpu) {
     EXPECT_GT(gpu.fp32_flops_per_s, 0);
     EXPECT_GT(gpu.copy_bytes_per_s, 0);
   }
+  EXPECT_EQ(report.attention, "cuDNN 9.19.0");
   EXPECT_EQ(report.peers, "all reach each other's memory");
   EXPECT_EQ(report.why_not_nccl, "");
   EXPECT_EQ(report.nccl, "2.28.9");
