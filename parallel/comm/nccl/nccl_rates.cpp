@@ -1,6 +1,5 @@
 #include "parallel/comm/nccl/nccl_rates.h"
 
-#include <cuda_runtime_api.h>
 #include <nccl.h>
 
 #include <algorithm>
