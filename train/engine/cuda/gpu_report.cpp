@@ -19,6 +19,7 @@ namespace toroid::train {
 namespace {
 
 constexpr int kRepetitions = 10;
+constexpr int64_t kShare = 4;  // of what is free, small enough for a GPU that others use too
 constexpr Seconds kLongest{60};
 
 // Of `calls`, in the GPU's own time.
@@ -55,8 +56,7 @@ double copy_rate(Device& device, int64_t bytes) {
 }
 
 void measure(GpuReport::One& out, int gpu, int64_t side) {
-  // Small enough for a GPU that others use too.
-  constexpr int64_t kMost = int64_t{4} << 30, kShare = 4;
+  constexpr int64_t kMost = int64_t{4} << 30;
   CudaDevice::Options options;
   options.gpu = gpu;
   options.bytes = std::min(out.free / kShare, kMost);
@@ -95,14 +95,16 @@ void measure_links(GpuReport& out, int count, const GpuReportOptions& options) {
     return;
   }
   if (count < 2) return;
+  int64_t bytes = options.collective_bytes;
   for (const GpuReport::One& gpu : out.gpus) {
     if (!gpu.why_not.empty()) {
       out.why_not_nccl = "NCCL is not measured: a GPU cannot be used";
       return;
     }
+    bytes = std::min(bytes, gpu.free / kShare);
   }
   try {
-    const DeviceLinkRates rates = device_link_rates(count, options.collective_bytes, options.deadline);
+    const DeviceLinkRates rates = device_link_rates(count, bytes, options.deadline);
     out.gather_bytes_per_s = rates.gather_bytes_per_s;
     out.reduce_bytes_per_s = rates.reduce_bytes_per_s;
   } catch (const Error& error) {

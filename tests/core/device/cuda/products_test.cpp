@@ -6,11 +6,14 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/random.h"
 #include "core/device/cpu/cpu_kernels.h"
 #include "core/device/cuda/cublas.h"
 #include "core/device/cuda/cuda_device.h"
@@ -375,6 +378,55 @@ TEST(CudaProducts, refuse_f64) {
                            op::symmetric_product(a, a, {}, bench.output(f64, {4, 4}), {})}) {
     expect_part(text_of_error([&] { bench.run(call); }), "the GPU computes in f32 and bf16, not in f64");
   }
+}
+
+// What measurements may ask for, and that nothing of it stays.
+TEST(CudaProducts, have_ways_for_measurements_alone) {
+  const Scope scope;
+  CudaDevice::Options options;
+  options.bytes = int64_t{64} << 20;
+  options.staging_bytes = int64_t{1} << 20;
+  CudaDevice device(make_cuda_kernels(), options);
+  ProductWays* const ways = device.product_ways();
+  ASSERT_NE(ways, nullptr);
+  const int64_t n = 32;
+  const auto filled = [&](const char* name, Layout layout) {
+    const Array plain = device.array(f32, {n, n}, "test");
+    device.launch(
+        op::init_normal(plain.tensor.reshape({n * n}), {random_key(1, Purpose::synthetic, name), 0, 1}));
+    Array out = device.array(f32, {n, n}, "test", layout);
+    if (layout == Layout::plain) {
+      device.copy(out.tensor, plain.tensor);
+    } else {
+      device.launch(op::pack(std::span(&plain.tensor, 1), out.tensor));
+    }
+    return out;
+  };
+  const Array x = filled("x", Layout::plain), w = filled("w", Layout::packed_forward),
+              y = device.array(f32, {n, n}, "test");
+  const auto product = [&] {
+    device.launch(op::matmul(x.tensor, w.tensor, y.tensor));
+    std::vector<float> out(static_cast<size_t>(n * n));
+    device.read(y.tensor, std::as_writable_bytes(std::span(out)));
+    return out;
+  };
+  const std::vector<float> own = product();
+  EXPECT_EQ(ways->count(), 1) << "the program knows one";
+  ways->take(0);
+  (void)product();
+  ASSERT_EQ(ways->count(), 2);
+  ways->take(1);
+  const std::vector<float> other = product();
+  EXPECT_NE(other, own) << "a sum in another order";
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(other[i], own[i], 1e-4);
+  ways->take(2);
+  expect_part(text_of_error([&] { (void)product(); }), "CUBLAS_STATUS_NOT_SUPPORTED");
+  ways->take(std::nullopt);
+  device.launch(op::fill(y.tensor, {3}));
+  ways->leave_out(true);
+  EXPECT_EQ(product(), std::vector<float>(own.size(), 3.0f));
+  ways->leave_out(false);
+  EXPECT_EQ(product(), own);
 }
 
 }  // namespace
