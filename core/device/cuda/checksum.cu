@@ -8,7 +8,7 @@
 namespace toroid::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreadsOfBlock = 256;
 
 // Elements of 4 bytes are words, two of 2 bytes make one: halves, the last of which may be missing.
 template <class Element>
@@ -82,10 +82,10 @@ void checksum(const Call& call, const LaunchContext& context) {
   for (size_t array = 0; array + 1 < call.operands.size(); ++array, sums += 2 * blocks) {
     const auto* const x = call[array].data();
     if (bytes_of(call[array].type) == 4) {
-      launch<ChecksumBlock<uint32_t>, kThreads>(
+      launch<ChecksumBlock<uint32_t>, kThreadsOfBlock>(
           stream_of(context), blocks, ChecksumArgs<uint32_t>{reinterpret_cast<const uint32_t*>(x), n, sums});
     } else {
-      launch<ChecksumBlock<uint16_t>, kThreads>(
+      launch<ChecksumBlock<uint16_t>, kThreadsOfBlock>(
           stream_of(context), blocks, ChecksumArgs<uint16_t>{reinterpret_cast<const uint16_t*>(x), n, sums});
     }
   }
@@ -93,9 +93,9 @@ void checksum(const Call& call, const LaunchContext& context) {
 
 void compare(const Call& call, const LaunchContext& context) {
   require(call[0].rows() < int64_t{1} << 31, "a table of checksums has fewer than 2^31 rows");
-  launch<Compare, kThreads>(stream_of(context), 1,
-                            CompareArgs{call[0].as<const uint64_t>(), call[1].as<const uint64_t>(),
-                                        static_cast<int>(call[0].rows()), call[2].as<uint64_t>()});
+  launch<Compare, kThreadsOfBlock>(stream_of(context), 1,
+                                   CompareArgs{call[0].as<const uint64_t>(), call[1].as<const uint64_t>(),
+                                               static_cast<int>(call[0].rows()), call[2].as<uint64_t>()});
 }
 
 }  // namespace

@@ -1,8 +1,14 @@
 #include "core/device/cuda/cublas.h"
 
+#include <cublasLt.h>
+
 #include <algorithm>
 #include <array>
+#include <compare>
+#include <map>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -27,9 +33,76 @@ std::string matrix(int64_t rows, int64_t columns) {
   return "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
 }
 
+template <class T, cublasStatus_t (*kDestroy)(T*)>
+struct Destroy {
+  void operator()(T* one) const { (void)kDestroy(one); }
+};
+using Layout = std::unique_ptr<cublasLtMatrixLayoutOpaque_t,
+                               Destroy<cublasLtMatrixLayoutOpaque_t, cublasLtMatrixLayoutDestroy>>;
+using Operation = std::unique_ptr<cublasLtMatmulDescOpaque_t,
+                                  Destroy<cublasLtMatmulDescOpaque_t, cublasLtMatmulDescDestroy>>;
+using Preference =
+    std::unique_ptr<cublasLtMatmulPreferenceOpaque_t,
+                    Destroy<cublasLtMatmulPreferenceOpaque_t, cublasLtMatmulPreferenceDestroy>>;
+using Handle = std::unique_ptr<cublasLtContext, Destroy<cublasLtContext, cublasLtDestroy>>;
+
+// What decides how a product is computed, and all that its descriptors say.
+struct Shape {
+  int64_t rows, columns, depth, a_stride, b_stride, out_stride;
+  bool a_turned, b_turned;
+  DType type, out_type;
+  uint32_t a_alignment, b_alignment, out_alignment;
+  auto operator<=>(const Shape&) const = default;  // NOLINT(modernize-use-nullptr): of the compiler's 0
+};
+
+struct Plan {
+  Operation operation;
+  Layout a, b, out;
+  cublasLtMatmulAlgo_t algorithm{};
+  int ways = 1;
+};
+
 }  // namespace
 
-CublasProducts::CublasProducts(int gpu) : gpu_(gpu) {
+class CublasProducts::Plans {
+ public:
+  explicit Plans(int gpu);
+  void multiply(cudaStream_t stream, const MatrixProduct& product, std::byte* workspace);
+
+  std::optional<int> nth;  // way; nothing: as ever
+  int ways = 1;            // of the last product
+  bool left_out = false;
+
+ private:
+  const Plan& plan_of(const Shape& shape);
+  Plan make_plan(const Shape& shape) const;
+  Layout make_layout(const Shape& shape, DType type, int64_t rows, int64_t columns, int64_t stride) const;
+  void check(cublasStatus_t code, std::string_view call, const Shape& shape) const;
+
+  int gpu_;
+  Handle handle_;
+  std::map<std::pair<Shape, std::optional<int>>, Plan> plans_;  // the program's, and those of ways
+};
+
+CublasProducts::CublasProducts(int gpu) : plans_(std::make_unique<Plans>(gpu)) {}
+CublasProducts::~CublasProducts() = default;
+CublasProducts::CublasProducts(CublasProducts&&) noexcept = default;
+CublasProducts& CublasProducts::operator=(CublasProducts&&) noexcept = default;
+
+void CublasProducts::multiply(cudaStream_t stream, const MatrixProduct& product, std::byte* workspace) {
+  plans_->multiply(stream, product, workspace);
+}
+int CublasProducts::count() const {
+  return plans_->ways;
+}
+void CublasProducts::take(std::optional<int> nth) {
+  plans_->nth = nth;
+}
+void CublasProducts::leave_out(bool out) {
+  plans_->left_out = out;
+}
+
+CublasProducts::Plans::Plans(int gpu) : gpu_(gpu) {
   cublasLtHandle_t handle = nullptr;
   const cublasStatus_t code = cublasLtCreate(&handle);
   if (code != CUBLAS_STATUS_SUCCESS) {
@@ -44,7 +117,7 @@ CublasProducts::CublasProducts(int gpu) : gpu_(gpu) {
   handle_.reset(handle);
 }
 
-void CublasProducts::check(cublasStatus_t code, std::string_view call, const Shape& s) const {
+void CublasProducts::Plans::check(cublasStatus_t code, std::string_view call, const Shape& s) const {
   if (code == CUBLAS_STATUS_SUCCESS) return;
   throw SystemError("GPU " + std::to_string(gpu_) + ": cuBLASLt cannot multiply " +
                     std::string(name_of(s.type)) + matrix(s.rows, s.depth) + " by " +
@@ -54,8 +127,8 @@ void CublasProducts::check(cublasStatus_t code, std::string_view call, const Sha
                     ", said by " + std::string(call));
 }
 
-CublasProducts::Layout CublasProducts::make_layout(const Shape& shape, DType type, int64_t rows,
-                                                   int64_t columns, int64_t stride) const {
+Layout CublasProducts::Plans::make_layout(const Shape& shape, DType type, int64_t rows, int64_t columns,
+                                          int64_t stride) const {
   cublasLtMatrixLayout_t layout = nullptr;
   check(cublasLtMatrixLayoutCreate(&layout, data_type(type), static_cast<uint64_t>(rows),
                                    static_cast<uint64_t>(columns), stride),
@@ -65,7 +138,7 @@ CublasProducts::Layout CublasProducts::make_layout(const Shape& shape, DType typ
 
 // The library counts by columns: what it sees is the result turned, out^T = b a^T, so that b is its first
 // factor. A row of memory is a column to it.
-CublasProducts::Plan CublasProducts::make_plan(const Shape& s) {
+Plan CublasProducts::Plans::make_plan(const Shape& s) const {
   Plan plan;
   cublasLtMatmulDesc_t operation = nullptr;
   check(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate", s);
@@ -94,7 +167,7 @@ CublasProducts::Plan CublasProducts::make_plan(const Shape& s) {
   // A sum that is cut is put together in the workspace, in fp32 and in one order: neither in place, in the
   // order of arrival, nor from parts that were rounded to the result's type.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-         uint32_t{nth_ ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+         uint32_t{nth ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s.b_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s.a_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s.out_alignment);
@@ -104,9 +177,9 @@ CublasProducts::Plan CublasProducts::make_plan(const Shape& s) {
   int count = 0;
   check(
       cublasLtMatmulAlgoGetHeuristic(handle_.get(), operation, plan.b.get(), plan.a.get(), plan.out.get(),
-                                     plan.out.get(), preference, nth_ ? kMostWays : 1, found.data(), &count),
+                                     plan.out.get(), preference, nth ? kMostWays : 1, found.data(), &count),
       "cublasLtMatmulAlgoGetHeuristic", s);
-  const auto which = static_cast<size_t>(nth_.value_or(0));
+  const auto which = static_cast<size_t>(nth.value_or(0));
   check(which < static_cast<size_t>(count) ? found[which].state : CUBLAS_STATUS_NOT_SUPPORTED,
         "cublasLtMatmulAlgoGetHeuristic", s);
   plan.algorithm = found[which].algo;
@@ -114,14 +187,14 @@ CublasProducts::Plan CublasProducts::make_plan(const Shape& s) {
   return plan;
 }
 
-const CublasProducts::Plan& CublasProducts::plan_of(const Shape& shape) {
-  const std::pair key(shape, nth_);
+const Plan& CublasProducts::Plans::plan_of(const Shape& shape) {
+  const std::pair key(shape, nth);
   const auto found = plans_.find(key);
   return found != plans_.end() ? found->second : plans_.emplace(key, make_plan(shape)).first->second;
 }
 
-void CublasProducts::multiply(cudaStream_t stream, const MatrixProduct& p, std::byte* workspace) {
-  if (left_out_) return;
+void CublasProducts::Plans::multiply(cudaStream_t stream, const MatrixProduct& p, std::byte* workspace) {
+  if (left_out) return;
   const Shape shape{.rows = p.rows,
                     .columns = p.columns,
                     .depth = p.depth,
@@ -136,7 +209,7 @@ void CublasProducts::multiply(cudaStream_t stream, const MatrixProduct& p, std::
                     .b_alignment = alignment_of(p.b.data),
                     .out_alignment = alignment_of(p.out)};
   const Plan& plan = plan_of(shape);
-  ways_ = plan.ways;
+  ways = plan.ways;
   const float alpha = 1, beta = p.accumulate ? 1.0f : 0.0f;
   check(cublasLtMatmul(handle_.get(), plan.operation.get(), &alpha, p.b.data, plan.b.get(), p.a.data,
                        plan.a.get(), &beta, p.out, plan.out.get(), p.out, plan.out.get(), &plan.algorithm,

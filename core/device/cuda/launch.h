@@ -1,20 +1,21 @@
 // How a kernel is started. A kernel is a type with operator()(team, args), args a plain struct that is passed
-// by value. Compiled for the host it is one function in the order of the stream, which runs team after team;
-// CUDA's runtime is then a stand-in, whose own launch_on_host() takes it. What a launch returns is asked for
-// by the device (cuda_device.cpp), once for all launches of a call.
+// by value. Compiled for the host it is what kernels_on_host.h of the build makes of it: tests run it team
+// after team, a build without CUDA wants its workspace alone and has none of it. What a launch returns is
+// asked for by the device (cuda_device.cpp), once for all launches of a call.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
-#include <vector>
 
 #include "core/base/error.h"
 #include "core/device/cuda/team.h"
 #include "core/op/op.h"
+
+#ifndef __CUDACC__
+#include <kernels_on_host.h>
+#endif
 
 namespace toroid::cuda {
 
@@ -44,12 +45,6 @@ __global__ void __launch_bounds__(kThreads, 1) run_kernel(const __grid_constant_
 }
 #endif
 
-#ifndef __CUDACC__
-struct alignas(128) SharedLine {
-  std::byte of[128];
-};
-#endif
-
 template <class Kernel, int kThreads, class Args>
 void launch(cudaStream_t stream, int64_t teams, const Args& args) {
   require(teams >= 0 && teams < int64_t{1} << 31, "a kernel has fewer than 2^31 teams");
@@ -71,15 +66,7 @@ void launch(cudaStream_t stream, int64_t teams, const Args& args) {
   }
   kernel<<<static_cast<unsigned>(teams), kThreads, kShared, stream>>>(args);
 #else
-  (void)launch_on_host(stream, [args, teams] {
-    // What a team leaves there is no other's: all bits set, so that a float read before it is written is NaN.
-    std::vector<SharedLine> shared((kShared + sizeof(SharedLine) - 1) / sizeof(SharedLine));
-    for (int64_t i = 0; i < teams; ++i) {
-      if (kShared > 0) std::memset(shared.data(), 0xff, shared.size() * sizeof(SharedLine));
-      HostTeam<kThreads> team(i, teams, reinterpret_cast<std::byte*>(shared.data()));
-      Kernel{}(team, args);
-    }
-  });
+  run_on_host<Kernel, kThreads, kShared>(stream, teams, args);
 #endif
 }
 

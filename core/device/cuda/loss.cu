@@ -8,7 +8,7 @@
 namespace toroid::cuda {
 namespace {
 
-constexpr int kThreads = 32;
+constexpr int kThreadsOfRow = 32;
 
 TOROID_DEVICE float minus_infinity() {
   return as_float(0xff800000u);
@@ -32,7 +32,7 @@ struct Merge {
   TOROID_DEVICE void operator()(Team& team, const MergeArgs& a) const {
     const int64_t m = team.index();
     Own<Team, float> top, total, hit;
-    each<1, 1>(team, kThreads, [&](const auto& at) { top[at] = minus_infinity(); });
+    each<1, 1>(team, kThreadsOfRow, [&](const auto& at) { top[at] = minus_infinity(); });
     const auto slice = [&](int s, int row) {
       return a.statistics.of[(3 * static_cast<int64_t>(s) + row) * a.statistics.stride + m];
     };
@@ -183,7 +183,7 @@ void logit_gradient(cudaStream_t stream, const LogitRows& logits, const float* n
 
 void merge_statistics(cudaStream_t stream, const SliceStatistics& statistics, float* token_loss,
                       float* largest, float* norms) {
-  launch<Merge, kThreads>(stream, statistics.tokens, MergeArgs{statistics, token_loss, largest, norms});
+  launch<Merge, kThreadsOfRow>(stream, statistics.tokens, MergeArgs{statistics, token_loss, largest, norms});
 }
 
 void add_loss_kernels(KernelRegistry& registry) {

@@ -322,7 +322,7 @@ int slices_of(const Call& call, int heads) {
   return heads % call.tiles.slices == 0 ? static_cast<int>(call.tiles.slices) : 1;
 }
 
-int64_t token_blocks(const Call& call) {
+int64_t blocks_of_tokens(const Call& call) {
   return (call[0].rows() + call.tiles.token_block - 1) / call.tiles.token_block;
 }
 
@@ -331,7 +331,7 @@ int64_t rope_grad_workspace(const Call& call, const LaunchContext&) {
   const auto& spec = call.get<op::RopeSpec>();
   const int64_t slices =
       slices_of(call, static_cast<int>(spec.heads)) + slices_of(call, static_cast<int>(spec.kv_heads));
-  return token_blocks(call) * slices * spec.head_dim * bytes_of(DType::f32);
+  return blocks_of_tokens(call) * slices * spec.head_dim * bytes_of(DType::f32);
 }
 
 void rope_grad(const Call& call, const LaunchContext& context) {
@@ -345,7 +345,7 @@ void rope_grad(const Call& call, const LaunchContext& context) {
   a.copies = d_out.data() == d_qkv.data() ? 0 : a.K;
   a.blocks = reinterpret_cast<float*>(context.workspace);
   const cudaStream_t stream = stream_of(context);
-  const int64_t blocks = token_blocks(call), slices = a.q_slices + a.k_slices,
+  const int64_t blocks = blocks_of_tokens(call), slices = a.q_slices + a.k_slices,
                 teams = blocks * (slices + a.copies);
   with_type(call, d_out.type, [&]<class T>(Type<T>) {
     constexpr int kWidth = kVector<T>;

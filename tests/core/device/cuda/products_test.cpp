@@ -1,4 +1,5 @@
 // What products on a GPU promise beside the kernels' contract. m tokens, n outputs, k inputs.
+#include <cublasLt.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
