@@ -175,10 +175,9 @@ Plan CublasProducts::Plans::make_plan(const Shape& s) const {
 
   std::array<cublasLtMatmulHeuristicResult_t, kMostWays> found{};
   int count = 0;
-  check(
-      cublasLtMatmulAlgoGetHeuristic(handle_.get(), operation, plan.b.get(), plan.a.get(), plan.out.get(),
-                                     plan.out.get(), preference, nth ? kMostWays : 1, found.data(), &count),
-      "cublasLtMatmulAlgoGetHeuristic", s);
+  check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), operation, plan.b.get(), plan.a.get(), plan.out.get(),
+                                       plan.out.get(), preference, nth ? kMostWays : 1, found.data(), &count),
+        "cublasLtMatmulAlgoGetHeuristic", s);
   const auto which = static_cast<size_t>(nth.value_or(0));
   check(which < static_cast<size_t>(count) ? found[which].state : CUBLAS_STATUS_NOT_SUPPORTED,
         "cublasLtMatmulAlgoGetHeuristic", s);
