@@ -10,6 +10,7 @@ TOROID=$without
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export XDG_CACHE_HOME="$work/cache"
+export CUDA_VISIBLE_DEVICES=  # a GPU that is here would have its own kernels predicted
 
 # same ARGUMENT...: of all programs.
 same() {
