@@ -53,7 +53,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   return ask<ncclCommGetAsyncError>(__func__, comm, state);
 }
-ncclResult_t ncclCommRegister(const ncclComm_t comm, void* buffer, size_t bytes, void** handle) {
+ncclResult_t ncclCommRegister(ncclComm_t comm, void* buffer, size_t bytes, void** handle) {
   return ask<ncclCommRegister>(__func__, comm, buffer, bytes, handle);
 }
 
