@@ -54,12 +54,13 @@ class Arrays {
   void *whole = nullptr, *share = nullptr;
 
  private:
+  // The stream first: what is still on it uses the rest.
   void release() {
+    if (stream != nullptr) (void)cudaStreamDestroy(stream);
     if (whole != nullptr) (void)cudaFree(whole);
     if (share != nullptr) (void)cudaFree(share);
     if (begin != nullptr) (void)cudaEventDestroy(begin);
     if (end != nullptr) (void)cudaEventDestroy(end);
-    if (stream != nullptr) (void)cudaStreamDestroy(stream);
   }
 };
 
@@ -67,7 +68,10 @@ class Arrays {
 class Measurement {
  public:
   Measurement(int gpus, int64_t bytes, Seconds deadline)
-      : gpus_(gpus), share_(std::max<int64_t>(bytes / 4 / gpus, 1)), deadline_(deadline) {
+      : gpus_(gpus),
+        share_(std::max<int64_t>(bytes / 4 / gpus, 1)),
+        deadline_(deadline),
+        arrays_(static_cast<size_t>(gpus)) {
     job_->peers_leave = std::min(job_->peers_leave, deadline);
     check_nccl(ncclGetUniqueId(&id_), "ncclGetUniqueId");
   }
@@ -119,7 +123,10 @@ class Measurement {
 
   void measure(int gpu) {
     cuda::use_gpu(gpu);
-    const Arrays arrays(static_cast<size_t>(4 * share_ * gpus_), static_cast<size_t>(4 * share_));
+    auto& place = arrays_[static_cast<size_t>(gpu)];
+    place =
+        std::make_unique<Arrays>(static_cast<size_t>(4 * share_ * gpus_), static_cast<size_t>(4 * share_));
+    const Arrays& arrays = *place;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;  // what does not come back ends in a deadline
     ncclComm_t comm = nullptr;
@@ -178,7 +185,8 @@ class Measurement {
   Seconds deadline_;
   ncclUniqueId id_{};
   std::shared_ptr<NcclJobState> job_ = std::make_shared<NcclJobState>();
-  std::mutex mutex_;  // of what follows
+  std::vector<std::unique_ptr<Arrays>> arrays_;  // until no GPU reads another's any more
+  std::mutex mutex_;                             // of what follows
   std::exception_ptr failure_;
   double gather_s_ = 0, reduce_s_ = 0;  // of the slowest
 };
