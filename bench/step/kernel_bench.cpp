@@ -321,7 +321,9 @@ KernelBench bench_kernels(const config::RunConfig& run, const KernelBenchOptions
   }
   bench.time_head(*front);
   bench.time_copies(*front);
-  return bench.take(finite);
+  KernelBench out = bench.take(finite);
+  out.remarks = front->remarks();
+  return out;
 }
 
 }  // namespace toroid::train

@@ -35,6 +35,7 @@ struct KernelBench {
   bool finite = true;           // whether the step that was timed had finite numbers to the end
   double beyond_caches = 0;     // bytes, as the options say
   std::vector<KernelTime> kernels;
+  std::vector<std::string> remarks;  // Device::remarks()
 
   // Of what is possible: of the copy rate, or of the fastest way. 0: not known, as for attention.
   double share(const KernelTime& kernel) const;

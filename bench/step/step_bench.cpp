@@ -180,6 +180,7 @@ StepBench bench_step(const config::RunConfig& run, const StepBenchOptions& optio
     out.wire_checks = (wire_checks() - wire_before) / own / out.threads;
     add_communication(out, engine, shares);
     out.loss = program.result(0).loss;
+    out.remarks = engine.device->remarks();
     out.median_s = median(seconds);
     if (issue) out.issue_s = median(issued);
     out.min_s = *std::min_element(seconds.begin(), seconds.end());

@@ -46,6 +46,7 @@ struct StepBench {
   std::string bf16_products;  // NATIVE or WIDENED; empty where products are fp32
   Floor floor;
   std::optional<double> peak_flops_per_s;  // of all ranks' devices, by their data sheets
+  std::vector<std::string> remarks;        // Device::remarks() of this rank's
   std::vector<OperatorTime> operators;     // with `with_operators`: slowest first
   double tokens_per_s() const { return static_cast<double>(tokens) / median_s; }
   double flops_per_s() const { return model_flops / median_s; }

@@ -80,6 +80,8 @@ class Device {
   // Tells `observer` of what is issued from now on; nullptr: nobody. What has passed when synchronize()
   // returns has been reported. A device that cannot tell tells nothing.
   virtual void observe(const std::shared_ptr<Observer>&) {}
+  // What its user should know of how it computes so far, a sentence each: what a library has declined.
+  virtual std::vector<std::string> remarks() const { return {}; }
   // Of the library that computes its products; nullptr: there is none, or one way of each.
   virtual ProductWays* product_ways() { return nullptr; }
 

@@ -77,6 +77,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
     out["simulated_s"] = comparison->predicted.time.step_s();
     out["simulated_gb"] = comparison->predicted.bytes / 1e9;
   }
+  if (!bench.remarks.empty()) out["remarks"] = bench.remarks;
   if (bench.peak_flops_per_s) out["peak_flops_per_s"] = *bench.peak_flops_per_s;
   if (!floor) return out;
   out["peak_flops_per_s"] = bench.floor.best_flops;
@@ -155,6 +156,7 @@ void print_text(const train::StepBench& bench, bool floor) {
     std::printf("  MFU %.1f %% of %.1f TFLOP/s, by the data sheet\n", 100 * bench.flops_per_s() / peak,
                 peak / 1e12);
   }
+  for (const std::string& remark : bench.remarks) std::printf("  %s\n", remark.c_str());
   if (bench.ranks > 1) {
     std::printf("  communication %.3f s, %.3f s of it exposed", bench.communication_s, bench.exposed_s);
     std::printf(bench.overlap ? ", overlap %.1f %%\n" : "\n", 100 * bench.overlap.value_or(0));

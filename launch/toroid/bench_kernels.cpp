@@ -28,6 +28,7 @@ nlohmann::ordered_json to_json(const KernelBench& bench) {
   nlohmann::ordered_json out;
   out["copy_bytes_per_s"] = bench.copy_bytes_per_s;
   out["finite"] = bench.finite;
+  if (!bench.remarks.empty()) out["remarks"] = bench.remarks;
   for (const KernelClass kind : {KernelClass::memory, KernelClass::product}) {
     const KernelTime* const worst = bench.worst(kind);
     const std::string name = "worst_" + std::string(name_of(kind));
@@ -65,6 +66,7 @@ void print_text(const KernelBench& bench) {
   std::printf("a copy reads and writes %.1f GB/s\n", bench.copy_bytes_per_s / 1e9);
   if (!bench.finite)
     std::printf("  the step did not stay finite: its numbers are not those of a run, and times may differ\n");
+  for (const std::string& remark : bench.remarks) std::printf("  %s\n", remark.c_str());
   std::optional<KernelClass> before;
   for (const KernelTime& kernel : bench.kernels) {
     const bool memory = kernel.kind == KernelClass::memory;

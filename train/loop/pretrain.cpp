@@ -298,6 +298,9 @@ bool Pretrain::report(const Issued& issued, int steps_ago, int signal) {
   row.skipped_total = skips_.total();
   if (result.skipped && leads_) log::warn("step {} skipped: {}", row.step, reason_text(result.reason));
   finish_line(issued.step, row);
+  if (leads_ && issued.step == first_step_) {
+    for (const std::string& remark : device.remarks()) log::warn("{}", remark);
+  }
   if (options_.predict && issued.step > first_step_ && issued.sequences == plan_.most()) {
     phases_.push_back(phases_of(device, issued.marks));
     if (phases_.size() > kStepsOfMedian) phases_.pop_front();

@@ -106,13 +106,13 @@ CublasProducts::Plans::Plans(int gpu) : gpu_(gpu) {
   cublasLtHandle_t handle = nullptr;
   const cublasStatus_t code = cublasLtCreate(&handle);
   if (code != CUBLAS_STATUS_SUCCESS) {
-    const std::string library = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
-    throw SystemError(
-        cublasLtGetVersion() == 0
-            ? "matrix products on a GPU need cuBLASLt, and " + library +
-                  " is not found; install CUDA's libraries, or add their folder to LD_LIBRARY_PATH"
-            : "cuBLASLt does not start on GPU " + std::to_string(gpu) + ": " + cublasLtGetStatusName(code) +
-                  ", said by cublasLtCreate");
+    if (cublasLtGetVersion() == 0) {
+      throw UserError("matrix products on a GPU need cuBLASLt, and libcublasLt.so." +
+                      std::to_string(CUBLAS_VER_MAJOR) +
+                      " is not found; install CUDA's libraries, or add their folder to LD_LIBRARY_PATH");
+    }
+    throw SystemError("cuBLASLt does not start on GPU " + std::to_string(gpu) + ": " +
+                      cublasLtGetStatusName(code) + ", said by cublasLtCreate");
   }
   handle_.reset(handle);
 }

@@ -18,7 +18,7 @@ class CublasProducts final : public ProductWays {
   // as NVIDIA recommends for Hopper.
   static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 
-  // For the GPU in use. SystemError where the library is not found, or does not start.
+  // For the GPU in use. UserError where the library is not found, SystemError where it does not start.
   explicit CublasProducts(int gpu);
   ~CublasProducts();
   CublasProducts(CublasProducts&&) noexcept;

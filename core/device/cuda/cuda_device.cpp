@@ -171,6 +171,10 @@ std::optional<double> CudaDevice::peak_flops_per_s(DType type) const {
   return cuda::peak_flops_per_s(cuda::gpu_info(options_.gpu), type);
 }
 
+std::vector<std::string> CudaDevice::remarks() const {
+  return libraries_->attention == nullptr ? std::vector<std::string>() : libraries_->attention->remarks();
+}
+
 ProductWays* CudaDevice::product_ways() {
   return &libraries_->products;
 }

@@ -33,8 +33,8 @@ class CudaDevice final : public Device {
     int64_t staging_bytes = int64_t{64} << 20;  // pinned, for what crosses to and from the host
     bool fused_attention = false;               // cuDNN is started for it (sdpa.h)
   };
-  // UserError where there is no such GPU, or it or its driver is too old (gpus.h); SystemError where it has
-  // not as much memory, or a library is missing (libraries.h).
+  // UserError where there is no such GPU, it or its driver is too old (gpus.h), or a library is missing
+  // (libraries.h); SystemError where it has not as much memory, or a library does not start.
   CudaDevice(std::shared_ptr<const DeviceKernels> kernels, const Options& options);
   // Waits for what has been issued, unless something has failed or is still overdue.
   ~CudaDevice() override;
@@ -46,6 +46,7 @@ class CudaDevice final : public Device {
   // With one, each entry has two events more.
   void observe(const std::shared_ptr<Observer>& observer) override;
   std::optional<double> peak_flops_per_s(DType type) const override;
+  std::vector<std::string> remarks() const override;
   ProductWays* product_ways() override;
   std::string_view name() const override { return "cuda"; }
   int64_t memory_bytes() const override { return arena_.bytes(); }

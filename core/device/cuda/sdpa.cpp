@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 #include "core/device/cuda/gpus.h"
 #include "core/device/cuda/sdpa_graph.h"
 #include "core/device/cuda/sdpa_rule.h"
@@ -22,6 +23,7 @@ const char* const kTried = "9.0";
 struct Plan {
   SdpaGraph values;  // its graph has gone to the kernel
   std::optional<CudnnPlan> kernel;
+  std::string declined;  // why there is none
 };
 
 SdpaShape shape_of(const Call& call) {
@@ -78,11 +80,18 @@ struct Sdpa::Plans {
     try {
       plan.values = sdpa_graph(shape);
       plan.kernel.emplace(std::move(plan.values.graph), CudnnTarget{.handle = handle.get()});
-      if (plan.kernel->may_vary() || plan.kernel->workspace_bytes() > workspace) plan.kernel.reset();
-    } catch (const SystemError&) {
+      const int64_t wanted = plan.kernel->workspace_bytes();
+      if (plan.kernel->may_vary()) {
+        plan.declined = "the bits of cuDNN's may vary from run to run";
+      } else if (wanted > workspace) {
+        plan.declined = "cuDNN's wants " + human_bytes(wanted) + " of memory, and " + human_bytes(workspace) +
+                        " are foreseen";
+      }
+    } catch (const SystemError& error) {
       // What it has no kernel for, it refuses before anything is issued.
-      plan.kernel.reset();
+      plan.declined = error.what();
     }
+    if (!plan.declined.empty()) plan.kernel.reset();
     return of.emplace(shape, std::move(plan)).first->second;
   }
 };
@@ -97,6 +106,17 @@ Sdpa::Sdpa(int gpu) : plans_(std::make_unique<Plans>()) {
 }
 
 Sdpa::~Sdpa() = default;
+
+std::vector<std::string> Sdpa::remarks() const {
+  std::vector<std::string> out;
+  for (const auto& [shape, plan] : plans_->of) {
+    if (plan.kernel) continue;
+    out.push_back((shape.backward ? "the gradient of attention of " : "attention of ") +
+                  std::to_string(shape.T) + " tokens with " + std::to_string(shape.N) + " heads of " +
+                  std::to_string(shape.H) + " goes by Toroid's own kernel: " + plan.declined);
+  }
+  return out;
+}
 
 bool Sdpa::run(const Call& call, const LaunchContext& context) {
   const SdpaShape shape = shape_of(call);

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/op/op.h"
 
@@ -29,6 +30,8 @@ class Sdpa {
   // kernel for the shape, none that gives the same bits on every run, or one that wants more memory than
   // sdpa_workspace() says: the same answer each time. SystemError where it fails.
   bool run(const Call& call, const LaunchContext& context);
+  // What it has declined, and why: "attention of 8 heads ... goes by Toroid's own kernel: cuDNN ...".
+  std::vector<std::string> remarks() const;
 
  private:
   struct Plans;

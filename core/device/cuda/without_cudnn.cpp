@@ -11,6 +11,9 @@ AttentionLibrary attention_library() {
 
 Sdpa::Sdpa(int) {}
 Sdpa::~Sdpa() = default;
+std::vector<std::string> Sdpa::remarks() const {
+  return {};
+}
 bool Sdpa::run(const Call&, const LaunchContext&) {
   return false;
 }

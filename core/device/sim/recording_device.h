@@ -48,6 +48,9 @@ class RecordingDevice final : public Device {
   std::optional<double> peak_flops_per_s(DType type) const override {
     return inner_ == nullptr ? std::nullopt : inner_->peak_flops_per_s(type);
   }
+  std::vector<std::string> remarks() const override {
+    return inner_ == nullptr ? std::vector<std::string>() : inner_->remarks();
+  }
   ProductWays* product_ways() override { return inner_ == nullptr ? nullptr : inner_->product_ways(); }
   std::string_view name() const override { return inner_ == nullptr ? "recorder" : inner_->name(); }
 

@@ -349,6 +349,9 @@ TEST(CudaProducts, name_a_library_that_is_missing) {
   scope.fail("cublasLtCreate", 1, CUBLAS_STATUS_NOT_INITIALIZED);
   scope.fail("cublasLtGetVersion", 1, CUBLAS_STATUS_NOT_INITIALIZED);
   expect_part(text_of_error(start), "libcublasLt.so.13 is not found; install CUDA's libraries");
+  scope.fail("cublasLtCreate", 1, CUBLAS_STATUS_NOT_INITIALIZED);
+  scope.fail("cublasLtGetVersion", 1, CUBLAS_STATUS_NOT_INITIALIZED);
+  EXPECT_THROW(start(), UserError);
 }
 
 // A library fails like all calls behind a fault; what is told is the fault.

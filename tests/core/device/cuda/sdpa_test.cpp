@@ -147,8 +147,10 @@ TEST_F(CudnnAttention, is_toroids_own_where_cudnn_has_no_kernel_for_it) {
   const struct {
     const char* call;
     int code;
-  } kRefusals[] = {{"a note of cuDNN", CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC},
-                   {"more workspace of cuDNN", 256}};
+    const char* why;
+  } kRefusals[] = {{"a note of cuDNN", CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC,
+                    "the bits of cuDNN's may vary from run to run"},
+                   {"more workspace of cuDNN", 256, "cuDNN's wants 512 B of memory, and 256 B are foreseen"}};
   for (const auto& refusal : kRefusals) {
     SCOPED_TRACE(refusal.call);
     // Of both passes.
@@ -164,6 +166,11 @@ TEST_F(CudnnAttention, is_toroids_own_where_cudnn_has_no_kernel_for_it) {
     EXPECT_EQ(op::load(calls.forward[4]), own[0]);
     EXPECT_EQ(op::load(calls.backward[7]), own[2]);
     EXPECT_EQ(op::load(calls.backward[8]), own[3]);
+    const std::vector<std::string> remarks = devices.with(1).remarks();
+    ASSERT_EQ(remarks.size(), 2u);
+    EXPECT_EQ(
+        remarks[0],
+        std::string("attention of 24 tokens with 4 heads of 16 goes by Toroid's own kernel: ") + refusal.why);
   }
   scope_->fail("cudnnBackendFinalize", 1, CUDNN_STATUS_NOT_SUPPORTED);
   const auto refused = results(true, c);

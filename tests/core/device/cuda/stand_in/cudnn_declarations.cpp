@@ -4,14 +4,9 @@
 
 #include <type_traits>
 
-namespace {
+#include "tests/core/device/cuda/stand_in/expect_call.h"
 
-template <class Expected, class Declared>
-constexpr bool same(Declared) {
-  return std::is_same_v<Expected*, Declared>;
-}
-#define EXPECT_CALL(name, ...) \
-  static_assert(same<__VA_ARGS__>(static_cast<decltype(&(name))>(nullptr)), #name)
+namespace {
 
 using Status = cudnnStatus_t;
 using Descriptor = cudnnBackendDescriptor_t;

@@ -6,15 +6,9 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace {
+#include "tests/core/device/cuda/stand_in/expect_call.h"
 
-// The real calls may have a linkage's attributes, and are compared by what they take and return.
-template <class Expected, class Declared>
-constexpr bool same(Declared) {
-  return std::is_same_v<Expected*, Declared>;
-}
-#define EXPECT_CALL(name, ...) \
-  static_assert(same<__VA_ARGS__>(static_cast<decltype(&(name))>(nullptr)), #name)
+namespace {
 
 using Code = cudaError_t;
 EXPECT_CALL(cudaGetErrorName, const char*(Code));

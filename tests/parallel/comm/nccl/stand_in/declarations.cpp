@@ -5,15 +5,9 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace {
+#include "tests/core/device/cuda/stand_in/expect_call.h"
 
-// The real calls may have a linkage's attributes, and are compared by what they take and return.
-template <class Expected, class Declared>
-constexpr bool same_call(Declared) {
-  return std::is_same_v<Expected*, Declared>;
-}
-#define EXPECT_CALL(name, ...) \
-  static_assert(same_call<__VA_ARGS__>(static_cast<decltype(&(name))>(nullptr)), #name)
+namespace {
 
 using Code = ncclResult_t;
 EXPECT_CALL(ncclGetVersion, Code(int*));
