@@ -7,7 +7,7 @@
 #
 # `run COMMAND...` runs another command in its place, with the libraries found: run build/release/bin/toroid doctor. There,
 # NVIDIA's libraries are looked for where the system's loader looks and among python3's packages; where python3 has torch and
-# transformers, they are what gpu.sh compares with.
+# transformers, they are what gpu.sh compares with. Both machines need xz, and that one glibc 2.34 or newer.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ $# != 1 ]; then
@@ -21,6 +21,10 @@ trap 'rm -rf "$work"' EXIT
 root=$work/toroid_gpu
 mkdir -p "$root/build/release/bin" "$root/build/release/tests" "$root/lib"
 
+if ! command -v xz > /dev/null; then
+  echo "xz is not installed, and packs the file; install xz-utils" >&2
+  exit 2
+fi
 programs=("$build/bin/toroid")
 for test in cuda_link_test contract_gpu_test golden_gpu_test; do programs+=("$build/tests/$test"); done
 for program in "${programs[@]}"; do
@@ -43,12 +47,18 @@ cat > "$root/run" <<'RUN'
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 folders=$PWD/lib
+export TOROID_BENCH_LIBRARIES=${LD_LIBRARY_PATH:-} # python3's own
 if command -v python3 > /dev/null; then
-  for name in libcublasLt.so.13 libcudnn.so.9 libnccl.so.2; do
-    found=$(python3 -c 'import sys; print("\n".join(p for p in sys.path if p.endswith("site-packages")))' |
-      xargs -I{} find {}/nvidia -name "$name" 2> /dev/null | head -1 || true)
-    if [ -n "$found" ]; then folders=$folders:$(dirname "$found"); fi
-  done
+  # pip's packages of NVIDIA's libraries are folders of one package.
+  packages=$(python3 -c 'import importlib.util as u
+found = u.find_spec("nvidia")
+print("\n".join(found.submodule_search_locations) if found else "")' 2> /dev/null || true)
+  if [ -n "$packages" ]; then
+    for name in libcublasLt.so.13 libcudnn.so.9 libnccl.so.2; do
+      found=$(xargs -I{} find {} -name "$name" <<< "$packages" 2> /dev/null | head -1 || true)
+      if [ -n "$found" ]; then folders=$folders:$(dirname "$found"); fi
+    done
+  fi
   if python3 -c 'import torch, transformers' 2> /dev/null; then
     TOROID_BENCH_VENV=${TOROID_BENCH_VENV:-$(python3 -c 'import sys; print(sys.prefix)')}
     export TOROID_BENCH_VENV

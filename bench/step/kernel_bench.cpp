@@ -270,7 +270,7 @@ double KernelBench::share(const KernelTime& kernel) const {
 }
 
 bool KernelBench::judged(const KernelTime& kernel) const {
-  return kernel.kind == KernelClass::memory ? kernel.bytes >= beyond_caches : kernel.best_s > 0;
+  return kernel.kind == KernelClass::memory ? kernel.bytes >= beyond_caches : kernel.ways > 1;
 }
 
 const KernelTime* KernelBench::worst(KernelClass kind) const {

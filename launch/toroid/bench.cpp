@@ -77,7 +77,7 @@ nlohmann::ordered_json to_json(const train::StepBench& bench, bool floor,
     out["simulated_s"] = comparison->predicted.time.step_s();
     out["simulated_gb"] = comparison->predicted.bytes / 1e9;
   }
-  if (!bench.remarks.empty()) out["remarks"] = bench.remarks;
+  for (const std::string& remark : bench.remarks) out["remarks"].push_back({{"remark", remark}});
   if (bench.peak_flops_per_s) out["peak_flops_per_s"] = *bench.peak_flops_per_s;
   if (!floor) return out;
   out["peak_flops_per_s"] = bench.floor.best_flops;

@@ -28,7 +28,7 @@ nlohmann::ordered_json to_json(const KernelBench& bench) {
   nlohmann::ordered_json out;
   out["copy_bytes_per_s"] = bench.copy_bytes_per_s;
   out["finite"] = bench.finite;
-  if (!bench.remarks.empty()) out["remarks"] = bench.remarks;
+  for (const std::string& remark : bench.remarks) out["remarks"].push_back({{"remark", remark}});
   for (const KernelClass kind : {KernelClass::memory, KernelClass::product}) {
     const KernelTime* const worst = bench.worst(kind);
     const std::string name = "worst_" + std::string(name_of(kind));

@@ -31,7 +31,7 @@ refused() {
 }
 
 programs=("$@")
-# The recipes; their bytes are what docs/gpu.md says.
+# The recipes.
 told='with gaps, placed .* bytes)'
 same train --dry-run --config configs/gemma_2b_h200.textproto
 same train --dry-run --config configs/gemma_7b_h200x8.textproto

@@ -64,7 +64,7 @@ void CudaDevice::start() {
     }
   }
   staging_ = std::make_unique<cuda::PinnedRing>(calls_, options_.staging_bytes);
-  libraries_ = std::make_unique<cuda::Libraries>(options_.gpu, options_.fused_attention);
+  libraries_ = std::make_unique<cuda::Libraries>(options_.gpu, options_.attention.fused);
   timeline_ = std::make_unique<cuda::Timeline>(calls_);
   align();
 }
@@ -172,7 +172,9 @@ std::optional<double> CudaDevice::peak_flops_per_s(DType type) const {
 }
 
 std::vector<std::string> CudaDevice::remarks() const {
-  return libraries_->attention == nullptr ? std::vector<std::string>() : libraries_->attention->remarks();
+  if (libraries_->attention != nullptr) return libraries_->attention->remarks();
+  if (options_.attention.text.empty()) return {};
+  return {"attention goes by " + options_.attention.text};
 }
 
 ProductWays* CudaDevice::product_ways() {

@@ -17,6 +17,7 @@
 #include "core/device/arena.h"
 #include "core/device/cuda/calls.h"
 #include "core/device/cuda/pinned.h"
+#include "core/device/cuda/sdpa.h"
 #include "core/device/cuda/timeline.h"
 #include "core/device/device.h"
 
@@ -31,7 +32,7 @@ class CudaDevice final : public Device {
     int gpu = 0;                                // as CUDA counts those that it sees
     int64_t bytes = 0;                          // of memory; 0: what is free, but for what libraries take
     int64_t staging_bytes = int64_t{64} << 20;  // pinned, for what crosses to and from the host
-    bool fused_attention = false;               // cuDNN is started for it (sdpa.h)
+    cuda::AttentionLibrary attention;           // cuDNN is started where that is it
   };
   // UserError where there is no such GPU, it or its driver is too old (gpus.h), or a library is missing
   // (libraries.h); SystemError where it has not as much memory, or a library does not start.

@@ -1,8 +1,8 @@
 #include "core/device/cuda/cudnn_graph.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "core/base/error.h"
 #include "core/base/text.h"
 
 namespace toroid::cuda {
@@ -14,9 +14,12 @@ void check(cudnnStatus_t code, std::string_view call) {
   std::array<char, kLongest> why{};
   cudnnGetLastErrorString(why.data(), kLongest);
   why.back() = '\0';
-  throw SystemError("cuDNN " + cudnn_version() + " refuses " + std::string(call) + ": " +
-                    cudnnGetErrorString(code) +
-                    (why.front() == '\0' ? "" : ", " + printable(why.data(), kLongest)));
+  const std::string text = "cuDNN " + text_of_cudnn(cudnnGetVersion()) + " refuses " + std::string(call) +
+                           ": " + cudnnGetErrorString(code) +
+                           (why.front() == '\0' ? "" : ", " + printable(why.data(), kLongest));
+  // What it was told, or what it has: codes of the groups BAD_PARAM and NOT_SUPPORTED.
+  if (code >= CUDNN_STATUS_BAD_PARAM && code < CUDNN_STATUS_INTERNAL_ERROR) throw CudnnDeclined(text);
+  throw SystemError(text);
 }
 
 constexpr int64_t kAligned = 16;  // of what has no address
@@ -35,12 +38,10 @@ CudnnDescriptor pointwise_mode(cudnnPointwiseMode_t mode, cudnnDataType_t precis
 
 }  // namespace
 
-std::string cudnn_version() {
-  const size_t version = cudnnGetVersion();
+std::string text_of_cudnn(size_t version) {
   constexpr size_t kMajor = 10000, kMinor = 100;
-  return version == 0 ? ""
-                      : std::to_string(version / kMajor) + "." + std::to_string(version % kMajor / kMinor) +
-                            "." + std::to_string(version % kMinor);
+  return std::to_string(version / kMajor) + "." + std::to_string(version % kMajor / kMinor) + "." +
+         std::to_string(version % kMinor);
 }
 
 CudnnDescriptor::CudnnDescriptor(cudnnBackendDescriptorType_t type) {
@@ -225,8 +226,10 @@ CudnnPlan::CudnnPlan(CudnnGraph graph, const CudnnTarget& target)
   check(cudnnBackendGetAttribute(engine.get(), CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                  static_cast<int64_t>(notes.size()), &count, notes.data()),
         "the engine's notes");
-  for (int64_t i = 0; i < count; ++i)
-    may_vary_ = may_vary_ || notes[static_cast<size_t>(i)] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+  const auto known = std::min(notes.size(), static_cast<size_t>(std::max<int64_t>(count, 0)));
+  may_vary_ =
+      std::find(notes.begin(), notes.begin() + static_cast<ptrdiff_t>(known),
+                CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) != notes.begin() + static_cast<ptrdiff_t>(known);
 
   plan_.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, choice);
   if (target.handle != nullptr)

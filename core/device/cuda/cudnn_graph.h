@@ -1,5 +1,5 @@
 // A graph of operations that cuDNN makes one kernel of, told by its backend interface (NVIDIA, "cuDNN Backend
-// API"). All arrays have four dimensions. SystemError, which names call and reason, where cuDNN refuses.
+// API"). All arrays have four dimensions. SystemError, which names call and reason, where cuDNN fails.
 #pragma once
 
 #include <cudnn.h>
@@ -12,10 +12,18 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/error.h"
+
 namespace toroid::cuda {
 
-// "9.19.0"; empty where the library is not found.
-std::string cudnn_version();
+// It has no kernel for what it was told, and never has: nothing of it depends on the moment.
+class CudnnDeclined : public SystemError {
+ public:
+  using SystemError::SystemError;
+};
+
+// "9.19.0" of 91900.
+std::string text_of_cudnn(size_t version);
 
 // What cuDNN knows something by: told attribute after attribute, then finished.
 class CudnnDescriptor {

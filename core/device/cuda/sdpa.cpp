@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <span>
@@ -35,7 +36,6 @@ SdpaShape shape_of(const Call& call) {
   out.N = spec.heads;
   out.K = spec.kv_heads;
   out.H = spec.head_dim;
-  out.with_lse = out.backward || static_cast<bool>(call[5]);
   out.lse_stride = out.backward ? out.T : call[first].rows();
   const std::vector<size_t> rows =
       out.backward ? std::vector<size_t>{1, 2, 3, 4, 0, 7, 8, 9} : std::vector<size_t>{0, 1, 2, 4};
@@ -55,13 +55,16 @@ void* rows_of(const Tensor& t, int64_t b, int64_t T) {
 }  // namespace
 
 AttentionLibrary attention_library() {
-  const std::string own = "Toroid's own kernels: ", version = cudnn_version();
+  const std::string own = "Toroid's own kernels: ";
   if (gpu_count() == 0) return {true, "cuDNN, as on an H100 or H200"};
-  if (const std::string capability = gpu_info(0).capability; capability != kTried)
+  if (const std::string capability = gpu_info(0).capability; capability != kTried) {
     return {false,
             own + "the GPU has compute capability " + capability + ", and cuDNN's were tried on " + kTried};
-  if (version.empty()) return {false, own + "libcudnn.so.9 is not found"};
-  if (cudnnGetVersion() < kLeastVersion)
+  }
+  const size_t number = cudnnGetVersion();
+  const std::string version = text_of_cudnn(number);
+  if (number == 0) return {false, own + "libcudnn.so.9 is not found"};
+  if (number < kLeastVersion)
     return {false, own + "cuDNN " + version + " is here, and 9.19 or newer is wanted"};
   return {true, "cuDNN " + version};
 }
@@ -87,8 +90,7 @@ struct Sdpa::Plans {
         plan.declined = "cuDNN's wants " + human_bytes(wanted) + " of memory, and " + human_bytes(workspace) +
                         " are foreseen";
       }
-    } catch (const SystemError& error) {
-      // What it has no kernel for, it refuses before anything is issued.
+    } catch (const CudnnDeclined& error) {
       plan.declined = error.what();
     }
     if (!plan.declined.empty()) plan.kernel.reset();
@@ -111,9 +113,12 @@ std::vector<std::string> Sdpa::remarks() const {
   std::vector<std::string> out;
   for (const auto& [shape, plan] : plans_->of) {
     if (plan.kernel) continue;
-    out.push_back((shape.backward ? "the gradient of attention of " : "attention of ") +
-                  std::to_string(shape.T) + " tokens with " + std::to_string(shape.N) + " heads of " +
-                  std::to_string(shape.H) + " goes by Toroid's own kernel: " + plan.declined);
+    std::string text = shape.backward ? "the gradient of attention of " : "attention of ";
+    text += std::to_string(shape.T) + " tokens with " + std::to_string(shape.N) + " heads of " +
+            std::to_string(shape.H);
+    if (shape.window > 0) text += " and a window of " + std::to_string(shape.window);
+    text += " goes by Toroid's own kernel: " + plan.declined;
+    if (std::find(out.begin(), out.end(), text) == out.end()) out.push_back(text);
   }
   return out;
 }
@@ -150,10 +155,11 @@ bool Sdpa::run(const Call& call, const LaunchContext& context) {
                   {is.lse, lse},   {is.sums, context.workspace + memory.sums}};
       if (shape.documents) bindings.push_back({is.starts, rows_of(call[6], b, shape.T)});
     } else {
-      bindings = {{is.q, of(0)}, {is.k, of(1)}, {is.v, of(2)}, {is.o, of(4)}};
-      if (shape.with_lse) {
-        bindings.push_back({is.lse, call[5].data() + b * shape.T * bytes_of(DType::f32)});
-      }
+      bindings = {{is.q, of(0)},
+                  {is.k, of(1)},
+                  {is.v, of(2)},
+                  {is.o, of(4)},
+                  {is.lse, call[5].data() + b * shape.T * bytes_of(DType::f32)}};
       if (shape.documents) bindings.push_back({is.starts, rows_of(call[3], b, shape.T)});
     }
     plan.kernel->run(plans_->handle.get(), bindings, context.workspace);

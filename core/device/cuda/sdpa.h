@@ -13,9 +13,9 @@ namespace toroid::cuda {
 // 9.19 or newer: what was tried, and what programs that see no GPU take for granted.
 struct AttentionLibrary {
   bool fused = false;
-  std::string text;  // "cuDNN 9.19.0", or "Toroid's own kernels: libcudnn.so.9 is not found"
+  std::string text = {};  // "cuDNN 9.19.0", or "Toroid's own kernels: libcudnn.so.9 is not found"
 };
-// By the first of the GPUs that are here.
+// By the first of the GPUs that are here, which a host has of one kind.
 AttentionLibrary attention_library();
 
 class Sdpa {

@@ -33,12 +33,11 @@ class Builder {
     graph().pointwise(CUDNN_POINTWISE_SUB, off, s, &most);
     graph().pointwise(CUDNN_POINTWISE_EXP, e, off);
     graph().reduce(CUDNN_REDUCE_TENSOR_ADD, sum, e);
-    if (shape_.with_lse) {
-      out_.lse = lse();
-      const Value log = row();
-      graph().pointwise(CUDNN_POINTWISE_LOG, log, sum);
-      graph().pointwise(CUDNN_POINTWISE_ADD, out_.lse, most, &log);
-    }
+    // Without it cuDNN 9.19 has no kernel.
+    out_.lse = lse();
+    const Value log = row();
+    graph().pointwise(CUDNN_POINTWISE_LOG, log, sum);
+    graph().pointwise(CUDNN_POINTWISE_ADD, out_.lse, most, &log);
     graph().pointwise(CUDNN_POINTWISE_DIV, p, e, &sum);
     out_.o = heads(shape_.N, kO);
     graph().multiply(p, out_.v, out_.o);

@@ -15,7 +15,7 @@ namespace toroid::cuda {
 
 // What decides the kernel.
 struct SdpaShape {
-  bool backward = false, with_lse = true;  // with_lse: forward writes it
+  bool backward = false;
   int64_t T = 0, N = 0, K = 0, H = 0;
   int64_t lse_stride = 0;  // from head to head
   // Rows of q, k, v, o; backward also of d_o, dq, dk, dv.
@@ -29,7 +29,7 @@ struct SdpaShape {
 // Memory of a graph, in the order in which values are bound to it. sums: f32[N, T], scratch of backward.
 struct SdpaGraph {
   CudnnGraph graph;
-  CudnnGraph::Value q, k, v, o, lse, starts;  // lse and starts where the shape has them
+  CudnnGraph::Value q, k, v, o, lse, starts;  // starts where the shape has documents
   CudnnGraph::Value d_o, dq, dk, dv, sums;    // of backward
 };
 SdpaGraph sdpa_graph(const SdpaShape& shape);

@@ -35,7 +35,8 @@ bool sdpa_takes(const Call& call) {
   const size_t first = is_gradient(call) ? 1 : 0;  // q, then k
   return !call.tiles.deterministic && call[first].rows() > 0 &&
          call[first].rows() == call[first + 1].rows() && spec.head_dim % kStep == 0 &&
-         spec.head_dim <= kWidest && spec.heads % spec.kv_heads == 0 &&
+         spec.head_dim <= kWidest && spec.heads % spec.kv_heads == 0 && static_cast<bool>(call[5]) &&
+         sdpa_workspace(call).bytes <= kMostSdpaBytes &&
          std::all_of(heads.begin(), heads.end(),
                      [&](size_t i) { return call[i].type == DType::bf16 && heads_are_aligned(call[i]); });
 }

@@ -7,9 +7,13 @@
 namespace toroid::cuda {
 
 // Of a call of attention or attention_grad: bf16 in the fast mode, as many queries as keys, heads of 8, 16,
-// ... 256 elements whose rows begin at multiples of 16 bytes, and gradients in bf16. Checked with cuDNN 9.19,
-// which has kernels for all of these whose bits are the same on every run.
+// ... 256 elements whose rows begin at multiples of 16 bytes, with lse wanted, and gradients in bf16 that
+// take no more than kMostSdpaBytes. Checked with cuDNN 9.19, which has kernels for all of these whose bits
+// are the same on every run.
 bool sdpa_takes(const Call& call);
+
+// Of a gradient's memory, which grows with the square of the sequence: 2B with 16,384 tokens takes 4.4 GB.
+inline constexpr int64_t kMostSdpaBytes = int64_t{5} << 30;
 
 // Where scratch memory begins, of a call that it takes: one sequence is computed at a time.
 struct SdpaWorkspace {

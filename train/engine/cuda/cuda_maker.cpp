@@ -20,7 +20,7 @@ DeviceMaker cuda_maker(int64_t gpu_bytes) {
     CudaDevice::Options options;
     options.gpu = world == nullptr ? 0 : choose_gpu(*world);
     options.bytes = gpu_bytes;
-    options.fused_attention = cuda::attention_library().fused;
+    options.attention = cuda::attention_library();
     auto device = std::make_unique<CudaDevice>(std::move(kernels), options);
     if (world != nullptr && world->size() > 1) world->carry_out_by(make_device_groups(*world, *device));
     return device;

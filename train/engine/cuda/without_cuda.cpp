@@ -22,8 +22,7 @@ DeviceMaker cuda_maker(int64_t) {
   out.make = [](const std::shared_ptr<const DeviceKernels>&, World*) -> std::unique_ptr<Device> {
     throw UserError(
         "device is CUDA, and this build has no CUDA; install its toolkit and build again (docs/gpu.md), or "
-        "set "
-        "device to CPU");
+        "set device to CPU");
   };
   out.recorded_groups = make_recorded_nccl_groups;
   return out;

@@ -28,10 +28,10 @@ inline DeviceSource attention_source(std::string name, int64_t bytes) {
             CudaDevice::Options options;
             options.bytes = bytes;
             options.staging_bytes = int64_t{1} << 20;
-            options.fused_attention = cuda::attention_library().fused;
+            options.attention = cuda::attention_library();
             auto kernels = std::make_shared<DeviceKernels>();
             kernels->traits = make_cuda_kernels()->traits;
-            cuda::add_attention_kernels(*kernels, options.fused_attention);
+            cuda::add_attention_kernels(*kernels, options.attention.fused);
             return std::make_unique<CudaDevice>(kernels, options);
           }};
 }

@@ -28,7 +28,7 @@ std::unique_ptr<Device> make_gpu(bool fused) {
   CudaDevice::Options options;
   options.bytes = int64_t{64} << 20;
   options.staging_bytes = int64_t{1} << 20;
-  options.fused_attention = fused;
+  options.attention = {fused};
   return std::make_unique<CudaDevice>(make_cuda_kernels(fused), options);
 }
 
@@ -192,6 +192,43 @@ TEST_F(CudnnAttention, starts_need_not_be_read_where_all_documents_are_seen) {
   EXPECT_EQ(op::load(call[4]), with);
 }
 
+// As a dry run, which holds no numbers, asks it.
+TEST(SdpaRule, leaves_long_gradients_and_calls_without_lse_to_toroids_own) {
+  Block block;
+  const auto matrix = [&](DType type, int64_t rows, int64_t columns) {
+    Tensor t;
+    t.block = &block;
+    t.type = type;
+    t.shape = {rows, columns};
+    t.row_stride = columns;
+    return t;
+  };
+  const auto calls = [&](int64_t T, bool with_lse) {
+    const op::AttentionSpec spec{1, 8, 1, 256, 0.0625};
+    const Tensor q = matrix(bf16, T, 8 * 256), k = matrix(bf16, T, 256), lse = matrix(f32, 8, T),
+                 starts = matrix(DType::i32, T, 1).reshape({T});
+    return Calls{op::attention(q, k, k, starts, q, with_lse ? lse : Tensor{}, spec),
+                 op::attention_grad(q, q, k, k, q, lse, starts, q, k, k, spec)};
+  };
+  EXPECT_TRUE(cuda::sdpa_takes(calls(16384, true).forward));
+  EXPECT_TRUE(cuda::sdpa_takes(calls(16384, true).backward));
+  EXPECT_TRUE(cuda::sdpa_takes(calls(32768, true).forward)) << "which stores no scores";
+  EXPECT_FALSE(cuda::sdpa_takes(calls(32768, true).backward)) << "17 GB";
+  EXPECT_FALSE(cuda::sdpa_takes(calls(1024, false).forward));
+}
+
+// A failure of the moment is none of the shape.
+TEST_F(CudnnAttention, fails_where_cudnn_does_and_asks_again) {
+  Devices devices([](int) { return make_gpu(true); });
+  Workbench bench(devices);
+  const Calls calls = calls_of(bench, kCases[0]);
+  (void)devices.with(1);
+  scope_->fail("cudnnBackendFinalize", 1, CUDNN_STATUS_INTERNAL_ERROR);
+  EXPECT_THROW(bench.run(calls.forward), SystemError);
+  bench.run(calls.forward);
+  EXPECT_TRUE(devices.with(1).remarks().empty());
+}
+
 TEST_F(CudnnAttention, does_not_start_without_a_word) {
   scope_->fail("cudnnCreate", 1, CUDNN_STATUS_INTERNAL_ERROR);
   try {
@@ -203,6 +240,15 @@ TEST_F(CudnnAttention, does_not_start_without_a_word) {
   }
 }
 
+TEST_F(CudnnAttention, is_remarked_on_where_it_is_toroids_own) {
+  CudaDevice::Options options;
+  options.bytes = int64_t{8} << 20;
+  options.attention = {false, "Toroid's own kernels: libcudnn.so.9 is not found"};
+  const CudaDevice device(make_cuda_kernels(false), options);
+  EXPECT_EQ(device.remarks(),
+            std::vector<std::string>{"attention goes by Toroid's own kernels: libcudnn.so.9 is not found"});
+}
+
 TEST_F(CudnnAttention, is_chosen_by_the_kind_of_gpu) {
   const auto on = [&](const stand_in::Machine& machine) {
     scope_.reset();
@@ -210,6 +256,17 @@ TEST_F(CudnnAttention, is_chosen_by_the_kind_of_gpu) {
     return cuda::attention_library();
   };
   EXPECT_TRUE(on({.capability = 90}).fused);
+  const auto with_version = [&](int version) {
+    scope_.reset();
+    scope_.emplace();
+    scope_->fail("cudnnGetVersion", 1, version);
+    return cuda::attention_library();
+  };
+  EXPECT_EQ(with_version(-1).text, "Toroid's own kernels: libcudnn.so.9 is not found");
+  EXPECT_FALSE(with_version(-1).fused);
+  EXPECT_EQ(with_version(91800).text,
+            "Toroid's own kernels: cuDNN 9.18.0 is here, and 9.19 or newer is wanted");
+  EXPECT_FALSE(with_version(91800).fused);
   EXPECT_EQ(on({.capability = 90}).text, "cuDNN 9.19.0");
   EXPECT_FALSE(on({.capability = 80}).fused);
   EXPECT_NE(on({.capability = 100}).text.find("compute capability 10.0"), std::string::npos);

@@ -280,6 +280,14 @@ bool CudnnProgram::is_sound() const {
   return !operations.empty();
 }
 
+bool CudnnProgram::has_kernel() const {
+  const auto any = [&](Kind kind, int mode) {
+    return std::any_of(operations.begin(), operations.end(),
+                       [&](const CudnnOperation& one) { return one.kind == kind && one.mode == mode; });
+  };
+  return !any(Kind::reduce, CUDNN_REDUCE_TENSOR_MAX) || any(Kind::pointwise, CUDNN_POINTWISE_LOG);
+}
+
 int64_t CudnnProgram::workspace_bytes() const {
   constexpr int64_t kUnit = 256, kQueries = 64, kKeys = 128, kBf16 = 2;
   const auto whole = [](int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; };

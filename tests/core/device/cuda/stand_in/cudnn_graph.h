@@ -40,6 +40,8 @@ struct CudnnProgram {
   // Whether shapes and types fit each other, every operand was made before it is read, and memory is written
   // once.
   bool is_sound() const;
+  // Whether cuDNN 9.19 has a kernel for it: where rows have a largest, their log-sum-exp is wanted.
+  bool has_kernel() const;
   // What cuDNN 9.19 wants on an H200 where a matrix of pairs is read after it was turned, and where several
   // heads are summed into one (../cudnn_plans_test.cpp).
   int64_t workspace_bytes() const;
