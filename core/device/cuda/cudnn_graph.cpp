@@ -57,7 +57,7 @@ void CudnnDescriptor::set(cudnnBackendAttributeName_t name, cudnnBackendAttribut
 }
 
 void CudnnDescriptor::set(cudnnBackendAttributeName_t name, const CudnnDescriptor& other) {
-  const cudnnBackendDescriptor_t one = other.get();
+  cudnnBackendDescriptor_t one = other.get();
   set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one);
 }
 

@@ -13,7 +13,7 @@ constexpr auto kBf16 = CUDNN_DATA_BFLOAT16;
 constexpr int64_t kQueryAxis = 2, kKeyAxis = 3;
 constexpr int64_t kNumber = 4;  // bytes: sequences of lse and starts begin behind each other
 
-enum Row : size_t { kQ, kK, kV, kO, kDO, kDQ, kDK, kDV };
+enum Row : size_t { of_q, of_k, of_v, of_o, of_d_o, of_dq, of_dk, of_dv };
 
 class Builder {
  public:
@@ -21,8 +21,8 @@ class Builder {
 
   SdpaGraph forward() {
     bind_inputs();
-    out_.k = turned(shape_.K, kK);
-    out_.v = heads(shape_.K, kV);
+    out_.k = turned(shape_.K, of_k);
+    out_.v = heads(shape_.K, of_v);
     Value s = scores();
     if (shape_.documents) s = mask_documents(s);
     s = mask_band(s);
@@ -39,7 +39,7 @@ class Builder {
     graph().pointwise(CUDNN_POINTWISE_LOG, log, sum);
     graph().pointwise(CUDNN_POINTWISE_ADD, out_.lse, most, &log);
     graph().pointwise(CUDNN_POINTWISE_DIV, p, e, &sum);
-    out_.o = heads(shape_.N, kO);
+    out_.o = heads(shape_.N, of_o);
     graph().multiply(p, out_.v, out_.o);
     return std::move(out_);
   }
@@ -48,10 +48,10 @@ class Builder {
   // workspace of its size and gives every sum one order.
   SdpaGraph backward() {
     bind_inputs();
-    out_.k = turned(shape_.K, kK);
-    out_.v = turned(shape_.K, kV);
-    out_.o = heads(shape_.N, kO);
-    out_.d_o = heads(shape_.N, kDO);
+    out_.k = turned(shape_.K, of_k);
+    out_.v = turned(shape_.K, of_v);
+    out_.o = heads(shape_.N, of_o);
+    out_.d_o = heads(shape_.N, of_d_o);
     out_.lse = lse();
 
     // rowsum(dO O).
@@ -70,7 +70,7 @@ class Builder {
     const Value off = pairs(kF32), p = pairs(kF32);
     graph().pointwise(CUDNN_POINTWISE_SUB, off, s, &out_.lse);
     graph().pointwise(CUDNN_POINTWISE_EXP, p, mask_band(off));
-    out_.dv = of_keys(p, out_.d_o, kDV);
+    out_.dv = of_keys(p, out_.d_o, of_dv);
 
     // dS = P (dO V^T - sums), by the scale and the soft-cap; dK = dS^T Q and dQ = dS K.
     const Value dp = pairs(kF32), less = pairs(kF32);
@@ -85,11 +85,11 @@ class Builder {
     }
     const Value scaled = pairs(kF32), scale = graph().scalar(static_cast<float>(shape_.scale));
     graph().pointwise(CUDNN_POINTWISE_MUL, scaled, ds, &scale);
-    out_.dk = of_keys(scaled, out_.q, kDK);
+    out_.dk = of_keys(scaled, out_.q, of_dk);
     const Value k = graph().temporary(kBf16, {1, shape_.K, shape_.T, shape_.H},
-                                      {shape_.T * shape_.strides[kK], shape_.H, shape_.strides[kK], 1});
+                                      {shape_.T * shape_.strides[of_k], shape_.H, shape_.strides[of_k], 1});
     graph().reshape(k, out_.k);
-    out_.dq = heads(shape_.N, kDQ);
+    out_.dq = heads(shape_.N, of_dq);
     graph().multiply(scaled, k, out_.dq);
     return std::move(out_);
   }
@@ -112,7 +112,7 @@ class Builder {
                          {shape_.N * shape_.lse_stride, shape_.lse_stride, 1, 1}, kNumber);
   }
   void bind_inputs() {
-    out_.q = heads(shape_.N, kQ);
+    out_.q = heads(shape_.N, of_q);
     if (!shape_.documents) return;
     out_.starts = graph().array(CUDNN_DATA_INT32, {1, 1, shape_.T, 1}, {shape_.T, shape_.T, 1, 1}, kNumber);
   }

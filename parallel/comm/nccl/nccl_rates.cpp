@@ -78,6 +78,7 @@ class Measurement {
 
   NcclRates run() {
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<size_t>(gpus_));
     for (int gpu = 0; gpu < gpus_; ++gpu) {
       threads.emplace_back([this, gpu] {
         try {
