@@ -9,8 +9,6 @@
 #include <string>
 #include <string_view>
 
-#include "parallel/comm/side_channel/descriptor.h"
-
 namespace toroid::launch {
 namespace {
 
@@ -28,9 +26,14 @@ void add(uint64_t& mark, const Path& path) {
   mark = mix(mark, static_cast<uint64_t>(status.st_mtim.tv_nsec));
 }
 
-uint64_t file_of(const Path& path) {
+Descriptor metrics_of(const Path& run) {
+  return Descriptor(::open((run / "metrics.jsonl").c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+}
+
+// None has none.
+uint64_t number_of(const Descriptor& file) {
   struct stat status {};
-  return ::stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
+  return file && ::fstat(file.get(), &status) == 0 ? status.st_ino : 0;
 }
 
 // Of the metrics and of the checkpoints, those that are being written included.
@@ -54,7 +57,7 @@ uint64_t mark_of(const Path& run) {
 }  // namespace
 
 std::optional<int64_t> last_step(const Path& run) {
-  const Descriptor file(::open((run / "metrics.jsonl").c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const Descriptor file = metrics_of(run);
   const off_t bytes = file.get() < 0 ? 0 : ::lseek(file.get(), 0, SEEK_END);
   if (bytes <= 0) return std::nullopt;
   constexpr off_t kTail = 1 << 16;
@@ -79,7 +82,7 @@ void Heartbeat::begin() {
   said_ = 0;
   mark_ = mark_of(run_);
   step_.reset();
-  rows_before_ = file_of(run_ / "metrics.jsonl");
+  rows_before_ = metrics_of(run_);
 }
 
 void Heartbeat::look(int64_t said, int64_t resumed) {
@@ -87,7 +90,7 @@ void Heartbeat::look(int64_t said, int64_t resumed) {
   if (mark == mark_ && said == said_) return;
   const std::optional<int64_t> last = last_step(run_);
   // Rows of an earlier start are no steps of this one.
-  const bool is_new = file_of(run_ / "metrics.jsonl") != rows_before_;
+  const bool is_new = number_of(metrics_of(run_)) != number_of(rows_before_);
   if (is_new && last && *last > std::max(resumed, step_.value_or(0))) {
     if (step_) longest_ = std::max(longest_, since_.elapsed());
     step_ = last;

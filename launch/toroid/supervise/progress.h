@@ -6,6 +6,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/io/file.h"
+#include "parallel/comm/side_channel/descriptor.h"
 
 namespace toroid::launch {
 
@@ -38,7 +39,9 @@ class Heartbeat {
   int64_t said_ = 0;
   uint64_t mark_ = 0;  // of what the directory showed last
   std::optional<int64_t> step_;
-  uint64_t rows_before_ = 0;  // the file of metrics that an earlier start left; each has one of its own
+  // The file of metrics that an earlier start left; each has one of its own. It is held open, so that no
+  // other takes its number while this start lasts.
+  Descriptor rows_before_;
 };
 
 }  // namespace toroid::launch

@@ -229,6 +229,7 @@ void Supervisor::note_end(int code) {
   note_recovery();
   if (!recovered_) {
     incidents_.latest()->resumed = voice_.resumed();
+    incidents_.write();
     recovered_ = true;
   }
   if (starts_ == 1 || voice_.resumed()) policy_.resumes(voice_.resumed().value_or(0));

@@ -227,6 +227,22 @@ TEST(Heartbeat, steps_are_those_of_this_start) {
   EXPECT_EQ(heart.limit(), Seconds(5));
 }
 
+// A start that goes back makes the file twice, and the second may be given the number that the first one had.
+TEST(Heartbeat, a_file_that_is_made_again_is_a_new_one) {
+  const TemporaryDirectory directory;
+  const Path metrics = directory.path() / "metrics.jsonl";
+  const auto row = [](int step) { return "{\"step\":" + std::to_string(step) + ",\"loss\":1}\n"; };
+  write(metrics, row(1) + row(2));
+  Heartbeat heart(directory.path(), Seconds(5), Seconds(60));
+  for (int step = 3; step < 20; ++step) {
+    heart.begin();
+    fs::remove(metrics);
+    write(metrics, row(step));
+    heart.look(10 * step, step - 1);
+    EXPECT_EQ(heart.step(), step);
+  }
+}
+
 TEST(Heartbeat, silence_is_counted_from_the_last_sign) {
   const TemporaryDirectory directory;
   Heartbeat heart(directory.path(), Seconds(5), Seconds(60));
