@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kLeastVersion = 91900;
 const char* const kTried = "9.0";
 
-struct Plan {
+struct SdpaPlan {
   SdpaGraph values;  // its graph has gone to the kernel
   std::optional<CudnnPlan> kernel;
   std::string declined;  // why there is none
@@ -74,12 +74,12 @@ struct Sdpa::Plans {
     void operator()(cudnnContext* one) const { (void)cudnnDestroy(one); }
   };
   std::unique_ptr<cudnnContext, Destroy> handle;
-  std::map<SdpaShape, Plan> of;
+  std::map<SdpaShape, SdpaPlan> of;
 
-  const Plan& find(const SdpaShape& shape, int64_t workspace) {
+  const SdpaPlan& find(const SdpaShape& shape, int64_t workspace) {
     const auto found = of.find(shape);
     if (found != of.end()) return found->second;
-    Plan plan;
+    SdpaPlan plan;
     try {
       plan.values = sdpa_graph(shape);
       plan.kernel.emplace(std::move(plan.values.graph), CudnnTarget{.handle = handle.get()});
@@ -126,7 +126,7 @@ std::vector<std::string> Sdpa::remarks() const {
 bool Sdpa::run(const Call& call, const LaunchContext& context) {
   const SdpaShape shape = shape_of(call);
   const SdpaWorkspace memory = sdpa_workspace(call);
-  const Plan& plan = plans_->find(shape, memory.kernel);
+  const SdpaPlan& plan = plans_->find(shape, memory.kernel);
   if (!plan.kernel) return false;
   auto* const stream = static_cast<cudaStream_t>(context.stream);
   if (const cudnnStatus_t code = cudnnSetStream(plans_->handle.get(), stream); code != CUDNN_STATUS_SUCCESS)

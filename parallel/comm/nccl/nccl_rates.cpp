@@ -23,7 +23,7 @@ namespace toroid {
 namespace {
 
 constexpr int kRounds = 5, kCallsOfRound = 4;
-constexpr std::chrono::microseconds kBetweenLooks(100);
+constexpr std::chrono::microseconds kBetweenQuestions(100);
 
 void check_cuda(cudaError_t code, std::string_view call) {
   if (code == cudaSuccess) return;
@@ -118,7 +118,7 @@ class Measurement {
                         " GPUs did not come back within " + std::to_string(std::lround(deadline_.count())) +
                         " s; NCCL_DEBUG=INFO may say why");
       }
-      std::this_thread::sleep_for(kBetweenLooks);
+      std::this_thread::sleep_for(kBetweenQuestions);
     }
   }
 
