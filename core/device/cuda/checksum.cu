@@ -3,6 +3,7 @@
 
 #include "core/device/cuda/launch.h"
 #include "core/device/cuda/vector_kernels.h"
+#include "core/device/cuda/vectors.h"
 #include "core/op/checksum.h"
 
 namespace toroid::cuda {
@@ -24,20 +25,31 @@ TOROID_DEVICE uint64_t word_of(const uint16_t* x, int64_t left, int i) {
   const uint64_t high = 2 * int64_t{i} + 1 < left ? x[2 * i + 1] : 0;
   return x[2 * i] | high << 16;
 }
-template <class Element>
+// kWide: 16 bytes at a time, but for what is left of the last block.
+template <class Element, bool kWide>
 struct ChecksumBlock {
   template <class Team>
   TOROID_DEVICE void operator()(Team& team, const ChecksumArgs<Element>& a) const {
-    constexpr int kInAWord = 4 / sizeof(Element);
+    constexpr int kInAWord = 4 / sizeof(Element), kAtOnce = kVector<Element>, kWords = kAtOnce / kInAWord;
     const int64_t first = team.index() * op::kChecksumBlock, left = a.n - first;
     const int count =
         left < op::kChecksumBlock ? static_cast<int>(left) : static_cast<int>(op::kChecksumBlock);
     Own<Team, uint64_t> own, own_weighted;
-    sweep<1>(team, (count + kInAWord - 1) / kInAWord, [&](const auto& at) {
-      const uint64_t word = word_of(a.x + first, left, at.i);
+    const auto add = [&](const auto& at, uint64_t word, int number) {
       own[at] += word;
-      own_weighted[at] += static_cast<uint64_t>(at.i + 1) * word;
-    });
+      own_weighted[at] += static_cast<uint64_t>(number + 1) * word;
+    };
+    const int vectors = kWide ? count / kAtOnce : 0;
+    if constexpr (kWide) {
+      sweep<1>(team, vectors, [&](const auto& at) {
+        const auto words = load_raw<kAtOnce>(a.x + first + at.i * kAtOnce);
+        TOROID_UNROLL
+        for (int j = 0; j < kWords; ++j) add(at, words.w[j], at.i * kWords + j);
+      });
+    }
+    const int before = vectors * kWords;
+    sweep<1>(team, (count + kInAWord - 1) / kInAWord - before,
+             [&](const auto& at) { add(at, word_of(a.x + first, left, before + at.i), before + at.i); });
     const uint64_t total = meet_in_sum<Team, uint64_t>(team, own);
     const uint64_t weighted = meet_in_sum<Team, uint64_t>(team, own_weighted);
     once(team, [&](const auto&) {
@@ -76,17 +88,23 @@ struct Compare {
   }
 };
 
+template <class Element>
+void checksum_of(const LaunchContext& context, const Tensor& of, uint64_t* sums) {
+  const ChecksumArgs<Element> args{reinterpret_cast<const Element*>(of.data()), of.elements(), sums};
+  const int64_t blocks = op::checksum_blocks(args.n);
+  aligned({args.x})
+      ? launch<ChecksumBlock<Element, true>, kThreadsOfBlock>(stream_of(context), blocks, args)
+      : launch<ChecksumBlock<Element, false>, kThreadsOfBlock>(stream_of(context), blocks, args);
+}
+
 void checksum(const Call& call, const LaunchContext& context) {
-  const int64_t n = call[0].elements(), blocks = op::checksum_blocks(n);
+  const int64_t blocks = op::checksum_blocks(call[0].elements());
   auto* sums = call.operands.back().tensor.as<uint64_t>();
   for (size_t array = 0; array + 1 < call.operands.size(); ++array, sums += 2 * blocks) {
-    const auto* const x = call[array].data();
     if (bytes_of(call[array].type) == 4) {
-      launch<ChecksumBlock<uint32_t>, kThreadsOfBlock>(
-          stream_of(context), blocks, ChecksumArgs<uint32_t>{reinterpret_cast<const uint32_t*>(x), n, sums});
+      checksum_of<uint32_t>(context, call[array], sums);
     } else {
-      launch<ChecksumBlock<uint16_t>, kThreadsOfBlock>(
-          stream_of(context), blocks, ChecksumArgs<uint16_t>{reinterpret_cast<const uint16_t*>(x), n, sums});
+      checksum_of<uint16_t>(context, call[array], sums);
     }
   }
 }
