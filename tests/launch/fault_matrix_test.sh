@@ -100,7 +100,8 @@ row_mix() {
   # Who, what and how much was lost: never more than an interval, but for the checkpoint that was damaged.
   incident "$run" '"code":76,.*"rank":1,.*is gone.*"step":[0-9]*,"resumed":0,'
   incident "$run" '"code":76,.*"rank":0,.*is gone.*"resumed":20,'
-  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: .*not arrived: rank 1 .*stopped by a signal'
+  # Stopped before it came to a collective, or while it waited in one.
+  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: .*\(not arrived: rank 1 \|process [0-9]* (rank 1 \).*stopped by a signal'
   local report
   report=$(grep 'stopped by a signal' "$run/incidents.jsonl" | grep -o 'hang-report-[^"]*')
   grep -q 'Late for a collective that others waited in: rank 1\.' "$run/$report" || complain "the report: $(cat "$run/$report")"
