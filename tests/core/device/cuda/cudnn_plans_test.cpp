@@ -7,6 +7,7 @@
 #include "core/device/cuda/cudnn_graph.h"
 #include "core/device/cuda/sdpa_graph.h"
 #include "core/device/cuda/sdpa_rule.h"
+#include "tests/core/device/cuda/shaped_attention.h"
 
 namespace toroid::cuda {
 namespace {
@@ -38,21 +39,8 @@ const Case kCases[] = {
 
 // As a call of it, of which sdpa_rule.h says how much memory its kernel may want.
 int64_t foreseen(const Case& c, bool backward) {
-  Block block;  // none is read
-  const auto matrix = [&](DType type, int64_t rows, int64_t columns) {
-    Tensor t;
-    t.block = &block;
-    t.type = type;
-    t.shape = {rows, columns};
-    t.row_stride = columns;
-    return t;
-  };
-  const op::AttentionSpec spec{1, c.N, c.K, c.H, 0.0625, c.window, c.softcap, c.documents};
-  const Tensor q = matrix(DType::bf16, c.T, c.N * c.H), k = matrix(DType::bf16, c.T, c.K * c.H),
-               lse = matrix(DType::f32, c.N, c.T);
-  Tensor starts = matrix(DType::i32, c.T, 1).reshape({c.T});
-  const Call call = backward ? op::attention_grad(q, q, k, k, q, lse, starts, q, k, k, spec)
-                             : op::attention(q, k, k, starts, q, lse, spec);
+  const testing::ShapedAttention calls(c.T, {1, c.N, c.K, c.H, 0.0625, c.window, c.softcap, c.documents});
+  const Call& call = backward ? calls.backward : calls.forward;
   EXPECT_TRUE(sdpa_takes(call)) << c.what;
   return sdpa_workspace(call).kernel;
 }

@@ -16,6 +16,7 @@
 #include "core/device/cuda/sdpa_rule.h"
 #include "core/op/attention.h"
 #include "core/op/reference.h"
+#include "tests/core/device/cuda/shaped_attention.h"
 #include "tests/core/device/cuda/stand_in/stand_in.h"
 #include "tests/core/op/workbench.h"
 
@@ -194,21 +195,8 @@ TEST_F(CudnnAttention, starts_need_not_be_read_where_all_documents_are_seen) {
 
 // As a dry run, which holds no numbers, asks it.
 TEST(SdpaRule, leaves_long_gradients_and_calls_without_lse_to_toroids_own) {
-  Block block;
-  const auto matrix = [&](DType type, int64_t rows, int64_t columns) {
-    Tensor t;
-    t.block = &block;
-    t.type = type;
-    t.shape = {rows, columns};
-    t.row_stride = columns;
-    return t;
-  };
-  const auto calls = [&](int64_t T, bool with_lse) {
-    const op::AttentionSpec spec{1, 8, 1, 256, 0.0625};
-    const Tensor q = matrix(bf16, T, 8 * 256), k = matrix(bf16, T, 256), lse = matrix(f32, 8, T),
-                 starts = matrix(DType::i32, T, 1).reshape({T});
-    return Calls{op::attention(q, k, k, starts, q, with_lse ? lse : Tensor{}, spec),
-                 op::attention_grad(q, q, k, k, q, lse, starts, q, k, k, spec)};
+  const auto calls = [](int64_t T, bool with_lse) {
+    return ShapedAttention(T, {1, 8, 1, 256, 0.0625}, with_lse);
   };
   EXPECT_TRUE(cuda::sdpa_takes(calls(16384, true).forward));
   EXPECT_TRUE(cuda::sdpa_takes(calls(16384, true).backward));
