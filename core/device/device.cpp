@@ -157,6 +157,10 @@ void Device::wait(Queue queue, Event event) {
   seen = event.ticket;
 }
 
+void Device::finish(Seconds deadline) {
+  for (size_t queue = 0; queue < kQueues; ++queue) synchronize(record(static_cast<Queue>(queue)), deadline);
+}
+
 void Device::write(const Tensor& to, std::span<const std::byte> from, Queue queue) {
   require(to.dense() && to.bytes() == static_cast<int64_t>(from.size()), "write fills a dense tensor");
   const std::array<Operand, 1> operands{Operand{to, Access::out}};

@@ -63,6 +63,8 @@ class Device {
   void read(const Tensor& from, std::span<std::byte> to);
 
   virtual void synchronize(Event event, Seconds deadline) = 0;
+  // Of all that was issued, on any queue.
+  void finish(Seconds deadline);
   // Between two recorded events; waits until both have passed.
   virtual Seconds elapsed(Event from, Event to) const = 0;
   bool has_kernel(const OpKind& kind) const { return kernels_->find(kind) != nullptr; }

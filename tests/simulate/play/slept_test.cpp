@@ -107,8 +107,7 @@ StepTime sleep_a_step(const config::RunConfig& run) {
     const Engine engine = make_engine(run, mesh, job.world(rank), std::move(sleeping), plugins);
     engine.program->initialise(run.train().seed());
     const auto finish = [&] {
-      for (size_t queue = 0; queue < kQueues; ++queue)
-        engine.device->synchronize(engine.device->record(static_cast<Queue>(queue)), Seconds(60));
+      engine.device->finish(Seconds(60));
       meeting.arrive_and_wait();
     };
     for (int step = 0; step < 3; ++step) {
