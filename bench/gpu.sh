@@ -22,7 +22,7 @@ toroid=${TOROID:-$build/bin/toroid}
 python=${TOROID_BENCH_VENV:+$TOROID_BENCH_VENV/bin/python}
 if [ -n "$python" ] && [ ! -x "$python" ]; then python=${python}3; fi
 limit=${TOROID_GPU_SECONDS:-480}
-peak=${TOROID_GPU_PEAK:-989.4e12} # bf16 of an H100 or H200, for a GPU whose name the program does not know
+peak=${TOROID_GPU_PEAK:-} # FLOP/s in bf16, for a GPU of which the program knows none
 stand_in=${TOROID_GPU_STAND_IN:-}
 config=${TOROID_GPU_CONFIG:-configs/gemma_2b_h200.textproto}
 batch=${TOROID_GPU_BATCH:-4}
@@ -101,7 +101,7 @@ bar() {
 # part NAME SECONDS OUTPUT COMMAND...: 0 where it ran; else a row says why there is nothing. What a peer cannot do is no
 # bar of ours.
 part() {
-  local name=$1 seconds=$2 output=$3 verdict=MISS
+  local name=$1 seconds=$2 output=$3 verdict=MISS code=0
   if [[ $name = peer* ]]; then verdict=open; fi
   shift 3
   if [ "$(left)" -lt "$seconds" ]; then
@@ -109,11 +109,16 @@ part() {
     return 1
   fi
   # What an earlier round wrote stays where this one fails.
-  if timeout "$(left)" "$@" > "$output.new" 2> "$work/log"; then
+  timeout "$(left)" "$@" > "$output.new" 2> "$work/log" || code=$?
+  if [ "$code" = 0 ]; then
     mv "$output.new" "$output"
     return 0
   fi
-  row "$name" $verdict "$(keep "$name")" "runs"
+  if [ "$code" = 124 ]; then
+    row "$name" open "no time was left; $(keep "$name")" "runs"
+  else
+    row "$name" $verdict "$(keep "$name")" "runs"
+  fi
   return 1
 }
 
@@ -158,7 +163,7 @@ their_step 2
 
 step=$work/step.json kernels=$work/kernels.json sdpa=$work/sdpa.json
 share=$(number "$step" mfu)
-if [ -z "$share" ] && [ -s "$step" ] && [ -z "$(number "$step" peak_flops_per_s)" ]; then
+if [ -n "$peak" ] && [ -s "$step" ] && [ -z "$(number "$step" peak_flops_per_s)" ]; then
   share=$(awk -v f="$(number "$step" model_flops)" -v s="$(number "$step" median_s)" -v p="$peak" 'BEGIN { print f / s / p }')
 fi
 bar "MFU" "$(percent "$share")" least 50 "%"

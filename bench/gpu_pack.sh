@@ -7,14 +7,15 @@
 #
 # `run COMMAND...` runs another command in its place, with the libraries found: run build/release/bin/toroid doctor. There,
 # NVIDIA's libraries are looked for where the system's loader looks and among python3's packages; where python3 has torch and
-# transformers, they are what gpu.sh compares with. Both machines need xz, and that one glibc 2.34 or newer.
+# transformers, they are what gpu.sh compares with. Both machines need xz, and that one a C library that is not much older
+# than this one's: `run` says so where it is.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ $# != 1 ]; then
-  sed -n 's/^#   //p' "$0" >&2
+  sed -n 's/^#   //p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
-file=$1
+file=$(realpath "$1")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 build=${TOROID_BUILD:-build/release}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -36,16 +37,25 @@ for program in "${programs[@]}"; do
 done
 # Those of the C library fit the system's own loader, those of NVIDIA its driver.
 ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libgcc_s|libstdc\+\+|libcuda|libnccl|libcudnn.*|libcublas.*)\.so' |
+  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libcuda|libnccl|libcudnn.*|libcublas.*)\.so' |
   xargs -I{} cp -L {} "$root/lib/"
 cp -r --parents bench/gpu.sh bench/peers configs tests/golden "$root/"
 find "$root/tests/golden" \( -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt \) -delete
+
+# The newest version of the C library that one of them wants.
+find "$root/build" "$root/lib" -type f -exec objdump -T {} + | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -1 |
+  cut -d_ -f2 > "$root/glibc"
 
 cat > "$root/run" <<'RUN'
 #!/usr/bin/env bash
 # Runs bench/gpu.sh, or the command that is given, with the libraries beside this file and NVIDIA's.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+wanted=$(< glibc) here=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+if [ "$(printf '%s\n' "$wanted" "$here" | sort -V | tail -1)" != "$here" ]; then
+  echo "these programs want glibc $wanted or newer, and this machine has $here; build Toroid and pack it where it is older" >&2
+  exit 2
+fi
 folders=$PWD/lib
 export TOROID_BENCH_LIBRARIES=${LD_LIBRARY_PATH:-} # python3's own
 if command -v python3 > /dev/null; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time PyTorch's scaled_dot_product_attention on a GPU, forward and backward, as a peer to compare with.
 
-bf16, causal, random data, grouped queries; medians of 10 after 3 to warm up, by events. The defaults are a layer of Gemma 2B.
+bf16, causal, random data, grouped queries; medians of 5 rounds of 10 calls, after 3 to warm up, by events. The defaults are a layer of Gemma 2B.
 
 usage: torch_sdpa.py [SEQUENCES] [TOKENS] [HEADS] [KV_HEADS] [HEAD_DIM]; prints one JSON line. Needs: pip install torch
 """

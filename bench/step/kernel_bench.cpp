@@ -11,13 +11,13 @@
 
 #include "core/base/error.h"
 #include "core/base/median.h"
-#include "core/base/random.h"
 #include "core/device/sim/recording_device.h"
 #include "core/op/elementwise.h"
 #include "core/op/loss.h"
 #include "core/op/matmul.h"
 #include "train/engine/engine.h"
 #include "train/loop/memory_fit.h"
+#include "train/machine/product_rate.h"
 
 namespace toroid::train {
 namespace {
@@ -132,12 +132,10 @@ class Bench {
                 forward = device.array(head.type, {V, D}, kHolder, Layout::packed_forward),
                 backward = device.array(head.type, {V, D}, kHolder, Layout::packed_backward),
                 logits = device.array(DType::f32, {M, V}, kHolder),
-                dy = device.array(head.type, {M, V}, kHolder), dx = device.array(head.type, {M, D}, kHolder),
+                dy = random_array(device, head.type, {M, V}), dx = device.array(head.type, {M, D}, kHolder),
                 dw = device.array(DType::f32, {V, D}, kHolder);
     device.launch(op::pack(std::span(&table.tensor, 1), forward.tensor));
     device.launch(op::pack(std::span(&table.tensor, 1), backward.tensor));
-    fill(device, logits.tensor);
-    device.launch(op::cast(logits.tensor, dy.tensor));
     device.launch(op::fill(dw.tensor, {}));
     const int64_t blocks = (head.tokens + M - 1) / M;
     for (const Call& call : {op::matmul(x.tensor, forward.tensor, logits.tensor),
@@ -228,18 +226,6 @@ class Bench {
     if (fastest.second < 0) return;
     ways.take(fastest.second);
     row.best_s = std::min(row.best_s, time(device, queue, run));
-  }
-
-  static void fill(Device& device, const Tensor& tensor) {
-    device.launch(op::init_normal(tensor.reshape({tensor.elements()}),
-                                  {random_key(1, Purpose::synthetic, kHolder), 0, 1}));
-  }
-  static Array random_array(Device& device, DType type, Shape shape) {
-    const Array values = device.array(DType::f32, shape, kHolder);
-    fill(device, values.tensor);
-    Array out = device.array(type, shape, kHolder);
-    device.launch(op::cast(values.tensor, out.tensor));
-    return out;
   }
 
   const KernelBenchOptions& options_;

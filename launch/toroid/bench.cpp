@@ -151,10 +151,9 @@ void print_text(const train::StepBench& bench, bool floor) {
     std::printf("  the host issues a step in %.4f s, %.1f %% of it\n", *bench.issue_s,
                 100 * *bench.issue_s / bench.median_s);
   }
-  if (bench.peak_flops_per_s) {
-    const double peak = *bench.peak_flops_per_s;
-    std::printf("  MFU %.1f %% of %.1f TFLOP/s, by the data sheet\n", 100 * bench.flops_per_s() / peak,
-                peak / 1e12);
+  if (const auto share = bench.mfu()) {
+    std::printf("  MFU %.1f %% of %.1f TFLOP/s, by the data sheet\n", 100 * *share,
+                *bench.peak_flops_per_s / 1e12);
   }
   for (const std::string& remark : bench.remarks) std::printf("  %s\n", remark.c_str());
   if (bench.ranks > 1) {

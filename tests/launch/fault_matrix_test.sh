@@ -13,6 +13,7 @@ work=$(mktemp -d)
 supervisor=''
 trap '[ -n "$supervisor" ] && kill "$supervisor" 2>/dev/null; wait; rm -rf "$work"' EXIT
 
+command -v pgrep >/dev/null || fail "pgrep is not installed, by which processes that stay are found"
 failed=0
 complain() {
   echo "$row: $*" >&2
@@ -25,7 +26,6 @@ sed -i 's/threads: 1  checkpoint.*/threads: 1  deterministic: true  deadline_s: 
   "$work/run.textproto"
 config=(--config "$work/run.textproto")
 
-hashes() { tr -d ' \n' <"$1/checkpoints/step-$2/manifest.json" | grep -o '"tensors":\[.*' | sed 's/,"texts":.*//'; }
 same() {  # STEP RUN RUN
   [ -n "$(hashes "$2" "$1")" ] || complain "no hashes of step $1"
   [ "$(hashes "$2" "$1")" = "$(hashes "$3" "$1")" ] || complain "step $1 is not bit-equal"
@@ -100,8 +100,8 @@ row_mix() {
   # Who, what and how much was lost: never more than an interval, but for the checkpoint that was damaged.
   incident "$run" '"code":76,.*"rank":1,.*is gone.*"step":[0-9]*,"resumed":0,'
   incident "$run" '"code":76,.*"rank":0,.*is gone.*"resumed":20,'
-  # Stopped before it came to a collective, or while it waited in one.
-  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: .*\(not arrived: rank 1 \|process [0-9]* (rank 1 \).*stopped by a signal'
+  # Before it came to a collective or while it waited in one: its state is told in both.
+  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: rank 0 .*process [0-9]* (rank 1 .*is stopped by a signal'
   local report
   report=$(grep 'stopped by a signal' "$run/incidents.jsonl" | grep -o 'hang-report-[^"]*')
   grep -q 'Late for a collective that others waited in: rank 1\.' "$run/$report" || complain "the report: $(cat "$run/$report")"
@@ -124,7 +124,7 @@ row_learned() {
     "$(fault kind: STOP rank: 1 step: 301)"
   lasted=$(($(date +%s) - lasted))
   [ "$lasted" -lt 120 ] || complain "$lasted s"
-  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: rank 0 .*not arrived: rank 1 .*stopped by a signal'
+  incident "$run" '"code":76,.*"rank":1,"said":"a deadline expired: rank 0 .*process [0-9]* (rank 1 .*is stopped by a signal'
   grep -o 'has waited [0-9.]* s' "$run/incidents.jsonl" | sed 's/^/learned: /'
   recovery "$run"
 }

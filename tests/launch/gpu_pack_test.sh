@@ -27,4 +27,12 @@ if [ "$code" != 2 ] || ! grep -q "no NVIDIA driver" "$work/err"; then
   cat "$work/err"
   exit 1
 fi
+# On a machine whose C library is older than what the programs were built with.
+echo 99.1 > "$work/toroid_gpu/glibc"
+code=0
+"$run" build/release/bin/toroid --version > "$work/out" 2>&1 || code=$?
+if [ "$code" != 2 ] || ! grep -q "^these programs want glibc 99.1 or newer, and this machine has 2\." "$work/out"; then
+  cat "$work/out"
+  exit 1
+fi
 echo "passed"

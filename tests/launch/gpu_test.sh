@@ -58,6 +58,7 @@ END
 chmod +x "$work/venv/bin/python"
 dry=(TOROID_GPU_STAND_IN=1 TOROID="$stand_in" TOROID_BENCH_VENV="$work/venv" TOROID_GPU_CONFIG=configs/tiny_gemma.textproto
   TOROID_GPU_BATCH=2 TOROID_GPU_AT_ONCE=1 TOROID_GPU_TOKENS=32 TOROID_GPU_CACHES=0.01 TOROID_STAND_IN_GPUS=1
+  TOROID_GPU_PEAK=1e12
   OMP_NUM_THREADS=1)
 ends 0 env "${dry[@]}" bench/gpu.sh "$work/report.json"
 for name in "certificate on 1x1" MFU "rate beside torch.compile" "host time to issue a step" "memory-bound kernels, worst" "  rms_norm_grad" \
@@ -65,6 +66,10 @@ for name in "certificate on 1x1" MFU "rate beside torch.compile" "host time to i
   grep -q "^$name  *\(stand-in\|pass\)" "$work/out" || fail "no figure of '$name'"
 done
 if grep -q ' \(MISS\|open\) ' "$work/out"; then fail "a bar is held against a stand-in, or a row is open"; fi
+# Without time nothing is measured, and nothing missed.
+ends 0 env "${dry[@]}" TOROID_GPU_SECONDS=1 bench/gpu.sh "$work/none.json"
+if grep -q ' MISS ' "$work/out"; then fail "what was not measured is missed"; fi
+grep -q '^step 1  *open  *no time was left' "$work/out" || fail "nothing says that no time was left"
 if command -v python3 > /dev/null; then
   python3 - "$work/report.json" << 'END' || fail "the report is not what it should be"
 import json, sys

@@ -51,6 +51,11 @@ CONFIG
 # The step of the newest checkpoint; empty without one.
 newest_step() { find "$1/checkpoints" -maxdepth 1 -name 'step-*' | sort -V | tail -n 1 | sed 's/.*step-0*//'; }
 
+# The hashes of all that a checkpoint holds.
+hashes() {  # RUN STEP
+  tr -d ' \n' <"$1/checkpoints/step-$2/manifest.json" | grep -o '"tensors":\[.*' | sed 's/,"texts":.*//'
+}
+
 # Every step's row once, in order, up to the last one.
 check_rows() {  # RUN LAST
   grep -o '"step":[0-9]*,"loss"' "$1/metrics.jsonl" | grep -o '[0-9]*' |

@@ -16,25 +16,25 @@ namespace {
 constexpr int64_t kSetBytes = int64_t{48} << 20;  // operand sets are cycled through at least this much memory
 constexpr size_t kMostSets = 16;
 
-Array random_array(Device& device, DType type, Shape shape, const char* name) {
-  Array values = device.array(DType::f32, shape, "benchmark");
+}  // namespace
+
+Array random_array(Device& device, DType type, Shape shape) {
+  const Array values = device.array(DType::f32, shape, "benchmark");
   device.launch(op::init_normal(values.tensor.reshape({shape.elements()}),
-                                {random_key(1, Purpose::synthetic, name), 0, 1}));
+                                {random_key(1, Purpose::synthetic, "benchmark"), 0, 1}));
   Array out = device.array(type, shape, "benchmark");
   device.launch(op::cast(values.tensor, out.tensor));
   return out;
 }
-
-}  // namespace
 
 ProductTimer::ProductTimer(Device& device, int64_t m, int64_t n, int64_t k, DType type)
     : device_(device), shape_{m, n, k, type} {
   const int64_t bytes = (m * k + m * n + 2 * n * k) * bytes_of(type) + n * k * 4;
   const size_t count =
       std::clamp<size_t>(static_cast<size_t>(kSetBytes / std::max<int64_t>(bytes, 1)), 1, kMostSets);
-  const Array weight = random_array(device, type, {n, k}, "weight");
+  const Array weight = random_array(device, type, {n, k});
   for (size_t i = 0; i < count; ++i) {
-    Set set{random_array(device, type, {m, k}, "x"), random_array(device, type, {m, n}, "y"),
+    Set set{random_array(device, type, {m, k}), random_array(device, type, {m, n}),
             device.array(DType::f32, {n, k}, "benchmark"),
             device.array(type, {n, k}, "benchmark", Layout::packed_forward),
             device.array(type, {n, k}, "benchmark", Layout::packed_backward)};

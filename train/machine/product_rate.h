@@ -14,6 +14,9 @@ struct ProductRates {
   double forward = 0, input_gradient = 0, weight_gradient = 0;  // FLOP/s, medians
 };
 
+// Normally distributed numbers: zeros would let a processor run faster.
+Array random_array(Device& device, DType type, Shape shape);
+
 // y[m, n] = x[m, k] W[n, k]^T, dx = dy W, dW = dy^T x: makes the operands, and runs each once to warm up.
 class ProductTimer {
  public:

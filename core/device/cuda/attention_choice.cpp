@@ -10,8 +10,10 @@ namespace toroid::cuda {
 namespace {
 
 bool went_by_cudnn(const Call& call, const LaunchContext& context) {
-  const auto& library = libraries_of(context).attention;
-  return library != nullptr && sdpa_takes(call) && library->run(call, context);
+  if (!sdpa_takes(call)) return false;
+  Libraries& libraries = libraries_of(context);
+  libraries.misses_cudnn = libraries.attention == nullptr;
+  return libraries.attention != nullptr && libraries.attention->run(call, context);
 }
 
 void attention(const Call& call, const LaunchContext& context) {
@@ -37,8 +39,8 @@ void add_attention_kernels(KernelRegistry& registry, bool fused) {
     registry.add(op::attention_kind, {attention, attention_workspace});
     registry.add(op::attention_grad_kind, {attention_grad, attention_grad_workspace});
   } else {
-    registry.add(op::attention_kind, {own_attention});
-    registry.add(op::attention_grad_kind, {own_attention_grad, own_attention_grad_workspace});
+    registry.add(op::attention_kind, {attention});
+    registry.add(op::attention_grad_kind, {attention_grad, own_attention_grad_workspace});
   }
 }
 

@@ -173,7 +173,7 @@ std::optional<double> CudaDevice::peak_flops_per_s(DType type) const {
 
 std::vector<std::string> CudaDevice::remarks() const {
   if (libraries_->attention != nullptr) return libraries_->attention->remarks();
-  if (options_.attention.text.empty()) return {};
+  if (options_.attention.text.empty() || !libraries_->misses_cudnn) return {};
   return {"attention goes by " + options_.attention.text};
 }
 

@@ -71,7 +71,7 @@ void CudnnDescriptor::finalize() {
 
 CudnnGraph::Value CudnnGraph::add(cudnnDataType_t type, const Dims& dims, const Dims& strides, Place place,
                                   int64_t alignment) {
-  const Value out{static_cast<int64_t>(tensors_.size()) + 1, dims};
+  const Value out{static_cast<int64_t>(tensors_.size()) + 1};
   CudnnDescriptor tensor(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
   tensor.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, out.id);
   tensor.set(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);

@@ -48,7 +48,6 @@ class CudnnGraph {
   using Dims = std::array<int64_t, 4>;
   struct Value {
     int64_t id = 0;  // by which memory is bound to it
-    Dims dims{};
   };
 
   // Memory whose address is a multiple of `alignment` bytes.
@@ -94,10 +93,12 @@ class CudnnGraph {
 
 // For which GPU a plan is made.
 struct CudnnTarget {
-  cudnnHandle_t handle = nullptr;                // of the GPU in use, or
-  const CudnnDescriptor* description = nullptr;  // of one that need not be here: its plans cannot be run
+  cudnnHandle_t handle = nullptr;  // of the GPU in use, or
+  const CudnnDescriptor* description =
+      nullptr;  // of one that need not be here: its plans are looked at and not run
 };
-// A finished description, from cuDNN's own JSON of a GPU's properties.
+// A finished description, from cuDNN's own JSON of a GPU's properties: so that what cuDNN makes for an H200
+// is known on machines without one (cudnn_plans_test).
 CudnnDescriptor describe_gpu(std::string_view json);
 
 // A graph as a kernel: the first that cuDNN's heuristic answers with, which follows from the graph and the

@@ -15,6 +15,7 @@ struct Libraries {
   Libraries(int gpu, bool fused) : products(gpu), attention(fused ? std::make_unique<Sdpa>(gpu) : nullptr) {}
   CublasProducts products;
   std::unique_ptr<Sdpa> attention;
+  bool misses_cudnn = false;  // a call came by that sdpa_rule.h would let it have
 };
 
 // Those of the device that runs the kernel.

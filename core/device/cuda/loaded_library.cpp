@@ -5,6 +5,9 @@
 #include <cstdlib>
 #include <vector>
 
+#include "core/base/log.h"
+#include "core/base/text.h"
+
 namespace toroid::cuda {
 
 LoadedLibrary::LoadedLibrary(const std::string& name, std::initializer_list<const char*> variables) {
@@ -21,6 +24,12 @@ LoadedLibrary::LoadedLibrary(const std::string& name, std::initializer_list<cons
   for (const std::string& place : places) {
     handle_ = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle_ != nullptr) return;
+    // Of a file that is not there the loader says just that; what another needs and has not is told by its
+    // name.
+    const char* const said = ::dlerror();
+    const std::string why = said == nullptr ? "" : said;
+    if (why.rfind(place + ": cannot open shared object file: No such file", 0) != 0)
+      log::warn("{} does not load: {}", place, printable(why));
   }
 }
 

@@ -12,10 +12,10 @@ namespace toroid::cuda {
 class LoadedLibrary {
  public:
   // Looks for the file `name` ("libcublasLt.so.13") where the system's loader looks, then in lib64 and lib of
-  // the folders that environment variables name (CUDA_PATH), then of /usr/local/cuda.
+  // the folders that environment variables name (CUDA_PATH), then of /usr/local/cuda. Warns of a file that is
+  // there and does not load.
   LoadedLibrary(const std::string& name, std::initializer_list<const char*> variables);
 
-  bool found() const { return handle_ != nullptr; }
   // nullptr where it has no such function, or is not found.
   void* function(const char* name) const;
 

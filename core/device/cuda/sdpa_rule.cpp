@@ -4,16 +4,13 @@
 #include <initializer_list>
 #include <vector>
 
+#include "core/base/round_up.h"
 #include "core/op/attention.h"
 
 namespace toroid::cuda {
 namespace {
 
 constexpr int64_t kUnit = 256;  // bytes, of which cuDNN's parts are whole numbers
-
-int64_t whole(int64_t count, int64_t unit) {
-  return (count + unit - 1) / unit * unit;
-}
 
 bool is_gradient(const Call& call) {
   return call.kind == &op::attention_grad_kind;
@@ -50,9 +47,9 @@ SdpaWorkspace sdpa_workspace(const Call& call) {
     constexpr int64_t kQueries = 64, kKeys = 128;  // of a tile
     const int64_t T = call[1].rows() / spec.sequences;
     // dS, and where heads share keys dK and dV of each.
-    out.kernel += whole(spec.heads * whole(T, kQueries) * whole(T, kKeys) * bf16, kUnit);
-    if (spec.heads != spec.kv_heads) out.kernel += 2 * whole(spec.heads * T * spec.head_dim * bf16, kUnit);
-    const int64_t numbers = whole(spec.heads * T * f32, kUnit);
+    out.kernel += round_up(spec.heads * round_up(T, kQueries) * round_up(T, kKeys) * bf16, kUnit);
+    if (spec.heads != spec.kv_heads) out.kernel += 2 * round_up(spec.heads * T * spec.head_dim * bf16, kUnit);
+    const int64_t numbers = round_up(spec.heads * T * f32, kUnit);
     out.sums = out.kernel;
     out.lse = out.sums + numbers;
     out.bytes = out.lse + numbers;

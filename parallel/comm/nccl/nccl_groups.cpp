@@ -31,8 +31,8 @@ int version_code() {
   const ncclResult_t result = ncclGetVersion(&code);
   if (result != ncclSuccess && code == 0) {
     throw UserError(
-        "device is CUDA and there are several ranks, for which GPUs talk to each other by NCCL, and its "
-        "libnccl.so.2 is not found; install NCCL, set NCCL_HOME to its folder, or start one rank");
+        "several GPUs talk to each other by NCCL, and its libnccl.so.2 is not found; install NCCL, or set "
+        "NCCL_HOME to its folder (a run on one GPU does without)");
   }
   check_nccl(result, "ncclGetVersion");
   return code;

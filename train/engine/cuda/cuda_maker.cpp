@@ -21,6 +21,7 @@ DeviceMaker cuda_maker(int64_t gpu_bytes) {
     options.gpu = world == nullptr ? 0 : choose_gpu(*world);
     options.bytes = gpu_bytes;
     options.attention = cuda::attention_library();
+    if (world != nullptr && world->size() > 1) require_same_attention(*world, options.attention.text);
     auto device = std::make_unique<CudaDevice>(std::move(kernels), options);
     if (world != nullptr && world->size() > 1) world->carry_out_by(make_device_groups(*world, *device));
     return device;

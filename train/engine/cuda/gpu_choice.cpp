@@ -4,6 +4,7 @@
 #include <map>
 #include <sstream>
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -71,6 +72,16 @@ int choose_gpu(World& world) {
   for (const std::string& text : world.exchange().texts(to_text(mine), "the ranks' GPUs"))
     ranks.push_back(seen_from(text));
   return gpu_of_rank(ranks, static_cast<size_t>(world.rank()));
+}
+
+void require_same_attention(World& world, const std::string& mine) {
+  const std::vector<std::string> all = world.exchange().texts(mine, "kernels of attention");
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    throw UserError("attention of rank 0 goes by " + printable(all[0]) + ", and of rank " +
+                    std::to_string(rank) + " by " + printable(all[rank]) +
+                    "; install one version of cuDNN on all hosts, and take GPUs of one kind");
+  }
 }
 
 }  // namespace toroid::train

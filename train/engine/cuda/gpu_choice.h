@@ -23,4 +23,8 @@ int gpu_of_rank(std::span<const SeenGpus> ranks, size_t rank);
 // This rank's, which it settles with all others. UserError where it sees none, or its driver is too old.
 int choose_gpu(World& world);
 
+// UserError, the same on every rank, where they do not all go by the same kernels: `mine` is this rank's
+// cuda::AttentionLibrary::text. A step would be as slow as the slowest, and a layout have bits of its own.
+void require_same_attention(World& world, const std::string& mine);
+
 }  // namespace toroid::train

@@ -104,7 +104,7 @@ void measure_links(GpuReport& out, int count, const GpuReportOptions& options) {
     bytes = std::min(bytes, gpu.free / kShare);
   }
   try {
-    const DeviceLinkRates rates = device_link_rates(count, bytes, options.deadline);
+    const NcclRates rates = device_link_rates(count, bytes, options.deadline);
     out.gather_bytes_per_s = rates.gather_bytes_per_s;
     out.reduce_bytes_per_s = rates.reduce_bytes_per_s;
   } catch (const Error& error) {

@@ -1,5 +1,4 @@
 #include "parallel/comm/nccl/nccl_groups.h"
-#include "parallel/comm/nccl/nccl_rates.h"
 #include "train/engine/cuda/device_groups.h"
 
 namespace toroid::train {
@@ -16,9 +15,8 @@ std::string device_library_version() {
   return nccl_version();
 }
 
-DeviceLinkRates device_link_rates(int gpus, int64_t bytes, Seconds deadline) {
-  const NcclRates rates = measure_nccl(gpus, bytes, deadline);
-  return {rates.gather_bytes_per_s, rates.reduce_bytes_per_s};
+NcclRates device_link_rates(int gpus, int64_t bytes, Seconds deadline) {
+  return measure_nccl(gpus, bytes, deadline);
 }
 
 }  // namespace toroid::train

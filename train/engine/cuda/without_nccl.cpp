@@ -16,7 +16,7 @@ std::string device_library_version() {
   return "";
 }
 
-DeviceLinkRates device_link_rates(int, int64_t, Seconds) {
+NcclRates device_link_rates(int, int64_t, Seconds) {
   throw UserError("this build has no NCCL");
 }
 

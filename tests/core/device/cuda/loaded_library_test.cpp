@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "tests/core/base/io/temporary_directory.h"
@@ -25,7 +26,6 @@ std::filesystem::path some_library() {
 
 TEST(LoadedLibrary, is_found_where_the_loader_looks) {
   const LoadedLibrary math("libm.so.6", {});
-  ASSERT_TRUE(math.found());
   EXPECT_NE(math.function("ldexp"), nullptr);
   EXPECT_EQ(math.function("no_such_function"), nullptr);
 }
@@ -35,18 +35,33 @@ TEST(LoadedLibrary, is_found_in_folders_that_variables_name) {
     const TemporaryDirectory folder;
     const std::string name = "libtoroid_test_only.so";
     ASSERT_EQ(::setenv(kVariable, folder.path().c_str(), 1), 0);
-    EXPECT_FALSE(LoadedLibrary(name, {kVariable}).found());
+    EXPECT_EQ(LoadedLibrary(name, {kVariable}).function("ldexp"), nullptr);
     std::filesystem::create_directory(folder.path() / inside);
     std::filesystem::copy_file(some_library(), folder.path() / inside / name);
-    EXPECT_TRUE(LoadedLibrary(name, {"TOROID_TEST_NOT_SET", kVariable}).found()) << inside;
-    EXPECT_FALSE(LoadedLibrary(name, {}).found());
+    EXPECT_NE(LoadedLibrary(name, {"TOROID_TEST_NOT_SET", kVariable}).function("ldexp"), nullptr) << inside;
+    EXPECT_EQ(LoadedLibrary(name, {}).function("ldexp"), nullptr);
     ::unsetenv(kVariable);
   }
 }
 
+TEST(LoadedLibrary, a_file_that_does_not_load_is_told_of_and_one_that_is_not_there_is_not) {
+  const TemporaryDirectory folder;
+  ASSERT_EQ(::setenv(kVariable, folder.path().c_str(), 1), 0);
+  const auto said = [] {
+    ::testing::internal::CaptureStderr();
+    EXPECT_EQ(LoadedLibrary("libtoroid_test_broken.so", {kVariable}).function("ldexp"), nullptr);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(said(), "");
+  std::filesystem::create_directory(folder.path() / "lib");
+  const std::string file = folder.path() / "lib" / "libtoroid_test_broken.so";
+  std::ofstream(file) << "no library";
+  EXPECT_NE(said().find(file + " does not load: " + file + ": file too short"), std::string::npos) << said();
+  ::unsetenv(kVariable);
+}
+
 TEST(LoadedLibrary, functions_are_called_by_name_or_answer_with_what_is_told) {
   const LoadedLibrary math("libm.so.6", {}), missing("libtoroid_test_missing.so", {});
-  EXPECT_FALSE(missing.found());
   EXPECT_EQ(missing.function("ldexp"), nullptr);
   EXPECT_EQ(forward<static_cast<double (*)(double, int)>(&::ldexp)>(math, "ldexp", -1.0, 3.0, 2), 12.0);
   EXPECT_EQ(forward<static_cast<int (*)(int)>(&::abs)>(missing, "abs", -1, -3), -1);

@@ -228,12 +228,23 @@ TEST_F(CudnnAttention, does_not_start_without_a_word) {
   }
 }
 
-TEST_F(CudnnAttention, is_remarked_on_where_it_is_toroids_own) {
-  CudaDevice::Options options;
-  options.bytes = int64_t{8} << 20;
-  options.attention = {false, "Toroid's own kernels: libcudnn.so.9 is not found"};
-  const CudaDevice device(make_cuda_kernels(false), options);
-  EXPECT_EQ(device.remarks(),
+TEST_F(CudnnAttention, is_remarked_on_where_it_is_toroids_own_and_could_be_cudnns) {
+  Devices devices([](int) {
+    CudaDevice::Options options;
+    options.bytes = int64_t{64} << 20;
+    options.staging_bytes = int64_t{1} << 20;
+    options.attention = {false, "Toroid's own kernels: libcudnn.so.9 is not found"};
+    return std::make_unique<CudaDevice>(make_cuda_kernels(false), options);
+  });
+  Workbench bench(devices);
+  const auto remarks = [&] { return devices.with(1).remarks(); };
+  for (const Case& c : kCases) {
+    if (c.taken || c.H > 256) continue;
+    bench.run(calls_of(bench, c).backward);
+    EXPECT_EQ(remarks(), std::vector<std::string>{}) << c.what;
+  }
+  bench.run(calls_of(bench, kCases[0]).forward);
+  EXPECT_EQ(remarks(),
             std::vector<std::string>{"attention goes by Toroid's own kernels: libcudnn.so.9 is not found"});
 }
 

@@ -50,7 +50,9 @@ TEST_F(NcclFaults, where_there_is_no_library_a_sentence_says_so) {
   job.options.deadline = job.nccl_deadline = Seconds(1);
   int told = 0;
   for (const RankFailure& failure : run_on_gpus(job, [](World&, CudaDevice&) {})) {
-    if (failure.text.find("its libnccl.so.2 is not found; install NCCL") == std::string::npos) continue;
+    if (failure.text.find("its libnccl.so.2 is not found; install NCCL, or set NCCL_HOME") ==
+        std::string::npos)
+      continue;
     EXPECT_EQ(failure.code, ExitCode::bad_input);
     ++told;
   }

@@ -80,6 +80,25 @@ TEST(GpuChoice, is_settled_before_any_memory_is_taken) {
   EXPECT_NE(none.find("CUDA sees no GPU here"), std::string::npos) << none;
 }
 
+TEST(GpuChoice, ranks_with_other_kernels_of_attention_are_refused) {
+  const auto failures = [](const std::vector<std::string>& texts) {
+    const auto ranks = static_cast<int>(texts.size());
+    LocalJob job(ranks, {});
+    return ::toroid::testing::run_rank_threads(
+        ranks, [&](int rank) { require_same_attention(*job.world(rank), texts[static_cast<size_t>(rank)]); });
+  };
+  EXPECT_EQ(failures({"cuDNN 9.19.0", "cuDNN 9.19.0", "cuDNN 9.19.0"}), "");
+  const std::string text =
+      failures({"cuDNN 9.19.0", "cuDNN 9.19.0", "Toroid's own kernels: libcudnn.so.9 is not found"});
+  for (const char* const rank : {"rank 0", "rank 1", "rank 2"}) {
+    EXPECT_NE(text.find(std::string(rank) +
+                        ": attention of rank 0 goes by cuDNN 9.19.0, and of rank 2 by Toroid's own "
+                        "kernels: libcudnn.so.9 is not found; install one version of cuDNN on all hosts"),
+              std::string::npos)
+        << text;
+  }
+}
+
 TEST(GpuChoice, a_driver_that_is_missing_or_too_old_is_bad_input) {
   const auto refusal_of = [](int driver) {
     ::toroid::testing::stand_in::Machine machine;
