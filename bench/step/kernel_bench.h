@@ -50,9 +50,9 @@ struct KernelBench {
 struct KernelBenchOptions {
   int rounds = 5;      // whose median counts
   Seconds each{0.02};  // that launches of one kernel take in a round, one behind the other
-  // Bytes that a kernel moves at least for its time to be memory's and not a cache's: several times what the
-  // largest GPUs have of one.
-  double beyond_caches = 200e6;
+  // Bytes that a kernel moves at least for its time to be memory's and not a cache's: more than twice the 50
+  // MB that an H200 has of one.
+  double beyond_caches = 120e6;
 };
 
 // One step on synthetic tokens, in which each operator is launched again and again where it is issued for the

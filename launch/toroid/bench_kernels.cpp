@@ -20,7 +20,7 @@ using train::KernelTime;
 struct BenchKernelsFlags {
   ConfigFlags config;
   int64_t rounds = 5;
-  double beyond_caches = 200;  // MB
+  double beyond_caches = 120;  // MB
   bool json = false;
 };
 
@@ -121,7 +121,7 @@ void add_bench_kernels(Verbs& verbs, const train::Plugins& plugins) {
   add_config_flags(app, flags->config);
   app.add_option("--rounds", flags->rounds, "Rounds, whose median counts; 5 if not given")->type_name("N");
   app.add_option("--beyond-caches", flags->beyond_caches,
-                 "MB that an operator moves at least to be held against the copy rate; 200 if not given")
+                 "MB that an operator moves at least to be held against the copy rate; 120 if not given")
       ->type_name("MB");
   app.add_flag("--json", flags->json, "One line of JSON instead of text");
 }

@@ -63,6 +63,29 @@ void check_machine(const MpiJob& job) {
   allow_open_files(open_files_of(needs));
 }
 
+// This program's file.
+std::string own_program() {
+  std::error_code error;
+  const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) throw SystemError("cannot find this program's own file", error.value());
+  // A program that was built again while this one ran is named so; the ranks are the new one's.
+  std::string program = self.string();
+  constexpr std::string_view kGone = " (deleted)";
+  if (program.ends_with(kGone)) program.resize(program.size() - kGone.size());
+  return program;
+}
+
+// One rank, which needs no mpirun. Its exit code is the program's own.
+int run_alone(const MpiJob& job, const std::vector<std::string>& arguments) {
+  std::vector<std::string> command{"env", "OMP_NUM_THREADS=" + std::to_string(threads_of_a_rank(job)),
+                                   own_program()};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  SignalForwarding signals;
+  const Ended ended = run_command(command, signals);
+  constexpr auto kInternal = static_cast<int>(ExitCode::internal_error);
+  return WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == kInternal ? kInternal : exit_of_job(ended);
+}
+
 }  // namespace
 
 std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory,
@@ -95,14 +118,7 @@ std::vector<std::string> mpirun_command(const MpiJob& job, const Path& directory
   const int threads = threads_of_a_rank(job);
   out.insert(out.end(), {"-x", "OMP_NUM_THREADS=" + std::to_string(threads)});
   if (ranks * threads > cores) out.insert(out.end(), {"-x", "OMP_WAIT_POLICY=passive"});
-  std::error_code error;
-  const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) throw SystemError("cannot find this program's own file", error.value());
-  // A program that was built again while this one ran is named so; the ranks are the new one's.
-  std::string program = self.string();
-  constexpr std::string_view kGone = " (deleted)";
-  if (program.ends_with(kGone)) program.resize(program.size() - kGone.size());
-  out.push_back(program);
+  out.push_back(own_program());
   out.insert(out.end(), arguments.begin(), arguments.end());
   return out;
 }
@@ -166,6 +182,7 @@ int exit_of_job(const Ended& ended) {
 
 int run_job(const MpiJob& job, const Path& directory, const std::vector<std::string>& arguments) {
   check_machine(job);
+  if (job.ranks == 1 && job.hosts.empty()) return run_alone(job, arguments);
   SignalForwarding signals;
   return exit_of_job(run_command(mpirun_command(job, directory, arguments), signals));
 }

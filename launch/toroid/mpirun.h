@@ -47,7 +47,7 @@ struct JobEnded {
 };
 JobEnded run_ranks(const MpiJob& job, const std::vector<std::string>& arguments, SignalForwarding& signals,
                    const Onlooker& onlooker);
-// run_job() in a directory that the caller has, of ranks on this machine.
+// run_job() in a directory that the caller has, of ranks on this machine; one rank needs no mpirun.
 int run_job(const MpiJob& job, const Path& directory, const std::vector<std::string>& arguments);
 
 }  // namespace toroid::launch

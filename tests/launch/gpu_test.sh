@@ -46,6 +46,13 @@ TOROID=$toroid ends 2 bench/gpu.sh "$work/report.json"
 says "$why"
 if [ -e "$work/report.json" ]; then fail "a report of nothing"; fi
 
+# One rank after another needs no mpirun: neither does the certificate of one GPU.
+mkdir -p "$work/bin"
+ln -s "$(command -v env)" "$work/bin/env"
+ends 0 env PATH="$work/bin" "$stand_in" certify "${tiny[@]}" --layouts '1x1; 1x1' --steps 1
+grep -c 'bit-equal' "$work/out" | grep -q '^2$' || fail "not two runs with the same bits"
+ends 3 env PATH="$work/bin" "$stand_in" certify "${tiny[@]}" --layouts '1x1; 1x2' --steps 1
+
 # The whole script on the stand-ins, with a stub for PyTorch: each row has its figure, and none is held against a bar.
 mkdir -p "$work/venv/bin"
 cat > "$work/venv/bin/python" << 'END'

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -41,7 +42,28 @@ void check_driver() {
   }
 }
 
-// The driver's own page about it. (CUDA's structure for it changes with every version.)
+// As the driver's function gives it. (The runtime's structure with the name changes with every version.)
+std::string name_of(int gpu) {
+  constexpr unsigned kVersion = 12000;
+  const auto driver = [](const char* name) {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    const cudaError_t code = cudaGetDriverEntryPointByVersion(name, &function, kVersion, 0, &found);
+    if (code != cudaSuccess) (void)cudaGetLastError();  // or the next call would report it
+    return code == cudaSuccess && found == cudaDriverEntryPointSuccess ? function : nullptr;
+  };
+  const auto device_get = reinterpret_cast<int (*)(int*, int)>(driver("cuDeviceGet"));
+  const auto get_name = reinterpret_cast<int (*)(char*, int, int)>(driver("cuDeviceGetName"));
+  std::array<char, 256> text{};
+  int device = 0;
+  if (device_get == nullptr || get_name == nullptr || device_get(&device, gpu) != 0 ||
+      get_name(text.data(), static_cast<int>(text.size()) - 1, device) != 0) {
+    return "";
+  }
+  return text.data();
+}
+
+// By the driver's own page about it, which some containers do not show.
 std::string model_at(std::string bus) {
   std::transform(bus.begin(), bus.end(), bus.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -76,8 +98,9 @@ Gpu gpu_info(int gpu) {
   int multiprocessors = 0;
   (void)cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu);
   const std::string bus = bus_of(gpu);
-  return {bus.empty() ? "" : model_at(bus), bus, std::to_string(major) + "." + std::to_string(minor),
-          multiprocessors};
+  std::string name = name_of(gpu);
+  if (name.empty() && !bus.empty()) name = model_at(bus);
+  return {std::move(name), bus, std::to_string(major) + "." + std::to_string(minor), multiprocessors};
 }
 
 std::optional<double> peak_flops_per_s(const Gpu& gpu, DType type) {

@@ -6,7 +6,7 @@ include(${CMAKE_CURRENT_LIST_DIR}/sources.cmake)
 add_library(toroid_cuda_kernels STATIC ${toroid_cuda_kernels})
 target_include_directories(toroid_cuda_kernels PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_options(toroid_cuda_kernels PRIVATE
-  -fmad=false --expt-relaxed-constexpr -Xptxas=-warn-spills
+  -fmad=false --expt-relaxed-constexpr -Xptxas=-warn-spills,--warning-as-error
   "SHELL:-Xcompiler -Wall,-Wextra,-Wshadow,-Wno-psabi,-fvisibility=hidden,-fvisibility-inlines-hidden"
   $<$<BOOL:${TOROID_WERROR}>:-Werror=all-warnings>)
 

@@ -17,8 +17,8 @@
 namespace toroid {
 namespace {
 
-// Communicators that are split, and bounds on what they take of a GPU.
-constexpr int kOldestVersion = NCCL_VERSION(2, 18, 1);
+// NCCL_LAUNCH_ORDER_IMPLICIT is of 2.26; an older one would not say that it does not keep the order.
+constexpr int kOldestVersion = NCCL_VERSION(2, 26, 2);
 
 std::string version_text(int code) {
   return std::to_string(code / 10000) + "." + std::to_string(code / 100 % 100) + "." +

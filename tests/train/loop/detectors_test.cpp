@@ -10,6 +10,7 @@
 #include <array>
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <random>
 #include <set>
 
@@ -48,8 +49,10 @@ void run_faulty(const Call& call, const LaunchContext& context) {
 
 std::shared_ptr<DeviceKernels> faulty_kernels(int threads) {
   auto kernels = make_cpu_kernels(threads, cpu::fastest_products());
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
   const auto replace = [&]<int kKind>() {
-    sound[kKind] = *kernels->find(*kFaulty[kKind]);
+    if (sound[kKind].run == nullptr) sound[kKind] = *kernels->find(*kFaulty[kKind]);
     kernels->add(*kFaulty[kKind], {run_faulty<kKind>, sound[kKind].workspace_bytes});
   };
   replace.operator()<0>();

@@ -37,6 +37,16 @@ bool contains(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
 }
 
+TEST(Gpus, are_called_what_the_driver_calls_them) {
+  for (const std::string name : {"NVIDIA H200", "NVIDIA H100 80GB HBM3"}) {
+    Machine machine;
+    machine.name = name;
+    const Scope scope(machine);
+    EXPECT_EQ(cuda::gpu_info(0).model, name);
+    EXPECT_TRUE(cuda::peak_flops_per_s(cuda::gpu_info(0), DType::bf16));
+  }
+}
+
 TEST(CudaDevice, runs_copies_and_reads_in_the_order_of_the_operands) {
   Scope scope;
   scope.delay(100, 3);

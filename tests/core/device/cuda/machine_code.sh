@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a build can know of its kernels without a GPU: that no register is spilled, and that device memory is read and
+# What a build can know of its kernels without a GPU: that no register is spilled, that no floats are added by atomics (whose order is of the moment), and that device memory is read and
 # written 16 bytes at a time but for the accesses that machine_code.list allows.
 #
 #   machine_code.sh LIBRARY [CUOBJDUMP]     fails where a kernel breaks a rule, and names it
@@ -39,7 +39,7 @@ list=$(dirname "${BASH_SOURCE[0]}")/machine_code.list
     if (name == "") return
     allowed = 0
     for (i = 1; i <= count; ++i) if (name ~ patterns[i]) { allowed = most[i] == "any" ? 1000000 : most[i]; used[i] = 1; break }
-    wrong = (spilled > 0 ? " spills" : "") (narrow > allowed ? " narrow accesses" : "")
+    wrong = (spilled > 0 ? " spills" : "") (atomic > 0 ? " atomic sums of floats" : "") (narrow > allowed ? " narrow accesses" : "")
     kernels += 1
     if (wrong != "") bad += 1
     if (table || wrong != "") printf "%-9s %-66s instructions %5d, 16 bytes %3d, narrower %3d, spills %d%s\n", arch, name, total, wide, narrow, spilled, wrong == "" ? "" : "  <-" wrong
@@ -52,10 +52,11 @@ list=$(dirname "${BASH_SOURCE[0]}")/machine_code.list
     return text
   }
   /code for/ { finish(); arch = $3 }
-  /Function :/ { finish(); name = plain($0); total = wide = narrow = spilled = 0 }
+  /Function :/ { finish(); name = plain($0); total = wide = narrow = spilled = atomic = 0 }
   $1 == "I" && name != "" {
     total += 1
     if ($2 ~ /^(LDL|STL)/) spilled += 1
+    if ($2 ~ /^(RED|ATOM)/ && $2 ~ /F(16|32|64)/) atomic += 1
     if ($2 ~ /^(LDG|STG)/) { if ($2 ~ /\.128/) wide += 1; else narrow += 1 }
   }
   END {

@@ -243,6 +243,16 @@ TEST(Nccl, makes_the_devices_memory_known_once_for_every_group) {
   EXPECT_EQ(nccl.registered(static_cast<size_t>(kGpuBytes)), 4) << "two ranks with two groups";
 }
 
+TEST(Nccl, leaves_most_multiprocessors_to_the_step) {
+  stand_in::Scope cuda(machine_of(2));
+  NcclScope nccl;
+  run_well_on_gpus({.ranks = 2}, [&](World& world, CudaDevice& device) {
+    const auto group = group_of(world, device, {});
+    device.synchronize(group->barrier({"end", "test"}), Seconds(30));
+  });
+  EXPECT_EQ(nccl.most_multiprocessors(), std::set<int>{16}) << "of every communicator";
+}
+
 TEST(Nccl, goes_on_where_memory_cannot_be_made_known) {
   stand_in::Scope cuda(machine_of(2));
   NcclScope nccl;

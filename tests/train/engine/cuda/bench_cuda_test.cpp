@@ -52,7 +52,8 @@ TEST(CudaBench, times_how_long_the_host_issues) {
   EXPECT_GT(*gpu.issue_s, 0);
   EXPECT_LE(*gpu.issue_s, gpu.first_step_s + 2 * gpu.median_s);
   EXPECT_FALSE(gpu.mfu()) << "no data sheet is of a stand-in";
-  const StepBench cpu = bench_step(small_config("heads: 4 kv_heads: 2", {}), options, Plugins());
+  const StepBench cpu =
+      bench_step(small_config("heads: 4 kv_heads: 2", {"train.threads=1"}), options, Plugins());
   EXPECT_FALSE(cpu.issue_s.has_value()) << "a processor computes while it issues";
 }
 

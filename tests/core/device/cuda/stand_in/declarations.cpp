@@ -20,6 +20,8 @@ EXPECT_CALL(cudaGetDeviceCount, Code(int*));
 EXPECT_CALL(cudaDeviceGetAttribute, Code(int*, cudaDeviceAttr, int));
 EXPECT_CALL(cudaDeviceCanAccessPeer, Code(int*, int, int));
 EXPECT_CALL(cudaDeviceGetPCIBusId, Code(char*, int, int));
+EXPECT_CALL(cudaGetDriverEntryPointByVersion,
+            Code(const char*, void**, unsigned, unsigned long long, cudaDriverEntryPointQueryResult*));
 EXPECT_CALL(cudaSetDevice, Code(int));
 EXPECT_CALL(cudaMemGetInfo, Code(size_t*, size_t*));
 EXPECT_CALL(cudaFree, Code(void*));
@@ -46,6 +48,7 @@ static_assert(cudaSuccess == 0 && cudaErrorInvalidValue == 1 && cudaErrorMemoryA
               cudaErrorInsufficientDriver == 35 && cudaErrorNoDevice == 100 &&
               cudaErrorInvalidDevice == 101 && cudaErrorNotReady == 600 && cudaErrorIllegalAddress == 700 &&
               cudaErrorLaunchFailure == 719);
+static_assert(cudaDriverEntryPointSuccess == 0 && cudaDriverEntryPointSymbolNotFound == 1);
 static_assert(cudaMemcpyHostToDevice == 1 && cudaMemcpyDeviceToHost == 2 && cudaMemcpyDeviceToDevice == 3);
 static_assert(cudaDevAttrMultiProcessorCount == 16 && cudaDevAttrComputeCapabilityMajor == 75 &&
               cudaDevAttrComputeCapabilityMinor == 76);

@@ -307,6 +307,29 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
   return cudaSuccess;
 }
+// The driver's calls that say what a GPU is called.
+static int device_of_driver(int* device, int gpu) {
+  *device = gpu;
+  return gpu < stand_in::state().machine.gpus ? 0 : cudaErrorInvalidDevice;
+}
+static int name_of_driver(char* text, int length, int) {
+  const std::string& name = stand_in::state().machine.name;
+  if (static_cast<int>(name.size()) >= length) return cudaErrorInvalidValue;
+  std::memcpy(text, name.c_str(), name.size() + 1);
+  return 0;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* found) {
+  ENTER();
+  const std::string_view wanted(name);
+  *function = nullptr;
+  if (!stand_in::state().machine.name.empty()) {
+    if (wanted == "cuDeviceGet") *function = reinterpret_cast<void*>(&device_of_driver);
+    if (wanted == "cuDeviceGetName") *function = reinterpret_cast<void*>(&name_of_driver);
+  }
+  *found = *function == nullptr ? cudaDriverEntryPointSymbolNotFound : cudaDriverEntryPointSuccess;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   ENTER();
   const stand_in::Machine& machine = stand_in::state().machine;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 namespace toroid::testing::stand_in {
@@ -18,6 +19,7 @@ struct Machine {
   int linked = 1 << 16;           // so many in a row reach each other's memory
   int driver = 13000, runtime = 13000;
   int64_t bytes = int64_t{1} << 30;
+  std::string name = {};  // of each GPU; empty: the driver does not say
 };
 
 // Outside of any scope, as a whole program that is linked with the stand-in sees it: TOROID_STAND_IN_GPUS of

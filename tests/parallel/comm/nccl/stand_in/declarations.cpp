@@ -40,7 +40,7 @@ static_assert(ncclSuccess == 0 && ncclUnhandledCudaError == 1 && ncclSystemError
 static_assert(ncclSum == 0 && ncclMax == 2);
 static_assert(ncclUint8 == 1 && ncclInt32 == 2 && ncclInt64 == 4 && ncclFloat32 == 7 && ncclFloat64 == 8 &&
               ncclBfloat16 == 9);
-static_assert(NCCL_SPLIT_NOCOLOR == -1 && NCCL_VERSION(2, 18, 1) == 21801);
+static_assert(NCCL_SPLIT_NOCOLOR == -1 && NCCL_VERSION(2, 26, 2) == 22602);
 static_assert(std::is_same_v<decltype(ncclConfig_t::blocking), int> &&
               std::is_same_v<decltype(ncclConfig_t::minCTAs), int> &&
               std::is_same_v<decltype(ncclConfig_t::maxCTAs), int> &&

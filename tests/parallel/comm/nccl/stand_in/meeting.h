@@ -13,6 +13,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -32,6 +33,7 @@ struct State {
   std::map<int, ncclResult_t> broken;  // ranks whose work moves nothing; ncclSuccess: and who say nothing
   std::map<std::string, SharedSegment> segments;  // by path, those that this process has made
   std::map<size_t, int> registered;
+  std::set<int> ctas;
   std::minstd_rand random;
   std::atomic<int> longest_delay{0};
   std::atomic<bool> any_broken{false};

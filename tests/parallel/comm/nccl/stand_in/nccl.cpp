@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -175,6 +176,7 @@ NcclScope::~NcclScope() {
   all.broken.clear();
   all.any_broken = false;
   all.registered.clear();
+  all.ctas.clear();
   all.segments.clear();
   all.longest_delay = 0;
 }
@@ -200,6 +202,10 @@ void NcclScope::break_rank(int rank, ncclResult_t code) {
   nccl_state().any_broken = true;
 }
 
+std::set<int> NcclScope::most_multiprocessors() const {
+  const std::lock_guard lock(nccl_state().mutex);
+  return nccl_state().ctas;
+}
 int NcclScope::registered(size_t bytes) const {
   const std::lock_guard lock(nccl_state().mutex);
   const auto found = nccl_state().registered.find(bytes);
@@ -254,10 +260,25 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   return ncclSuccess;
 }
 
+// What NCCL reads when the first communicator is made, and by which sums have the same bits on every run.
+static bool sums_are_fixed() {
+  const auto is = [](const char* name, std::string_view wanted) {
+    const char* const value = std::getenv(name);
+    return value != nullptr && value == wanted;
+  };
+  return is("NCCL_NVLS_ENABLE", "0") && is("NCCL_ALGO", "Ring") && is("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+}
+static void note_ctas(const ncclConfig_t* config) {
+  auto& all = toroid::testing::nccl_state();
+  const std::lock_guard lock(all.mutex);
+  all.ctas.insert(config == nullptr ? NCCL_CONFIG_UNDEF_INT : config->maxCTAs);
+}
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank,
                                     ncclConfig_t* config) {
   if (const ncclResult_t code = begin_call(__func__); code != ncclSuccess) return code;
   if (ranks > toroid::testing::kMostRanks || rank < 0 || rank >= ranks) return ncclInvalidArgument;
+  if (!sums_are_fixed()) return ncclInvalidUsage;
+  note_ctas(config);
   const bool blocking = config == nullptr || config->blocking != 0;
   auto core = std::make_shared<Core>(id.internal, ranks, rank, rank, blocking);
   *comm = new ncclComm(core);
@@ -275,6 +296,7 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* out,
   if (!parent->ready || parent->taking || parent->splits == toroid::testing::kMostSplits)
     return ncclInvalidUsage;
   const bool blocking = config == nullptr ? parent->blocking : config->blocking != 0;
+  note_ctas(config);
   auto child = std::make_shared<Core>("", 0, 0, parent->first_rank, blocking);
   *out = color == NCCL_SPLIT_NOCOLOR ? nullptr : new ncclComm(child);
   const int number = parent->splits++;

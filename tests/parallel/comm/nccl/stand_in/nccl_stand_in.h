@@ -13,6 +13,7 @@
 #include <nccl.h>
 
 #include <cstdint>
+#include <set>
 #include <string_view>
 
 namespace toroid::testing {
@@ -35,6 +36,8 @@ class NcclScope {
   void break_rank(int rank, ncclResult_t code);
   // Calls of ncclCommRegister that were given so many bytes.
   int registered(size_t bytes) const;
+  // What communicators were bound to take of a GPU at most, each figure once.
+  std::set<int> most_multiprocessors() const;
   // Of communicators that were made and neither destroyed nor aborted.
   static int alive();
   static int aborted();  // in this scope
