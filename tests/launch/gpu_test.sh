@@ -68,7 +68,7 @@ dry=(TOROID_GPU_STAND_IN=1 TOROID="$stand_in" TOROID_BENCH_VENV="$work/venv" TOR
   TOROID_GPU_PEAK=1e12
   OMP_NUM_THREADS=1)
 ends 0 env "${dry[@]}" bench/gpu.sh "$work/report.json"
-for name in "certificate on 1x1" MFU "rate beside torch.compile" "host time to issue a step" "memory-bound kernels, worst" "  rms_norm_grad" \
+for name in "hashes of exact kernels" "certificate on 1x1" MFU "rate beside torch.compile" "host time to issue a step" "memory-bound kernels, worst" "  rms_norm_grad" \
   "products, worst" "attention, forward" "attention, backward" "compute-sanitizer racecheck"; do
   grep -q "^$name  *\(stand-in\|pass\)" "$work/out" || fail "no figure of '$name'"
 done

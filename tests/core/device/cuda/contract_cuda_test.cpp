@@ -5,6 +5,7 @@
 
 #include "core/op/kinds.h"
 #include "tests/core/device/cuda/gpu_source.h"
+#include "tests/core/device/cuda/kernel_hashes.h"
 #include "tests/core/device/cuda/stand_in/stand_in.h"
 
 namespace toroid::testing {
@@ -37,6 +38,8 @@ INSTANTIATE_TEST_SUITE_P(devices, KernelContract,
                          [](const auto& source) { return source.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(gpu_source("cuda", kBytes)),
+                         [](const auto& source) { return source.param.name; });
+INSTANTIATE_TEST_SUITE_P(devices, KernelHashes, ::testing::Values(gpu_source("cuda", kBytes)),
                          [](const auto& source) { return source.param.name; });
 
 // Fused kinds too: none is left to its expansion, which would compute the logits of a loss twice.

@@ -6,6 +6,7 @@
 #include "core/device/cuda/gpus.h"
 #include "core/op/attention.h"
 #include "tests/core/device/cuda/gpu_source.h"
+#include "tests/core/device/cuda/kernel_hashes.h"
 
 namespace toroid::testing {
 namespace {
@@ -26,6 +27,8 @@ INSTANTIATE_TEST_SUITE_P(devices, KernelContract,
                          ::testing::Values(gpu_source("gpu", kBytes), attention_source("cudnn", kBytes)),
                          [](const auto& source) { return source.param.name; });
 INSTANTIATE_TEST_SUITE_P(devices, DeterministicContract, ::testing::Values(gpu_source("gpu", kBytes)),
+                         [](const auto& source) { return source.param.name; });
+INSTANTIATE_TEST_SUITE_P(devices, KernelHashes, ::testing::Values(gpu_source("gpu", kBytes)),
                          [](const auto& source) { return source.param.name; });
 
 // The contract holds whoever computes: that it was cuDNN is seen here. Tokens, query and key/value heads,
