@@ -113,7 +113,8 @@ TEST(CudaBench, times_operators_on_a_processor_too) {
   KernelBenchOptions options;
   options.rounds = 1;
   options.each = Seconds(0);
-  const KernelBench bench = bench_kernels(small_config("heads: 4 kv_heads: 2", {}), options, Plugins());
+  const KernelBench bench =
+      bench_kernels(small_config("heads: 4 kv_heads: 2", {"train.threads=1"}), options, Plugins());
   EXPECT_TRUE(bench.finite);
   EXPECT_GT(bench.copy_bytes_per_s, 0);
   EXPECT_EQ(bench.worst(KernelClass::product), nullptr) << "there is one way of each";
