@@ -14,7 +14,7 @@
 namespace toroid {
 namespace {
 
-// For CUDA's own context growth, libraries' workspaces and what collectives take.
+// For CUDA's own context growth, libraries' workspaces and what collectives take: an estimate.
 constexpr int64_t kLeftToLibraries = int64_t{1} << 30;
 
 bool is_communication(Queue queue) {
@@ -25,13 +25,13 @@ int64_t bytes_to_hold(const CudaDevice::Options& options) {
   cuda::use_gpu(options.gpu);
   const cuda::GpuMemory memory = cuda::gpu_memory();
   const int64_t bytes = options.bytes > 0 ? options.bytes : memory.free - kLeftToLibraries;
-  if (bytes <= 0 || bytes > memory.free) {
-    throw SystemError("not enough memory on GPU " + std::to_string(options.gpu) + ": " +
-                      human_bytes(options.bytes > 0 ? options.bytes : kLeftToLibraries) +
-                      " are wanted, and of its " + human_bytes(memory.total) + " there are " +
-                      human_bytes(memory.free) + " free");
-  }
-  return bytes;
+  if (bytes > 0 && bytes <= memory.free) return bytes;
+  throw SystemError("not enough memory on GPU " + std::to_string(options.gpu) + ": of its " +
+                    human_bytes(memory.total) + ", " + human_bytes(memory.free) + " are free, and " +
+                    (options.bytes > 0
+                         ? human_bytes(options.bytes) + " are wanted"
+                         : human_bytes(kLeftToLibraries) + " stay free for CUDA and its libraries") +
+                    "; is another program using it? (nvidia-smi lists them)");
 }
 
 }  // namespace

@@ -265,8 +265,11 @@ TEST(CudaDevice, memory_that_is_short_says_so) {
     machine.bytes = memory.total - memory.free + (12 << 20);
   }
   Scope scope(machine);
-  EXPECT_TRUE(
-      contains(error_of([] { CudaDevice device(make_cuda_kernels(), small_gpu()); }), "not enough memory"));
+  const std::string wanted = error_of([] { CudaDevice device(make_cuda_kernels(), small_gpu()); });
+  EXPECT_TRUE(contains(wanted, "not enough memory on GPU 0: of its ")) << wanted;
+  EXPECT_TRUE(contains(wanted, " are wanted; is another program using it?")) << wanted;
+  const std::string left = error_of([] { CudaDevice device(make_cuda_kernels(), CudaDevice::Options()); });
+  EXPECT_TRUE(contains(left, "1.07 GB stay free for CUDA and its libraries; is another program")) << left;
   CudaDevice::Options options = small_gpu();
   options.bytes = 1 << 20;
   CudaDevice device(make_cuda_kernels(), options);
