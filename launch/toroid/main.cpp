@@ -15,6 +15,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/device/device_error.h"
 #include "launch/toroid/mpirun.h"
 #include "launch/toroid/verb.h"
 #include "launch/toroid/version.h"
@@ -69,10 +70,16 @@ int exit_code(ExitCode code) {
 }
 
 // What is wrong with a config is wrong for every rank: the first one says so, and its end ends the others
-// while they wait, which mpirun does after a second. What is wrong on another rank alone is said by that one.
+// while they wait, which mpirun does after a second. What is wrong on another rank alone is said by that one,
+// and a GPU's fault at once: its peers, whose deadlines run, would end the job before the reason is said.
 void let_the_first_rank_speak() {
   const char* const rank = rank_of_mpirun();
   if (rank != nullptr && std::strcmp(rank, "0") != 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+}
+
+int say(ExitCode code, const std::string& message) {
+  std::cerr << "toroid: " << message << "\n";
+  return exit_code(code);
 }
 
 int fail(ExitCode code, const std::string& message) {
@@ -80,8 +87,7 @@ int fail(ExitCode code, const std::string& message) {
   if (code == ExitCode::bad_input || code == ExitCode::system_error || message.empty())
     let_the_first_rank_speak();
   if (message.empty()) return exit_code(code);  // the first rank says why
-  std::cerr << "toroid: " << message << "\n";
-  return exit_code(code);
+  return say(code, message);
 }
 
 std::string nearest(const std::string& name, const std::vector<std::string>& known) {
@@ -179,6 +185,9 @@ int main(int argc, char** argv) {
     // has failed, is not to turn theirs into a signal's.
     std::signal(SIGTERM, SIG_IGN);
     return error.speaks() ? fail(error.code(), error.what()) : exit_code(error.code());
+  } catch (const DeviceError& error) {
+    std::cout.flush();
+    return say(error.code(), error.what());
   } catch (const Error& error) {
     return fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # gpu_ranks_test.sh PROGRAM STAND_IN PART...: the whole program under mpirun with device CUDA, a process a rank: STAND_IN is
-# PROGRAM with the stand-ins for CUDA and NCCL. Parts: ranks, resume, killed, stopped, supervised, places, verbs, out_of_step, many,
-# certificate, doctor.
+# PROGRAM with the stand-ins for CUDA and NCCL. Parts: ranks, resume, killed, stopped, faulted, supervised, places, verbs, out_of_step,
+# many, certificate, doctor.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/launch/tiny_run.sh
@@ -106,6 +106,35 @@ part_killed() { lost KILL 'rank 2 (.*) is gone (its process [0-9]* has ended)'; 
 part_stopped() {
   lost STOP 'a deadline expired: .*process [0-9]* (rank 2 (.*)) is stopped by a signal'
 }
+# faulted NAME FAULT SENTENCE ARGUMENT...: a run goes on from step 3 and meets a GPU's fault (stand_in.h) before it saves
+# step 6. The rank whose GPU it is says so once; what was saved before is whole, and the run goes on from it to the calm run's bits.
+faulted() {
+  local name=$1 fault=$2 sentence=$3
+  shift 3
+  train "$name" "${exact[@]}" "$@" --set train.steps=3
+  TOROID_STAND_IN_FAULT=$fault expect 3 launch "${config[@]}" "${exact[@]}" "$@" --resume "$directory/$name" \
+    --set train.checkpoint.every=3 --out "$directory/$name"
+  says "^toroid: $sentence, seen by [A-Za-z]*; the last operations issued were "
+  [ "$(grep -c '^toroid: GPU ' "$log")" -eq 1 ] || fail "more than one rank speaks of a GPU: $(cat "$log")"
+  nothing_stays
+  expect 0 checkpoint verify "$directory/$name"
+  says '^1 of 1 checkpoints whole'
+  train "$name" "${exact[@]}" "$@" --resume "$directory/$name"
+  says 'resumed step 3'
+  same calm "$name"
+}
+part_faulted() {
+  train calm "${exact[@]}" "${four[@]}"
+  local address='GPU 0 failed: an illegal memory access was encountered (cudaErrorIllegalAddress)'
+  local lost='failed: unspecified launch failure (cudaErrorLaunchFailure)'
+  # A kernel's fault, and a GPU that is no longer there: what CUDA says of it.
+  faulted first kernel:300:700:0 "$address" "${four[@]}"
+  faulted other kernel:300:700:2 "${address/GPU 0/GPU 2}" "${four[@]}"
+  faulted lost kernel:200:719:3 "GPU 3 $lost" "${four[@]}"
+  # While a checkpoint is read off it.
+  faulted saved cudaMemcpyAsync:60:719:1 "GPU 1 $lost" "${four[@]}"
+  faulted one kernel:300:700 "$address" "${one[@]}"
+}
 # Whoever starts the run again knows which rank it was.
 part_supervised() {
   expect 0 launch --supervise --backoff 0.05 "${config[@]}" --set train.deadline_s=2 --set train.checkpoint.every=3 \
@@ -127,9 +156,11 @@ part_places() {
   one_sentence '^toroid: 4 ranks were started on the host of rank 0, which shows rank 2 2 GPUs'
   TOROID_STAND_IN_GPUS=0 expect 2 launch "${config[@]}" --out "$directory/never"
   one_sentence '^toroid: device is CUDA, but CUDA sees no GPU here'
-  # A step that does not fit.
+  # Memory that is taken, and a step that does not fit.
+  TOROID_STAND_IN_GPU_MIB=1000 expect 3 launch "${config[@]}" --out "$directory/never"
+  one_sentence '^toroid: not enough memory on GPU 0: of its 1.05 GB, 1.05 GB are free, and 1.07 GB stay free for CUDA'
   TOROID_STAND_IN_GPU_MIB=1025 expect 2 launch "${config[@]}" --set train.precision=BF16 --out "$directory/never"
-  says '^toroid: a step takes .* of the device.s memory, which has 1.05 MB; the largest holders are workspace'
+  one_sentence '^toroid: a step takes .* of the device.s memory, which has 1.05 MB; the largest holders are workspace'
   [ ! -e "$directory/never" ] || fail "something was written"
   nothing_stays
 }

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/base/error.h"
+#include "core/device/device_error.h"
 
 namespace toroid::cuda {
 namespace {
@@ -33,7 +33,7 @@ void Calls::check(cudaError_t code, std::string_view call) {
                cudaGetErrorName(code) + "), seen by " + std::string(call);
     if (count_ > 0) failure_ += "; the last operations issued were " + last_operations();
   }
-  throw SystemError(failure_);
+  throw DeviceError(failure_);
 }
 
 }  // namespace toroid::cuda

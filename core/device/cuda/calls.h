@@ -18,7 +18,7 @@ class Calls {
   explicit Calls(int gpu) : gpu_(gpu) {}
   // An operation's name outlives this.
   void issued(Event ticket, std::string_view operation);
-  // SystemError where the call failed: the first one's text, however often it is asked.
+  // DeviceError where the call failed: the first one's text, however often it is asked.
   void check(cudaError_t code, std::string_view call);
   bool failed() const { return !failure_.empty(); }
   // "adamw on compute, all_gather on gather"; the last ones, oldest first.

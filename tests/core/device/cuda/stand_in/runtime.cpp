@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <random>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -22,12 +23,15 @@ namespace toroid::testing::stand_in {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using Failures = std::map<std::string, std::pair<int, int>, std::less<>>;  // by call: which one, and its code
+
+Failures failures_of_environment();
 
 struct State {
   std::mutex mutex;  // of all that is not atomic
   Machine machine = machine_of_environment();
-  std::map<std::string, std::pair<int, int>, std::less<>> failures;  // by call: which one, and its code
-  std::map<void*, size_t> blocks;                                    // of device memory
+  Failures failures = failures_of_environment();
+  std::map<void*, size_t> blocks;  // of device memory
   int64_t used = 0;
   int running = 0;  // entries that have device memory open
   std::atomic<unsigned> streams{0};
@@ -98,6 +102,22 @@ class Mark {
 int number_of(const char* variable, int otherwise) {
   const char* const text = std::getenv(variable);
   return text == nullptr ? otherwise : std::atoi(text);
+}
+
+Failures failures_of_environment() {
+  const char* const text = std::getenv("TOROID_STAND_IN_FAULT");
+  if (text == nullptr) return {};
+  std::istringstream in(text);
+  std::string call;
+  int count = 0, code = 0, rank = 0;
+  char colon = 0;
+  std::getline(in, call, ':');
+  if (!(in >> count >> colon >> code)) {
+    std::fprintf(stderr, "TOROID_STAND_IN_FAULT is not CALL:COUNT:CODE[:RANK]\n");
+    std::abort();
+  }
+  if (in >> colon >> rank && rank != number_of("OMPI_COMM_WORLD_RANK", 0)) return {};
+  return {{call, {count, code}}};
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ struct Machine {
 };
 
 // Outside of any scope, as a whole program that is linked with the stand-in sees it: TOROID_STAND_IN_GPUS of
-// them (8), each with TOROID_STAND_IN_GPU_MIB (2048) of memory.
+// them (8), each with TOROID_STAND_IN_GPU_MIB (2048) of memory. TOROID_STAND_IN_FAULT=CALL:COUNT:CODE[:RANK]
+// is Scope::fail in such a program: on all ranks of mpirun's, or on that one.
 Machine machine_of_environment();
 
 // What is set here lasts until the end of the scope, of which there is one at a time; all devices of a test
