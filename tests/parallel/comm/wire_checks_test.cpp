@@ -128,6 +128,7 @@ TEST_P(Ranks, FulfilTheContractWhereAllIsChecked) {
     LocalJob::Options options;
     options.views = views;
     LocalJob job(GetParam(), options);
+    std::latch ended(job.size());
     std::vector<std::thread> ranks;
     for (int rank = 0; rank < job.size(); ++rank) {
       ranks.emplace_back([&, rank] {
@@ -138,6 +139,7 @@ TEST_P(Ranks, FulfilTheContractWhereAllIsChecked) {
         if (views) testing::check_all(*world, device);
         if (!views) testing::check_operations(*world, device, {});
         EXPECT_GT(world->wire_checks()->bytes(), 0);
+        ended.arrive_and_wait();  // the others read this rank's memory until theirs have ended
       });
     }
     for (std::thread& rank : ranks) rank.join();
@@ -150,6 +152,7 @@ TEST_P(Ranks, FulfilTheContractPastTheCachesAndHostByHost) {
     LocalJob::Options options;
     options.hosts = hosts;
     LocalJob job(GetParam(), options);
+    std::latch ended(job.size());
     std::vector<std::thread> ranks;
     for (int rank = 0; rank < job.size(); ++rank) {
       ranks.emplace_back([&, rank] {
@@ -162,6 +165,7 @@ TEST_P(Ranks, FulfilTheContractPastTheCachesAndHostByHost) {
         } else {
           testing::check_operations(*world, device, {false, Method::By::hierarchical});
         }
+        ended.arrive_and_wait();  // the others read this rank's memory until theirs have ended
       });
     }
     for (std::thread& rank : ranks) rank.join();
