@@ -34,6 +34,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 left() { echo $((limit - SECONDS)); }
+# ran_out CODE: whether it is timeout's; 137 where TERM was not enough.
+ran_out() { [ "$1" = 124 ] || [ "$1" = 137 ]; }
 
 # The program says it better than a script: no GPU, no driver, a build without CUDA.
 code=0
@@ -71,7 +73,7 @@ proof() {
     row "$name" open "no time was left" "passes"
   else
     timeout -k 5 "$seconds" "$@" > "$work/log" 2>&1 || code=$?
-    if [ "$code" = 124 ] || [ "$code" = 137 ]; then
+    if ran_out "$code"; then
       row "$name" open "not done within $seconds s; $(keep "$name")" "passes"
     elif [ "$code" != 0 ] || grep -q "no GPU is here" "$work/log"; then
       row "$name" MISS "$(keep "$name")" "passes"
@@ -114,7 +116,7 @@ part() {
     mv "$output.new" "$output"
     return 0
   fi
-  if [ "$code" = 124 ] || [ "$code" = 137 ]; then
+  if ran_out "$code"; then
     row "$name" open "no time was left; $(keep "$name")" "runs"
   else
     row "$name" $verdict "$(keep "$name")" "runs"
